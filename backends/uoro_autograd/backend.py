@@ -1,0 +1,184 @@
+"""The vector algebra, loops and random draws of NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+import optree
+
+from uoro.backend import Law
+from uoro.errors import SettingError, StructureError
+from uoro.host_noise import draw_leaves
+from uoro_autograd.dynamics import AutogradDynamics
+
+
+class AutogradBackend:
+    """NumPy arrays, differentiated by autograd; trees are those of optree.
+
+    Args:
+        device: Only ``"cpu"``.
+
+    Raises:
+        SettingError: If another device is asked for.
+    """
+
+    name = "autograd"
+    compiled = False
+    xp = anp
+
+    def __init__(self, *, device: str = "cpu") -> None:
+        if device != "cpu":
+            raise SettingError(
+                f"AutogradBackend(device={device!r}): NumPy has only 'cpu'. "
+                "For an accelerator use the backend 'jax' or 'torch'."
+            )
+        self.device = device
+
+    def dynamics(
+        self, transition: Callable[..., Any], *, has_aux: bool = False
+    ) -> AutogradDynamics:
+        """Make `Dynamics` of a transition written in autograd.numpy."""
+        return AutogradDynamics(self, transition, has_aux)
+
+    def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
+        """List the leaves with their paths."""
+        paths, leaves, _ = optree.tree_flatten_with_path(tree)
+        return [("/".join(map(str, path)), leaf) for path, leaf in zip(paths, leaves, strict=True)]
+
+    def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+        """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
+
+        def apply(leaf: Any, *rest: Any) -> Any:
+            return np.asarray(function(leaf, *rest)).astype(leaf.dtype, copy=False)
+
+        try:
+            return optree.tree_map(apply, tree, *others)
+        except ValueError as error:
+            raise StructureError(f"backend.map(function, *trees): {error}") from error
+
+    def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
+        """Make zeros shaped ``batch + leaf.shape``."""
+        return optree.tree_map(lambda leaf: np.zeros(batch + leaf.shape, leaf.dtype), like)
+
+    def combine(self, *terms: tuple[Any, Any]) -> Any:
+        """Add up ``scalar * tree``."""
+        scalars = [scalar for scalar, _ in terms]
+
+        def add(*leaves: Any) -> Any:
+            total = scalars[0] * leaves[0]
+            for scalar, leaf in zip(scalars[1:], leaves[1:], strict=True):
+                total = total + scalar * leaf
+            return total
+
+        return self.map(add, *(tree for _, tree in terms))
+
+    def inner(self, x: Any, y: Any) -> Any:
+        """Sum of products, in float64."""
+        pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
+        return sum((np.vdot(a.astype(np.float64), b) for a, b in pairs), np.float64(0))
+
+    def norm(self, x: Any) -> Any:
+        """Euclidean norm, in float64; scaled by the largest entry where squares would not do."""
+        leaves = optree.tree_leaves(x)
+        with np.errstate(over="ignore", under="ignore"):
+            square = sum((np.vdot(a.astype(np.float64), a) for a in leaves), np.float64(0))
+        if np.finfo(np.float64).tiny < square < np.inf or not leaves:
+            return np.sqrt(square)
+        largest = max(np.abs(a).max(initial=0.0) for a in leaves)
+        if not 0 < largest < np.inf:
+            return np.float64(largest)
+        scaled = [a.astype(np.float64) / largest for a in leaves]
+        return np.sqrt(sum(np.vdot(a, a) for a in scaled)) * largest
+
+    def basis(self, like: Any) -> Any:
+        """Stack the unit vectors."""
+        leaves, structure = optree.tree_flatten(like)
+        sizes = [leaf.size for leaf in leaves]
+        columns = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+        return optree.tree_unflatten(
+            structure,
+            [
+                part.reshape((-1, *leaf.shape)).astype(leaf.dtype)
+                for part, leaf in zip(columns, leaves, strict=True)
+            ],
+        )
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Map by a plain loop."""
+
+        def mapped(*stacks: Any) -> Any:
+            return self.collect([function(*entry) for entry in _entries(stacks)])
+
+        return mapped
+
+    def scan(
+        self,
+        body: Callable[[Any, Any], tuple[Any, Any]],
+        carry: Any,
+        items: Any,
+        *,
+        reverse: bool = False,
+    ) -> tuple[Any, Any]:
+        """Loop in Python."""
+        outputs = []
+        for item in reversed(_entries(items)) if reverse else _entries(items):
+            carry, output = body(carry, item)
+            outputs.append(output)
+        return carry, self.collect(outputs[::-1] if reverse else outputs)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Leave the function as it is."""
+        return function
+
+    def key(self, seed: int) -> np.random.SeedSequence:
+        """Make a key of a seed."""
+        return np.random.SeedSequence(seed)
+
+    def fold(self, key: np.random.SeedSequence, number: int) -> np.random.SeedSequence:
+        """Derive the key numbered ``number``."""
+        return np.random.SeedSequence(key.entropy, spawn_key=(*key.spawn_key, number))
+
+    def random(
+        self,
+        key: np.random.SeedSequence,
+        like: Any,
+        law: Law,
+        batch: tuple[int, ...] = (),
+        stacked: int = 0,
+    ) -> Any:
+        """Draw with Philox, seeded by the key."""
+        leaves, structure = optree.tree_flatten(like)
+        generator = np.random.Generator(np.random.Philox(key))
+        return optree.tree_unflatten(structure, draw_leaves(generator, law, leaves, batch, stacked))
+
+    def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
+        """Turn numbers into arrays; cast floating leaves if asked to."""
+
+        def convert(leaf: Any) -> Any:
+            array = np.asarray(leaf)
+            cast = dtype is not None and np.issubdtype(array.dtype, np.floating)
+            return array.astype(dtype, copy=False) if cast else array
+
+        return optree.tree_map(convert, tree)
+
+    def collect(self, items: Sequence[Any]) -> Any:
+        """Stack trees."""
+        return optree.tree_map(lambda *leaves: np.stack(leaves), *items)
+
+    def to_host(self, tree: Any) -> Any:
+        """They are NumPy arrays already."""
+        return optree.tree_map(np.asarray, tree)
+
+    def precision(self, dtype: str) -> AbstractContextManager[None]:
+        """NumPy has every precision at all times."""
+        return nullcontext()
+
+
+def _entries(stack: Any) -> list[Any]:
+    """Take a stack apart."""
+    leaves, structure = optree.tree_flatten(stack)
+    return [optree.tree_unflatten(structure, entry) for entry in zip(*leaves, strict=True)]

@@ -1,0 +1,5 @@
+"""JAX as a backend: whole chunks under one scan, and friendly to the user's own jit."""
+
+from uoro_jax.backend import JaxBackend as JaxBackend
+from uoro_jax.dynamics import JaxDynamics as JaxDynamics
+from uoro_jax.optimizer import OptaxOptimizer as OptaxOptimizer

@@ -1,0 +1,240 @@
+"""The vector algebra, loops and random draws of PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import optree
+import torch
+from torch import Tensor
+
+from uoro.backend import Law
+from uoro.errors import SettingError, StructureError
+from uoro_torch.dynamics import TorchDynamics
+
+_within_vmap: ContextVar[bool] = ContextVar("within_vmap", default=False)
+
+
+class TorchBackend:
+    """Tensors on one device; trees are those of optree.
+
+    Args:
+        device: As `torch.device` spells it.
+
+    Raises:
+        SettingError: If there is no such device.
+    """
+
+    name = "torch"
+    compiled = False
+    xp = torch
+
+    def __init__(self, *, device: str = "cpu") -> None:
+        try:
+            self._device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise SettingError(
+                f"TorchBackend(device={device!r}): PyTorch cannot use it here. {error}"
+            ) from error
+        self.device = str(self._device)
+
+    @property
+    def within_vmap(self) -> bool:
+        """Whether the caller runs under `vmap`."""
+        return _within_vmap.get()
+
+    def dynamics(self, transition: Callable[..., Any], *, has_aux: bool = False) -> TorchDynamics:
+        """Make `Dynamics` of a function over trees of tensors."""
+        return TorchDynamics(self, transition, has_aux)
+
+    def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
+        """List the leaves with their paths."""
+        paths, leaves, _ = optree.tree_flatten_with_path(tree)
+        return [("/".join(map(str, path)), leaf) for path, leaf in zip(paths, leaves, strict=True)]
+
+    def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+        """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
+        try:
+            return optree.tree_map(
+                lambda leaf, *rest: function(leaf, *rest).to(leaf.dtype), tree, *others
+            )
+        except ValueError as error:
+            raise StructureError(f"backend.map(function, *trees): {error}") from error
+
+    def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
+        """Make zeros shaped ``batch + leaf.shape``."""
+        return optree.tree_map(
+            lambda leaf: torch.zeros(batch + leaf.shape, dtype=leaf.dtype, device=leaf.device),
+            like,
+        )
+
+    def combine(self, *terms: tuple[Any, Any]) -> Any:
+        """Add up ``scalar * tree``."""
+        scalars = [scalar for scalar, _ in terms]
+
+        def add(*leaves: Tensor) -> Tensor:
+            total: Tensor = scalars[0] * _widen(leaves[0])
+            for scalar, leaf in zip(scalars[1:], leaves[1:], strict=True):
+                total = total + scalar * _widen(leaf)
+            return total
+
+        with torch.no_grad():
+            return self.map(add, *(tree for _, tree in terms))
+
+    def inner(self, x: Any, y: Any) -> Any:
+        """Sum of products, in at least float32."""
+        pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
+        products = [(_widen(a) * _widen(b)).sum() for a, b in pairs]
+        return sum(products[1:], products[0]) if products else torch.zeros((), device=self.device)
+
+    def norm(self, x: Any) -> Any:
+        """Euclidean norm, in float64; scaled where even that would overflow or underflow."""
+        leaves = [leaf.detach() for leaf in optree.tree_leaves(x)]
+        if not leaves:
+            return torch.zeros((), dtype=torch.float64, device=self.device)
+        square = sum((_square(leaf.double()) for leaf in leaves[1:]), _square(leaves[0].double()))
+        if all(leaf.dtype is not torch.float64 for leaf in leaves):
+            return square.sqrt()  # The square of any smaller float is a normal float64.
+        largest = torch.stack([leaf.abs().max().double() for leaf in leaves if leaf.numel()]).max()
+        usable = torch.where((largest > 0) & (largest < math.inf), largest, 1.0)
+        scaled = sum((_square(leaf / usable) for leaf in leaves[1:]), _square(leaves[0] / usable))
+        return torch.where(usable == largest, largest * scaled.sqrt(), largest)
+
+    def basis(self, like: Any) -> Any:
+        """Stack the unit vectors."""
+        leaves, structure = optree.tree_flatten(like)
+        sizes = [leaf.numel() for leaf in leaves]
+        columns = torch.split_with_sizes(torch.eye(sum(sizes), device=self._device), sizes, 1)
+        return optree.tree_unflatten(
+            structure,
+            [
+                part.reshape((-1, *leaf.shape)).to(leaf.dtype)
+                for part, leaf in zip(columns, leaves, strict=True)
+            ],
+        )
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Map by `torch.func.vmap`, for any tree of arguments and results."""
+
+        def mapped(*stacks: Any) -> Any:
+            everything: Any = stacks
+            leaves, structure = optree.tree_flatten(everything)
+            results: list[Any] = []
+
+            def flat(*leaves: Tensor) -> tuple[Tensor, ...]:
+                result = function(*optree.tree_unflatten(structure, leaves))
+                outputs, result_structure = optree.tree_flatten(result)
+                results.append(result_structure)
+                return tuple(outputs)
+
+            token = _within_vmap.set(True)
+            try:
+                outputs = torch.func.vmap(flat)(*leaves)
+            finally:
+                _within_vmap.reset(token)
+            return optree.tree_unflatten(results[0], outputs)
+
+        return mapped
+
+    def scan(
+        self,
+        body: Callable[[Any, Any], tuple[Any, Any]],
+        carry: Any,
+        items: Any,
+        *,
+        reverse: bool = False,
+    ) -> tuple[Any, Any]:
+        """Loop in Python."""
+        leaves, structure = optree.tree_flatten(items)
+        rows = list(zip(*(leaf.unbind(0) for leaf in leaves), strict=True))
+        outputs = []
+        for row in reversed(rows) if reverse else rows:
+            carry, output = body(carry, optree.tree_unflatten(structure, row))
+            outputs.append(output)
+        return carry, self.collect(outputs[::-1] if reverse else outputs)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Leave the function as it is: PyTorch runs eagerly."""
+        return function
+
+    def key(self, seed: int) -> tuple[int, ...]:
+        """Make a key of a seed."""
+        return (seed,)
+
+    def fold(self, key: tuple[int, ...], number: int) -> tuple[int, ...]:
+        """Derive the key numbered ``number``."""
+        return (*key, number)
+
+    def random(
+        self,
+        key: tuple[int, ...],
+        like: Any,
+        law: Law,
+        batch: tuple[int, ...] = (),
+        stacked: int = 0,
+    ) -> Any:
+        """Draw on the device, from a generator seeded by the key."""
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+        generator = torch.Generator(self._device).manual_seed(int.from_bytes(digest) >> 1)
+        leaves, structure = optree.tree_flatten(like)
+        draws = []
+        for leaf in leaves:
+            shape = (*leaf.shape[:stacked], *batch, *leaf.shape[stacked:])
+            draw = torch.empty(shape, dtype=leaf.dtype, device=self._device)
+            if law == "signs":
+                draws.append(draw.random_(0, 2, generator=generator) * 2 - 1)
+            else:
+                draws.append(draw.normal_(generator=generator))
+        if law == "spherical" and draws:
+            lead = draws[0].shape[: stacked + len(batch)]
+            rows = torch.cat([draw.reshape((*lead, -1)).double() for draw in draws], -1)
+            scale = math.sqrt(rows.shape[-1]) / torch.linalg.vector_norm(rows, dim=-1)
+            draws = [
+                (draw * scale.reshape(lead + (1,) * (draw.ndim - len(lead)))).to(draw.dtype)
+                for draw in draws
+            ]
+        return optree.tree_unflatten(structure, draws)
+
+    def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
+        """Turn numbers into tensors on the device; cast floating leaves if asked to."""
+
+        def convert(leaf: Any) -> Tensor:
+            tensor = (
+                leaf
+                if isinstance(leaf, Tensor)
+                else torch.tensor(np.asarray(leaf), device=self._device)
+            )
+            wanted = tensor.dtype
+            if dtype is not None and wanted.is_floating_point:
+                wanted = getattr(torch, dtype)
+            return tensor.to(self._device, wanted)
+
+        return optree.tree_map(convert, tree)
+
+    def collect(self, items: Sequence[Any]) -> Any:
+        """Stack trees."""
+        return optree.tree_map(
+            lambda *leaves: torch.stack([self.from_host(leaf) for leaf in leaves]), *items
+        )
+
+    def to_host(self, tree: Any) -> Any:
+        """Turn every leaf into a NumPy array."""
+        return optree.tree_map(lambda leaf: np.asarray(leaf.detach().cpu()), tree)
+
+    def precision(self, dtype: str) -> AbstractContextManager[None]:
+        """PyTorch has every precision at all times."""
+        return nullcontext()
+
+
+def _widen(leaf: Tensor) -> Tensor:
+    return leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
+
+
+def _square(leaf: Tensor) -> Tensor:
+    return (leaf * leaf).sum()

@@ -1,0 +1,136 @@
+"""Unbiasedness without statistics: the mean over every sequence of signs there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from uoro.algebra import coordinates, mean, mix, repeat, size
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
+from uoro.errors import SettingError
+from uoro.estimators import RTRL, UORO
+from uoro_conformance.finding import Finding
+
+MOST_SIGNS = 14
+
+
+def sign_sequences(backend: Backend, state: Any, steps: int, *, rank: int = 1) -> list[Any]:
+    """List all sequences of signs: for each step, a stack over the 2^(coordinates × steps).
+
+    Args:
+        backend: The backend of the state.
+        state: What one draw is shaped like.
+        steps: How many steps a sequence has.
+        rank: How many draws a step takes.
+
+    Raises:
+        SettingError: If there are more than 2^14 sequences.
+    """
+    each = size(backend, state) * rank
+    if each * steps > MOST_SIGNS:
+        raise SettingError(
+            f"sign_sequences(steps={steps}, rank={rank}): {each * steps} signs make "
+            f"2^{each * steps} sequences; at most 2^{MOST_SIGNS} are listed."
+        )
+    table = np.array(list(product((-1.0, 1.0), repeat=each * steps)))
+    batch = () if rank == 1 else (rank,)
+    sequences = []
+    for step in range(steps):
+        block = table[:, step * each : (step + 1) * each].reshape((len(table), rank, -1))
+        start = 0
+        leaves = []
+        for _, leaf in backend.named_leaves(state):
+            count = int(np.prod(leaf.shape, dtype=int))
+            part = block[:, :, start : start + count]
+            leaves.append(part.reshape((len(table), *batch, *leaf.shape)))
+            start += count
+        drawn = iter(leaves)
+        like = backend.zeros(state, batch=(len(table), *batch))
+        sequences.append(
+            backend.map(lambda zero, drawn=drawn: zero + backend.from_host(next(drawn)), like)
+        )
+    return sequences
+
+
+def check_mean_over_all_signs(
+    dynamics: Dynamics[Any, Any, Any],
+    params: Sequence[Any],
+    state: Any,
+    items: Sequence[Any],
+    *,
+    estimator: UORO | None = None,
+    tolerance: float = 1e-12,
+) -> Finding:
+    """Compare the mean influence and the mean gradients over all sign sequences with RTRL.
+
+    Nothing is drawn and nothing assumed: this is the expectation itself.
+
+    Args:
+        dynamics: The model.
+        params: One tree of params for each step. Let them differ from step to step: with
+            constant ones an estimator that uses stale params cannot be told from a right one.
+        state: The state before the first step.
+        items: One item of the stream for each step.
+        estimator: What to check; `UORO` of rank one if not given.
+        tolerance: The relative error that counts as rounding.
+
+    Returns:
+        A finding whose gap is the largest relative error, Frobenius norm against Frobenius
+        norm, of the mean influence ``E[s̃ ⊗ θ̃]`` after the last step and of the mean gradient
+        at each step.
+    """
+    backend = dynamics.backend
+    estimator = estimator if estimator is not None else UORO()
+    exact = RTRL()
+    noise = sign_sequences(backend, state, len(items), rank=estimator.rank)
+    count = int(backend.named_leaves(noise[0])[0][1].shape[0])
+
+    def all_at_once(theta: Any, memory: Any, state: Any, item: Any, signs: Any) -> Any:
+        def one(memory: Any, signs: Any) -> Any:
+            memory, _, estimate = estimator.step(dynamics, theta, memory, state, item, signs)
+            return memory, estimate.gradient
+
+        memory, gradients = backend.vmap(one)(memory, signs)
+        return memory, mean(backend, gradients)
+
+    estimate_step = backend.compile(all_at_once)
+    exact_step = backend.compile(partial(exact.step, dynamics))
+    memory = repeat(backend, estimator.init(dynamics, params[0], state), count)
+    influence, start = exact.init(dynamics, params[0], state), state
+    gaps = []
+    for theta, item, signs in zip(params, items, noise, strict=True):
+        memory, average = estimate_step(theta, memory, state, item, signs)
+        influence, state, estimate = exact_step(theta, influence, state, item, None)
+        gaps.append(_relative(backend, average, estimate.gradient))
+
+    tangents, cotangents = memory
+    if estimator.rank > 1:
+        tangents, cotangents = (
+            backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
+            for tree in (tangents, cotangents)
+        )
+    rows = coordinates(backend, tangents)
+    outer = mix(backend, rows.T / rows.shape[0], cotangents)
+    gaps.append(_relative(backend, outer, influence))
+    return Finding(
+        law="the mean over all sign sequences is RTRL",
+        holds=max(gaps) <= tolerance,
+        gap=max(gaps),
+        allowed=tolerance,
+        evidence=(
+            f"{estimator} over {count} sequences of {len(items)} steps, "
+            f"{size(backend, start)} state coordinates, backend {backend.name}: relative errors "
+            f"of the gradients and, last, of the influence: {', '.join(f'{g:.2g}' for g in gaps)}."
+        ),
+    )
+
+
+def _relative(backend: Backend, got: Any, wanted: Any) -> float:
+    gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
+    scale = float(backend.norm(wanted))
+    return gap / scale if scale else gap

@@ -1,0 +1,100 @@
+"""Operations on trees and stacks that follow from a backend's few primitives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from uoro.backend import Backend, Tree
+from uoro.errors import StructureError
+
+
+def size(backend: Backend, tree: Any) -> int:
+    """Count the coordinates of a tree."""
+    return sum(math.prod(leaf.shape) for _, leaf in backend.named_leaves(tree))
+
+
+def take(backend: Backend, stack: Tree, index: Any) -> Tree:
+    """Take one tree out of a stack."""
+    return backend.map(lambda leaf: leaf[index], stack)
+
+
+def push(backend: Backend, stack: Tree, newest: Tree) -> Tree:
+    """Drop the first entry of a stack and append ``newest`` at its end."""
+    concatenate = backend.xp.concatenate
+    return backend.map(lambda old, new: concatenate([old[1:], new[None]]), stack, newest)
+
+
+def repeat(backend: Backend, tree: Tree, count: int) -> Tree:
+    """Stack ``count`` copies of a tree."""
+    return backend.map(lambda leaf: backend.xp.stack([leaf] * count), tree)
+
+
+def mean(backend: Backend, stack: Tree) -> Tree:
+    """Average a stack over its leading axis."""
+    return backend.map(lambda leaf: leaf.mean(0), stack)
+
+
+def select(backend: Backend, mask: Any, chosen: Tree, otherwise: Tree) -> Tree:
+    """Pick entry b of ``chosen`` where ``mask[b]`` is true, of ``otherwise`` elsewhere."""
+
+    def pick(x: Any, y: Any) -> Any:
+        return backend.xp.where(mask.reshape((-1,) + (1,) * (len(x.shape) - 1)), x, y)
+
+    return backend.map(pick, chosen, otherwise)
+
+
+def coordinates(backend: Backend, stack: Any) -> Any:
+    """Lay a stack out as a matrix, one row an entry, one column a coordinate."""
+    leaves = [leaf for _, leaf in backend.named_leaves(stack)]
+    return backend.xp.concatenate([leaf.reshape((leaf.shape[0], -1)) for leaf in leaves], 1)  # type: ignore[attr-defined]  # a Leaf is an array
+
+
+def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
+    """Combine the entries of a stack linearly.
+
+    Args:
+        backend: The backend of the stack.
+        weights: A vector (k,), giving one tree, or a matrix (m, k), giving a stack of m.
+        stack: k entries.
+    """
+
+    def combine(leaf: Any) -> Any:
+        mixed = weights @ leaf.reshape((leaf.shape[0], -1))
+        return mixed.reshape(tuple(weights.shape[:-1]) + tuple(leaf.shape[1:]))
+
+    return backend.map(combine, stack)
+
+
+def require_like(
+    backend: Backend, got: Any, wanted: Any, *, call: str, batch: tuple[int, ...] = (), hint: str
+) -> None:
+    """Refuse a tree that differs from another in structure, shapes or dtypes.
+
+    Args:
+        backend: The backend of both trees.
+        got: The tree in question.
+        wanted: The tree it must resemble.
+        call: What was called, as the user wrote it.
+        batch: Leading axes that ``got`` has in addition.
+        hint: The way out.
+
+    Raises:
+        StructureError: Naming the call, the leaf, what was got and what was wanted.
+    """
+    mine, theirs = backend.named_leaves(got), backend.named_leaves(wanted)
+    if [name for name, _ in mine] != [name for name, _ in theirs]:
+        raise StructureError(
+            f"{call}: the leaves are {[name for name, _ in mine]}, "
+            f"those wanted are {[name for name, _ in theirs]}. {hint}"
+        )
+    for (name, leaf), (_, model) in zip(mine, theirs, strict=True):
+        shape, wanted_shape = tuple(leaf.shape), batch + tuple(model.shape)
+        if shape != wanted_shape:
+            raise StructureError(
+                f"{call}: leaf '{name}' has shape {shape}, wanted is {wanted_shape}. {hint}"
+            )
+        if leaf.dtype != model.dtype:
+            raise StructureError(
+                f"{call}: leaf '{name}' has dtype {leaf.dtype}, wanted is {model.dtype}. {hint}"
+            )

@@ -1,0 +1,242 @@
+"""What the algorithms need of an array framework, and how a backend is found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+
+from uoro.errors import MissingFrameworkError, UnknownNameError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from uoro.dynamics import Dynamics
+
+Tree = TypeVar("Tree")
+Law: TypeAlias = Literal["signs", "gaussian", "spherical"]
+"""Law of a random tree ν with E[ν νᵀ] = I: fair signs (the paper's), standard normal
+coordinates, or a uniform direction of length sqrt(number of coordinates)."""
+
+ENTRY_POINT_GROUP = "uoro.backends"
+
+
+class Scalar(Protocol):
+    """A framework's own real scalar: it takes part in ordinary arithmetic."""
+
+    def __float__(self) -> float: ...
+    def __add__(self, other: Any, /) -> Any: ...
+    def __mul__(self, other: Any, /) -> Any: ...
+    def __truediv__(self, other: Any, /) -> Any: ...
+    def __rtruediv__(self, other: Any, /) -> Any: ...
+    def __pow__(self, other: Any, /) -> Any: ...
+
+
+class Leaf(Protocol):
+    """A framework's own array, as far as the core looks at one."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def dtype(self) -> Any: ...  # noqa: D102
+
+
+class Backend(Protocol):
+    """A little vector algebra on trees of arrays, loops, random draws, and a border to NumPy.
+
+    A *tree* is whatever the framework calls one: a JAX pytree, a dict of tensors, a tuple of
+    arrays, a bare array. A *stack* is a tree every leaf of which has one more leading axis.
+    Methods are pure: they never change an argument, and equal arguments give equal results.
+
+    Everything else the algorithms do with trees is derived from these methods in
+    `uoro.algebra`; an adapter has nothing more to supply.
+
+    Attributes:
+        name: The name it is registered under.
+        device: Where its arrays live, in words: ``"cpu"``, ``"cuda:0"``.
+        compiled: Whether `compile` compiles. If not, Python runs each step.
+        xp: The framework's namespace of array functions (``numpy``-like), of which only those
+            are used that ``autograd.numpy``, ``torch`` and ``jax.numpy`` spell the same way.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def compiled(self) -> bool: ...  # noqa: D102
+    @property
+    def xp(self) -> Any: ...  # noqa: D102
+
+    def dynamics(
+        self, transition: Callable[..., Any], *, has_aux: bool = False
+    ) -> Dynamics[Any, Any, Any]:
+        """Make `Dynamics` of a transition ``(params, state, inputs) -> (next_state, loss)``.
+
+        Args:
+            transition: A function differentiable by the framework, pure in its arguments.
+            has_aux: Whether it returns a third element, passed on as `Outcome.aux`.
+        """
+        ...
+
+    # Trees.
+
+    def named_leaves(self, tree: Any) -> list[tuple[str, Leaf]]:
+        """List the leaves in the framework's fixed order, each with a readable path."""
+        ...
+
+    def map(self, function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
+        """Apply ``function`` leaf by leaf; each result keeps the dtype of ``tree``'s leaf.
+
+        Raises:
+            StructureError: If the trees do not have one structure.
+        """
+        ...
+
+    def zeros(self, like: Tree, *, batch: tuple[int, ...] = ()) -> Tree:
+        """Make zeros with the structure and dtypes of ``like``, shaped ``batch + leaf.shape``."""
+        ...
+
+    def combine(self, *terms: tuple[Scalar | float, Tree]) -> Tree:
+        """Add up ``scalar * tree`` over all terms, in the dtypes of the first tree.
+
+        Products are formed in at least float32, so that a float16 or bfloat16 leaf meets a
+        large or tiny factor without overflow on the way.
+        """
+        ...
+
+    def inner(self, x: Tree, y: Tree) -> Scalar:
+        """Sum ``x * y`` over all coordinates of all leaves, in at least float32."""
+        ...
+
+    def norm(self, x: Any) -> Scalar:
+        """Euclidean norm over all leaves, in at least float32.
+
+        It neither overflows nor underflows: for a finite tree that is not zero, the result is
+        finite and positive wherever the true norm is representable.
+        """
+        ...
+
+    def basis(self, like: Tree) -> Tree:
+        """Stack the unit vectors of ``like``, in the order of `named_leaves`, row by row."""
+        ...
+
+    # Loops.
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Map ``function`` over the leading axis of every leaf of every argument.
+
+        Trees it closes over are shared by all. Results come back as stacks.
+        """
+        ...
+
+    def scan(
+        self,
+        body: Callable[[Any, Any], tuple[Any, Any]],
+        carry: Any,
+        items: Any,
+        *,
+        reverse: bool = False,
+    ) -> tuple[Any, Any]:
+        """Run ``carry, output = body(carry, item)`` along the stack ``items``.
+
+        Returns:
+            The last carry, and the outputs as a stack in the order of ``items``.
+        """
+        ...
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Make ``function`` run fast when called many times; the identity where that is idle."""
+        ...
+
+    # Randomness: a key is a value, and a draw is a function of its key.
+
+    def key(self, seed: int) -> Any:
+        """Make a key of an integer seed."""
+        ...
+
+    def fold(self, key: Any, number: Any) -> Any:
+        """Derive the independent key numbered ``number`` (an integer, traced or not)."""
+        ...
+
+    def random(
+        self, key: Any, like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0
+    ) -> Tree:
+        """Draw independent trees from ``law``, in the structure and dtypes of ``like``.
+
+        Args:
+            key: Equal keys give equal draws.
+            like: One tree, or with ``stacked=1`` a stack of them, and so on.
+            law: What to draw.
+            batch: Axes to add, each entry an independent draw; they follow the stacked ones.
+            stacked: How many leading axes of ``like`` are stack axes already.
+        """
+        ...
+
+    # The border.
+
+    def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
+        """Turn NumPy arrays and Python numbers into the framework's arrays on `device`.
+
+        Args:
+            tree: Leaves that are the framework's arrays already are moved, not copied.
+            dtype: If given, floating leaves are cast to it: ``"float32"``, ``"float64"``.
+        """
+        ...
+
+    def collect(self, items: Sequence[Any]) -> Any:
+        """Stack a sequence of trees of host or framework arrays into one on `device`."""
+        ...
+
+    def to_host(self, tree: Any) -> Any:
+        """Turn every leaf into a NumPy array."""
+        ...
+
+    def precision(self, dtype: str) -> AbstractContextManager[None]:
+        """Enter a context in which arrays of ``dtype`` can be made, changing no global flag."""
+        ...
+
+
+def registered_backends() -> dict[str, EntryPoint]:
+    """Find the entry points of the group ``uoro.backends`` by name, importing none of them."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def install_command(entry: EntryPoint) -> str:
+    """Spell the command that installs the framework a registered backend needs."""
+    distribution = entry.dist.name if entry.dist is not None else entry.name
+    target = f"uoro[{entry.name}]" if distribution == "uoro" else distribution
+    return f"pip install '{target}'"
+
+
+def load_backend(name: str, *, device: str | None = None) -> Backend:
+    """Import and make the backend registered under ``name``.
+
+    Args:
+        name: As listed by `registered_backends`; bundled are ``autograd``, ``torch``, ``jax``.
+        device: Where its arrays shall live; the framework's default if not given.
+
+    Raises:
+        UnknownNameError: If no backend has that name; the nearest one is named.
+        MissingFrameworkError: If its framework is not installed; the extra is named.
+
+    Example:
+        >>> from uoro import load_backend
+        >>> load_backend("autograd").name
+        'autograd'
+    """
+    call = f"load_backend({name!r})"
+    entries = registered_backends()
+    if name not in entries:
+        raise UnknownNameError(call, "backend", name, entries)
+    try:
+        make = entries[name].load()
+    except ModuleNotFoundError as error:
+        raise MissingFrameworkError(
+            f"{call}: the module '{error.name}' is not installed. "
+            f"Try: {install_command(entries[name])}."
+        ) from error
+    backend: Backend = make() if device is None else make(device=device)
+    return backend

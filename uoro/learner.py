@@ -1,0 +1,322 @@
+"""The loop: a stream goes in, the params learn, metrics come out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
+from uoro.errors import NonFiniteLossError, SettingError
+from uoro.estimator import Estimate, Estimator
+from uoro.optimizers import Optimizer
+from uoro.parallel import Streams
+from uoro.stream import take
+
+
+class Progress(NamedTuple):
+    """Everything a learner carries from step to step.
+
+    Attributes:
+        params: The parameters.
+        state: The state of the model.
+        memory: The estimator's memory.
+        optimizer: The optimizer's memory.
+    """
+
+    params: Any
+    state: Any
+    memory: Any
+    optimizer: Any
+
+
+class Metrics(NamedTuple):
+    """What one chunk of steps gave.
+
+    Attributes:
+        first_step: Index of its first step, counted from 0.
+        losses: The loss of each step; with unrolled dynamics, of its T items together.
+    """
+
+    first_step: int
+    losses: list[float]
+
+
+class Summary(NamedTuple):
+    """What a run gave.
+
+    Attributes:
+        steps: How many steps were taken; fewer than asked for if the stream ended.
+        mean_loss: Mean over those steps; NaN if there were none.
+        last_loss: Loss of the last one; NaN if there were none.
+    """
+
+    steps: int
+    mean_loss: float
+    last_loss: float
+
+
+class Learner:
+    """Train a recurrent model online: one estimate and one update a step.
+
+    Args:
+        dynamics: The model, from ``backend.dynamics(transition)``; unrolled for memory-T or
+            chunked truncation.
+        estimator: Where the gradient comes from: `UORO`, `RTRL`, `Truncated`,
+            `RollingTruncated`, or `Streams` of one of them.
+        optimizer: What to do with it.
+        params: The initial parameters.
+        state: The initial state; a stack of B of them for `Streams`.
+        seed: Determines every random draw, by step: equal seeds give equal runs.
+        noise: A stream of the estimator's noise to use in place of its own draws.
+
+    Example:
+        >>> from itertools import repeat
+        >>> from uoro import SGD, UORO, Learner, load_backend
+        >>> backend = load_backend("autograd")
+        >>> xp = backend.xp
+        >>> def transition(theta, state, target):
+        ...     next_state = 0.5 * state + theta
+        ...     return next_state, 0.5 * xp.sum((next_state - target) ** 2)
+        >>> learner = Learner(backend.dynamics(transition), UORO(), SGD(0.01),
+        ...                   xp.array(0.0), xp.zeros(3))
+        >>> summary = learner.run(repeat(1.0), steps=200)
+        >>> bool(abs(learner.params - 0.5) < 0.01)
+        True
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        estimator: Estimator,
+        optimizer: Optimizer,
+        params: Any,
+        state: Any,
+        *,
+        seed: int = 0,
+        noise: Iterable[Any] | None = None,
+    ) -> None:
+        self.dynamics = dynamics
+        self.estimator = estimator
+        self.optimizer = optimizer
+        self.steps = 0
+        backend = self.backend
+        self._progress = Progress(backend.from_host(params), backend.from_host(state), None, None)
+        self._started = False
+        self._key = backend.key(seed)
+        self._noise = None if noise is None else iter(noise)
+        self._advance_compiled = backend.compile(self._advance)
+        self._advance_chunk_compiled = backend.compile(self._advance_chunk)
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the dynamics."""
+        return self.dynamics.backend
+
+    @property
+    def params(self) -> Any:
+        """The present parameters."""
+        return self._progress.params
+
+    @property
+    def state(self) -> Any:
+        """The present state."""
+        return self._progress.state
+
+    @property
+    def memory(self) -> Any:
+        """The estimator's present memory; ``None`` before the first step."""
+        return self._progress.memory
+
+    def step(self, inputs: Any) -> Estimate:
+        """Take one step: estimate the gradient on one item, then update the params.
+
+        Args:
+            inputs: One item of the stream; for unrolled dynamics a stack of T, for `Streams` a
+                stack of B.
+
+        Returns:
+            The estimate that was used.
+
+        Raises:
+            NonFiniteLossError: If the loss is not finite; nothing was updated then.
+        """
+        inputs = self.backend.from_host(inputs)
+        self._start(inputs)
+        noise = None if self._noise is None else self.backend.from_host(next(self._noise))
+        return self._step(inputs, noise)
+
+    def run(
+        self,
+        stream: Iterable[Any],
+        steps: int | None = None,
+        *,
+        chunk: int = 256,
+        report: Callable[[Metrics], None] | None = None,
+    ) -> Summary:
+        """Take many steps, fast; the numbers are those of as many calls of `step`.
+
+        Args:
+            stream: Items as `step` takes them. An iterator is consumed no further than the
+                last step taken, so a later call goes on where this one stopped.
+            steps: How many to take at most; as many as the stream has if not given.
+            chunk: How many steps to take between two reports; where the backend compiles, they
+                run as one compiled loop.
+            report: Called with the `Metrics` of every chunk as it is done.
+
+        Raises:
+            NonFiniteLossError: If a loss is not finite. The steps before it count, and the
+                learner is as it was before the offending one.
+        """
+        if chunk < 1 or (steps is not None and steps < 0):
+            raise SettingError(
+                f"Learner.run(steps={steps}, chunk={chunk}): wanted are steps >= 0 and chunk >= 1."
+            )
+        stream = iter(stream)
+        total, last, taken = 0.0, math.nan, 0
+        while steps is None or taken < steps:
+            count = chunk if steps is None else min(chunk, steps - taken)
+            first = self.steps
+            losses: list[float] = []
+            try:
+                more = (
+                    self._run_compiled(stream, count, losses)
+                    if self.backend.compiled
+                    else self._run_each(stream, count, losses)
+                )
+            finally:
+                if losses and report is not None:
+                    report(Metrics(first, losses))
+            taken += len(losses)
+            total += math.fsum(losses)
+            last = losses[-1] if losses else last
+            if not more:
+                break
+        return Summary(taken, total / taken if taken else math.nan, last)
+
+    def reset(self, mask: Any, fresh: Any) -> None:
+        """Start some of several streams anew, with a zero pair each.
+
+        Args:
+            mask: B booleans; true where a stream starts anew.
+            fresh: A stack of B states to start from.
+
+        Raises:
+            SettingError: If the estimator does not run several streams.
+        """
+        if not isinstance(self.estimator, Streams):
+            raise SettingError(
+                f"Learner.reset(mask, fresh): the estimator is {type(self.estimator).__name__}, "
+                "which runs a single stream. Wrap it: Streams(estimator, count)."
+            )
+        if not self._started:
+            self._progress = self._progress._replace(state=self.backend.from_host(fresh))
+            return
+        now = self._progress
+        memory, state = self.estimator.reset(
+            self.dynamics,
+            now.params,
+            now.memory,
+            now.state,
+            self.backend.from_host(mask),
+            self.backend.from_host(fresh),
+            inputs=self._example,
+        )
+        self._progress = now._replace(memory=memory, state=state)
+
+    def _start(self, inputs: Any) -> None:
+        """Make the memories, once the first item shows its shape."""
+        if self._started:
+            return
+        now = self._progress
+        self._progress = now._replace(
+            memory=self.estimator.init(self.dynamics, now.params, now.state, inputs=inputs),
+            optimizer=self.optimizer.init(self.backend, now.params),
+        )
+        self._example = inputs
+        self._started = True
+
+    def _estimate(
+        self, now: Progress, inputs: Any, noise: Any, step: Any
+    ) -> tuple[Any, Any, Estimate]:
+        if noise is None:
+            key = self.backend.fold(self._key, step)
+            noise = self.estimator.draw(partial(self.backend.random, key), now.state)
+        return self.estimator.step(self.dynamics, now.params, now.memory, now.state, inputs, noise)
+
+    def _update(self, now: Progress, memory: Any, state: Any, gradient: Any, step: Any) -> Progress:
+        time = (step + 1) * self.dynamics.span - 1
+        params, optimizer = self.optimizer.update(
+            self.backend, now.params, gradient, now.optimizer, time
+        )
+        return Progress(params, state, memory, optimizer)
+
+    def _advance(
+        self, now: Progress, inputs: Any, noise: Any, step: Any
+    ) -> tuple[Progress, Estimate]:
+        memory, state, estimate = self._estimate(now, inputs, noise, step)
+        return self._update(now, memory, state, estimate.gradient, step), estimate
+
+    def _advance_chunk(
+        self, now: Progress, inputs: Any, noise: Any, first: Any
+    ) -> tuple[Progress, Any]:
+        def body(carry: tuple[Progress, Any], item: tuple[Any, Any]) -> Any:
+            now, step = carry
+            now, estimate = self._advance(now, *item, step)
+            return (now, step + 1), estimate.loss
+
+        (now, _), losses = self.backend.scan(body, (now, first), (inputs, noise))
+        return now, losses
+
+    def _step(self, inputs: Any, noise: Any) -> Estimate:
+        now = self._progress
+        if self.backend.compiled:
+            after: Progress
+            estimate: Estimate
+            after, estimate = self._advance_compiled(now, inputs, noise, self.steps)
+            self._require_finite(float(estimate.loss), self.steps)
+        else:
+            # An optimizer of the user's may change the params in place: look at the loss first.
+            memory, state, estimate = self._estimate(now, inputs, noise, self.steps)
+            self._require_finite(float(estimate.loss), self.steps)
+            after = self._update(now, memory, state, estimate.gradient, self.steps)
+        self._progress = after
+        self.steps += 1
+        return estimate
+
+    def _run_each(self, stream: Iterator[Any], count: int, losses: list[float]) -> bool:
+        for inputs in islice(stream, count):
+            losses.append(float(self.step(inputs).loss))
+        return len(losses) == count
+
+    def _run_compiled(self, stream: Iterator[Any], count: int, losses: list[float]) -> bool:
+        inputs, got = take(self.backend, stream, count)
+        if not got:
+            return False
+        self._start(self._item(inputs, 0))
+        noise = None if self._noise is None else take(self.backend, self._noise, got)[0]
+        first = self.steps
+        after, done = self._advance_chunk_compiled(self._progress, inputs, noise, first)
+        losses.extend(self.backend.to_host(done).tolist())
+        if all(map(math.isfinite, losses)):
+            self._progress = after
+            self.steps += got
+            return got == count
+        # Go again from the start of the chunk, one by one, up to the step that fails.
+        losses.clear()
+        for i in range(got):
+            estimate = self._step(
+                self._item(inputs, i), None if noise is None else self._item(noise, i)
+            )
+            losses.append(float(estimate.loss))
+        return got == count
+
+    def _item(self, stack: Any, index: int) -> Any:
+        return self.backend.map(lambda leaf: leaf[index], stack)
+
+    def _require_finite(self, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise NonFiniteLossError("Learner.step(inputs)", step, loss)

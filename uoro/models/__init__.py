@@ -1,0 +1,9 @@
+"""Models written once for every backend, and how a name and a size make one."""
+
+from uoro.models.linear import InfluenceBalancing as InfluenceBalancing
+from uoro.models.model import Model as Model
+from uoro.models.recurrent import CELLS as CELLS
+from uoro.models.recurrent import GRU as GRU
+from uoro.models.recurrent import LSTM as LSTM
+from uoro.models.recurrent import SymbolModel as SymbolModel
+from uoro.models.recurrent import Tanh as Tanh

@@ -1,0 +1,62 @@
+"""The linear system of influence balancing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uoro.errors import SettingError
+from uoro.models.model import Arrays
+
+
+@dataclass(frozen=True)
+class InfluenceBalancing:
+    """One scalar parameter that helps some units now and hurts the rest later.
+
+    ``s_{t+1} = A s_t + (θ, …, θ, -θ, …, -θ)``, A with one half on the diagonal and just above
+    it, and the loss ``½ (s¹_{t+1} - 1)²``. A unit far from the first acts on it late, so that
+    short spans see only the plus signs: the stationary ``ds¹/dθ`` is ``2 (units - 2 minus)``,
+    while its truncated sums stay positive for long.
+
+    The items of the stream are ignored; any will do.
+
+    Args:
+        units: n, the number of units.
+        minus: How many of them, the last ones, get ``-θ``.
+
+    Raises:
+        SettingError: Unless ``0 <= minus <= units`` and ``units >= 1``.
+
+    References:
+        Section 4 and figure 2a of the paper: 23 units, 13 minus.
+    """
+
+    units: int = 23
+    minus: int = 13
+
+    def __post_init__(self) -> None:
+        if not (self.units >= 1 and 0 <= self.minus <= self.units):
+            raise SettingError(
+                f"InfluenceBalancing(units={self.units}, minus={self.minus}): wanted are "
+                "units >= 1 and 0 <= minus <= units."
+            )
+
+    @property
+    def solution(self) -> float:
+        """The parameter at which the stationary first unit is 1."""
+        return 1.0 / (2.0 * (self.units - 2 * self.minus))
+
+    def init(self, generator: np.random.Generator) -> tuple[Arrays, Any]:
+        """Start from zero params and zero state; the generator is not used."""
+        return {"theta": np.zeros(())}, np.zeros(self.units)
+
+    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        """Take one step."""
+        plus, theta = self.units - self.minus, params["theta"]
+        later = xp.concatenate([state[1:], 0.0 * state[:1]])
+        # Adding to zeros of the state's own kind spreads θ over the units in any framework.
+        push = xp.concatenate([0.0 * state[:plus] + theta, 0.0 * state[plus:] - theta])
+        next_state = 0.5 * (state + later) + push
+        return next_state, 0.5 * (next_state[0] - 1.0) ** 2

@@ -1,0 +1,227 @@
+"""Next-symbol models: a recurrent core of one or more layers, a readout, a softmax loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from uoro.errors import SettingError
+from uoro.models.layers import row, sigmoid, softmax_loss, uniform_bias, uniform_map
+from uoro.models.model import Arrays
+
+
+class Cell(Protocol):
+    """One recurrent layer.
+
+    A layer reads either a symbol, through an embedding of its own, or the vector of the layer
+    below; `project` is where the two differ, and it gives the gates their input.
+    """
+
+    @property
+    def units(self) -> int: ...  # noqa: D102
+
+    def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
+        """Draw the layer's params.
+
+        Args:
+            generator: Where the numbers come from.
+            fan_in: The size of the alphabet, or the units of the layer below.
+            symbols: Whether the layer reads symbols.
+        """
+        ...
+
+    def start(self) -> Arrays:
+        """Make the layer's initial state: zeros."""
+        ...
+
+    def step(
+        self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
+    ) -> tuple[Any, Any]:
+        """Take one step: the layer's next state, and what the next layer reads."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """A tanh layer in the paper's preactivation form, ``h' = W x + R tanh(h) + b``.
+
+    The next layer reads tanh(h').
+    """
+
+    units: int
+
+    def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
+        """Draw the input map, the recurrent map and the bias."""
+        n = self.units
+        return {
+            "input": _input_map(generator, n, fan_in, symbols),
+            "recurrent": uniform_map(generator, n, n),
+            "bias": uniform_bias(generator, n, n),
+        }
+
+    def start(self) -> Arrays:
+        """Make zero preactivations."""
+        return {"h": np.zeros(self.units)}
+
+    def step(
+        self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
+    ) -> tuple[Any, Any]:
+        """Take one step."""
+        given = _read(xp, params["input"], inputs, symbols)
+        h = given + params["recurrent"] @ xp.tanh(state["h"]) + params["bias"]
+        return {"h": h}, xp.tanh(h)
+
+
+@dataclass(frozen=True)
+class GRU:
+    """A gated recurrent unit, in the form of the paper's experiments.
+
+    Each of the three gates has an embedding and a biased linear map of its own:
+    ``z, r = σ(E x + R h + b)``, ``h̃ = tanh(E x + R (r ∘ h) + b)``, ``h' = z ∘ h̃ + (1-z) ∘ h``.
+    The maps of z and r stand in one array, so that one product serves both.
+    """
+
+    units: int
+
+    def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
+        """Draw embeddings, recurrent maps and biases."""
+        n = self.units
+        return {
+            "input": _input_map(generator, 3 * n, fan_in, symbols),
+            "gates": uniform_map(generator, 2 * n, n),
+            "candidate": uniform_map(generator, n, n),
+            "bias": uniform_bias(generator, 3 * n, n),
+        }
+
+    def start(self) -> Arrays:
+        """Make zeros."""
+        return {"h": np.zeros(self.units)}
+
+    def step(
+        self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
+    ) -> tuple[Any, Any]:
+        """Take one step."""
+        n, h = self.units, state["h"]
+        given = _read(xp, params["input"], inputs, symbols) + params["bias"]
+        gates = sigmoid(xp, given[: 2 * n] + params["gates"] @ h)
+        update, reset = gates[:n], gates[n:]
+        candidate = xp.tanh(given[2 * n :] + params["candidate"] @ (reset * h))
+        h = update * candidate + (1.0 - update) * h
+        return {"h": h}, h
+
+
+@dataclass(frozen=True)
+class LSTM:
+    """A long short-term memory, in the form of the paper's experiments.
+
+    Input, forget and output gates and the candidate, each with a biased map of the embedded
+    symbol and a biased map of h; the forget gate's bias starts at ``forget_bias``. The maps
+    stand in one array, so that one product serves all four. The state is both carries.
+    """
+
+    units: int
+    forget_bias: float = -0.3
+
+    def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
+        """Draw embedding, maps and biases."""
+        n = self.units
+        width = n if symbols else fan_in
+        params = {
+            "map": uniform_map(generator, 4 * n, width),
+            "map_bias": uniform_bias(generator, 4 * n, width),
+            "recurrent": uniform_map(generator, 4 * n, n),
+            "recurrent_bias": uniform_bias(generator, 4 * n, n),
+        }
+        params["map_bias"][n : 2 * n] = self.forget_bias
+        params["recurrent_bias"][n : 2 * n] = 0.0
+        if symbols:
+            params["embedding"] = generator.standard_normal((fan_in, n))
+        return params
+
+    def start(self) -> Arrays:
+        """Make zero carries."""
+        return {"c": np.zeros(self.units), "h": np.zeros(self.units)}
+
+    def step(
+        self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
+    ) -> tuple[Any, Any]:
+        """Take one step."""
+        n = self.units
+        given = row(xp, params["embedding"], inputs) if symbols else inputs
+        total = (
+            params["map"] @ given
+            + params["map_bias"]
+            + params["recurrent"] @ state["h"]
+            + params["recurrent_bias"]
+        )
+        gates = sigmoid(xp, total[: 3 * n])
+        c = gates[n : 2 * n] * state["c"] + gates[:n] * xp.tanh(total[3 * n :])
+        h = gates[2 * n :] * xp.tanh(c)
+        return {"c": c, "h": h}, h
+
+
+def _input_map(generator: np.random.Generator, rows: int, fan_in: int, symbols: bool) -> Any:
+    """Draw an embedding, one row a symbol, normal; or a linear map of the layer below."""
+    if symbols:
+        return generator.standard_normal((fan_in, rows))
+    return uniform_map(generator, rows, fan_in)
+
+
+def _read(xp: Any, table: Any, inputs: Any, symbols: bool) -> Any:
+    return row(xp, table, inputs) if symbols else table @ inputs
+
+
+@dataclass(frozen=True)
+class SymbolModel:
+    """Predict the next symbol: layers on top of each other, a readout, a softmax.
+
+    An item is ``{"symbol": i, "target": j}``, two integers; the loss is in nats. The state is
+    that of every layer, under ``"0"``, ``"1"``, …, and the loss is read from the new state.
+
+    Args:
+        cells: The layers, the lowest first.
+        alphabet: How many symbols there are.
+
+    Raises:
+        SettingError: If there is no layer, or fewer than two symbols.
+    """
+
+    cells: tuple[Cell, ...]
+    alphabet: int
+
+    def __post_init__(self) -> None:
+        if not self.cells or self.alphabet < 2 or any(cell.units < 1 for cell in self.cells):
+            raise SettingError(
+                f"SymbolModel(cells={self.cells!r}, alphabet={self.alphabet}): wanted are at "
+                "least one layer, at least one unit in each, and at least two symbols."
+            )
+
+    def init(self, generator: np.random.Generator) -> tuple[Arrays, Any]:
+        """Draw the layers and the readout."""
+        params: Arrays = {}
+        fan_in = self.alphabet
+        for i, cell in enumerate(self.cells):
+            params[str(i)] = cell.init(generator, fan_in, symbols=i == 0)
+            fan_in = cell.units
+        params["readout"] = {
+            "map": uniform_map(generator, self.alphabet, fan_in),
+            "bias": uniform_bias(generator, self.alphabet, fan_in),
+        }
+        return params, {str(i): cell.start() for i, cell in enumerate(self.cells)}
+
+    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        """Take one step."""
+        signal, next_state = inputs["symbol"], {}
+        for i, cell in enumerate(self.cells):
+            name = str(i)
+            next_state[name], signal = cell.step(
+                xp, params[name], state[name], signal, symbols=i == 0
+            )
+        readout = params["readout"]
+        logits = readout["map"] @ signal + readout["bias"]
+        return next_state, softmax_loss(xp, logits, inputs["target"])
+
+
+CELLS: dict[str, type[Tanh] | type[GRU] | type[LSTM]] = {"rnn": Tanh, "gru": GRU, "lstm": LSTM}

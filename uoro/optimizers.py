@@ -1,0 +1,149 @@
+"""SGD and Adam in backend-neutral arithmetic, so that every backend takes the same steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from uoro.backend import Backend
+from uoro.errors import SettingError
+from uoro.schedules import Schedule, as_schedule
+
+Params = TypeVar("Params")
+
+
+class Optimizer(Protocol):
+    """How gradients change the params.
+
+    The library's own are below; `uoro_torch.TorchOptimizer` and `uoro_jax.OptaxOptimizer` wrap
+    the ones a user already has.
+    """
+
+    def init(self, backend: Backend, params: Any) -> Any:
+        """Make the optimizer's memory."""
+        ...
+
+    def update(
+        self, backend: Backend, params: Any, gradient: Any, memory: Any, time: Any
+    ) -> tuple[Any, Any]:
+        """Take one step downhill.
+
+        Args:
+            backend: The backend of the trees.
+            params: The present parameters.
+            gradient: Shaped like them.
+            memory: As `init` or the last call gave it.
+            time: Index of the newest item of the stream that the gradient has seen, from 0.
+
+        Returns:
+            The new params and the new memory.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Plain stochastic gradient descent, ``θ ← θ - η(t) g``.
+
+    Args:
+        rate: A learning rate or a schedule of it.
+
+    Raises:
+        SettingError: If the rate is a number that is not positive.
+
+    Example:
+        >>> from uoro import SGD, load_backend
+        >>> from uoro.schedules import inverse_sqrt
+        >>> backend = load_backend("autograd")
+        >>> theta, one = backend.xp.array(0.0), backend.xp.array(1.0)
+        >>> float(SGD(inverse_sqrt(0.3)).update(backend, theta, one, (), 4)[0])
+        -0.1
+    """
+
+    rate: float | Schedule
+
+    def __post_init__(self) -> None:
+        as_schedule(self.rate)
+
+    def init(self, backend: Backend, params: object) -> tuple[()]:
+        """Make the empty memory."""
+        return ()
+
+    def update(
+        self, backend: Backend, params: Params, gradient: Params, memory: tuple[()], time: Any
+    ) -> tuple[Params, tuple[()]]:
+        """Take one step downhill."""
+        return backend.combine((1.0, params), (-as_schedule(self.rate)(time), gradient)), ()
+
+
+class Moments(NamedTuple, Generic[Params]):
+    """Adam's memory.
+
+    Attributes:
+        first: Running mean of the gradient.
+        second: Running mean of its square.
+        count: How many updates were made.
+    """
+
+    first: Params
+    second: Params
+    count: Any
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam with bias correction.
+
+    Args:
+        rate: A learning rate or a schedule of it.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        epsilon: Added to the root of the second moment.
+
+    Raises:
+        SettingError: If the rate is not positive, a decay not in [0, 1), or ε not positive.
+
+    References:
+        Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
+    """
+
+    rate: float | Schedule
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        as_schedule(self.rate)
+        for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0 <= value < 1:
+                raise SettingError(f"Adam({name}={value}): it must lie in [0, 1).")
+        if not self.epsilon > 0:
+            raise SettingError(f"Adam(epsilon={self.epsilon}): it must be positive.")
+
+    def init(self, backend: Backend, params: Params) -> Moments[Params]:
+        """Make zero moments."""
+        return Moments(backend.zeros(params), backend.zeros(params), 0)
+
+    def update(
+        self,
+        backend: Backend,
+        params: Params,
+        gradient: Params,
+        memory: Moments[Params],
+        time: Any,
+    ) -> tuple[Params, Moments[Params]]:
+        """Take one step downhill."""
+        count = memory.count + 1
+        first = backend.combine((self.beta1, memory.first), (1 - self.beta1, gradient))
+        second = backend.map(
+            lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, memory.second, gradient
+        )
+        step = as_schedule(self.rate)(time) / (1 - self.beta1**count)
+        correction = 1 / (1 - self.beta2**count)
+        params = backend.map(
+            lambda p, m, v: p - step * m / ((v * correction) ** 0.5 + self.epsilon),
+            params,
+            first,
+            second,
+        )
+        return params, Moments(first, second, count)

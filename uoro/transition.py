@@ -1,0 +1,58 @@
+"""The user's model as one function, held to its contract at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from uoro.algebra import require_like
+from uoro.backend import Backend
+from uoro.dynamics import Outcome
+from uoro.errors import StructureError
+
+
+def checked(
+    transition: Callable[..., Any], backend: Backend, *, has_aux: bool = False
+) -> Callable[[Any, Any, Any], Outcome[Any]]:
+    """Wrap a transition so that it returns an `Outcome`, or an error that says what is wrong.
+
+    Only structure, shapes and dtypes are looked at, so the check costs nothing under a
+    compiler, which traces it away.
+
+    Args:
+        transition: ``(params, state, inputs) -> (next_state, loss)``, or with ``has_aux`` a
+            third element that is passed on and not differentiated.
+        backend: The backend of its arrays.
+        has_aux: Whether that third element is there.
+
+    Raises:
+        StructureError: From the wrapped function, if the transition breaks the contract.
+    """
+    wanted = "(next_state, loss, aux)" if has_aux else "(next_state, loss)"
+
+    def outcome(params: Any, state: Any, inputs: Any) -> Outcome[Any]:
+        returned = transition(params, state, inputs)
+        if not isinstance(returned, tuple) or len(returned) != (3 if has_aux else 2):
+            got = f"{len(returned)} elements" if isinstance(returned, tuple) else type(returned)
+            hint = " For a third element, pass has_aux=True." if not has_aux else ""
+            raise StructureError(
+                f"transition(params, state, inputs): it returned {got}, "
+                f"wanted is a tuple {wanted}.{hint}"
+            )
+        result = Outcome(*returned)
+        require_like(
+            backend,
+            result.next_state,
+            state,
+            call="transition(params, state, inputs): next_state",
+            hint="The next state must have the structure, shapes and dtypes of the state.",
+        )
+        shape = tuple(getattr(result.loss, "shape", ()))
+        if shape != ():
+            raise StructureError(
+                f"transition(params, state, inputs): the loss has shape {shape}, wanted is a "
+                "scalar (). Sum or average it; for several streams at once, see uoro.Streams."
+            )
+        return result
+
+    return outcome
