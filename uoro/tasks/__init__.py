@@ -1,7 +1,6 @@
 """Tasks: identical models, numbers, streams and noise for every backend."""
 
 from uoro.tasks.influence import influence_balancing as influence_balancing
-from uoro.tasks.noise import SharedNoise as SharedNoise
 from uoro.tasks.task import Task as Task
 from uoro.tasks.text import Text as Text
 from uoro.tasks.text import text as text

@@ -1,0 +1,114 @@
+"""The commands of ``uoro``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from uoro.cli.backends import show_backends
+from uoro.cli.compare import TaskOptions, run_comparison
+from uoro.errors import UOROError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Unbiased online gradients for recurrent models, on any autodiff framework.",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def backends() -> None:
+    """List what is registered: installed or not, version, device, and how to install it.
+
+    Example: uoro backends
+    """
+    show_backends(_console())
+
+
+@app.command()
+def compare(
+    task: Annotated[str, typer.Argument(help="influence-balancing, or text")],
+    backends: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names, separated by commas; the first is the reference. Default: all "
+            "that are installed"
+        ),
+    ] = None,
+    estimators: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="uoro, uoro:rank=4, uoro:memory=16, rtrl, tbptt:10, tbptt:10,rolling, "
+            "bptt; separated by commas. Default: what suits the task"
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Items of the stream")] = 20000,
+    eager_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="The same for backends on which Python runs each step. Default: a tenth "
+            "if a compiled backend takes part, at least 1000"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the initial numbers and the signs")] = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float64",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the JSON and the PNG. Default: results/TASK")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Initial learning rate")] = 1e-3,
+    units: Annotated[
+        int | None, typer.Option(help="Units [default: 23 for influence-balancing, 64 for text]")
+    ] = None,
+    minus: Annotated[int, typer.Option(help="influence-balancing: units with a minus")] = 13,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(help="text: a file to read; may be repeated. Default: Shakespeare's plays"),
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="text: utf-8 or bytes")] = "utf-8",
+    model: Annotated[str, typer.Option(help="text: rnn, gru or lstm")] = "gru",
+    layers: Annotated[int, typer.Option(help="text: layers of the model")] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="Device for every backend, such as cpu or cuda")
+    ] = None,
+) -> None:
+    """Run the same task, numbers, stream and signs on several backends and estimators.
+
+    Prints a table and writes compare.json and compare.png. Ctrl-C keeps what is done.
+
+    Example: uoro compare influence-balancing --estimators uoro,rtrl,tbptt:10 --steps 20000
+
+    Example: uoro compare text --file book.txt --model gru --units 64 --steps 20000
+    """
+    run_comparison(
+        _console(),
+        task,
+        backends or [],
+        estimators or [],
+        steps=steps,
+        eager_steps=eager_steps,
+        seed=seed,
+        dtype=dtype,
+        out=out or Path("results") / task,
+        device=device,
+        options=TaskOptions(rate, units, minus, tuple(file or ()), encoding, model, layers),
+    )
+
+
+def _console() -> Console:
+    """Make a console as wide as the terminal; wide enough for a table where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 110)
+
+
+def run() -> None:
+    """Run the command line; an error of the library is one line and exit status 2."""
+    try:
+        app()
+    except UOROError as error:
+        Console(stderr=True, soft_wrap=True).print(f"uoro: {error}", markup=False, highlight=False)
+        sys.exit(2)

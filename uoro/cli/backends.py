@@ -1,0 +1,46 @@
+"""``uoro backends``."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from uoro.backend import install_command, load_backend, registered_backends
+from uoro.errors import MissingFrameworkError
+
+
+def show_backends(console: Console) -> None:
+    """Print one row a registered backend."""
+    table = Table(title="Backends", title_justify="left")
+    for heading in ("name", "installed", "version", "device", "module", "to install"):
+        table.add_column(heading, overflow="fold")
+    for name, entry in sorted(registered_backends().items()):
+        try:
+            device = load_backend(name).device
+        except MissingFrameworkError:
+            table.add_row(name, "no", "-", "-", entry.module, escape(install_command(entry)))
+            continue
+        try:
+            framework = version(name)
+        except PackageNotFoundError:
+            framework = entry.dist.version if entry.dist is not None else "?"
+        table.add_row(name, "yes", framework, device, entry.module, "-")
+    console.print(table)
+
+
+def installed_backends() -> list[str]:
+    """Name the registered backends whose framework is installed, the bundled ones first."""
+    installed = []
+    for name in registered_backends():
+        try:
+            load_backend(name)
+        except MissingFrameworkError:
+            continue
+        installed.append(name)
+    order = ("autograd", "torch", "jax")
+    return sorted(
+        installed, key=lambda name: (order.index(name) if name in order else len(order), name)
+    )

@@ -1,0 +1,188 @@
+"""``uoro compare``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from uoro.backend import Backend, load_backend
+from uoro.cli.backends import installed_backends
+from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError
+from uoro.experiments import (
+    Cell,
+    Choice,
+    Plan,
+    compare,
+    draw,
+    parse_estimator,
+    split_estimators,
+    write_json,
+)
+from uoro.tasks import Task, influence_balancing, text
+
+DEFAULT_ESTIMATORS = {
+    "influence-balancing": ["uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"],
+    "text": ["uoro", "tbptt:1", "tbptt:16"],
+}
+COLOURS = {"converged": "green", "learning": "cyan", "flat": "yellow", "diverged": "red"}
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The options of the command that only some tasks read."""
+
+    rate: float
+    units: int | None
+    minus: int
+    files: tuple[Path, ...]
+    encoding: str
+    model: str
+    layers: int
+
+
+def make_task(name: str, options: TaskOptions) -> Task:
+    """Make the task of that name.
+
+    Raises:
+        UnknownNameError: If there is none; the nearest is named.
+    """
+    if name == "influence-balancing":
+        return influence_balancing(
+            units=23 if options.units is None else options.units,
+            minus=options.minus,
+            rate=options.rate,
+        )
+    if name == "text":
+        if options.encoding not in ("utf-8", "bytes"):
+            raise SettingError(
+                f"compare text(encoding={options.encoding!r}): wanted is 'utf-8' or 'bytes'."
+            )
+        return text(
+            options.files,
+            encoding=options.encoding,  # type: ignore[arg-type]  # checked above
+            model=options.model,
+            units=64 if options.units is None else options.units,
+            layers=options.layers,
+            rate=options.rate,
+        )
+    raise UnknownNameError(f"compare {name!r}", "task", name, DEFAULT_ESTIMATORS)
+
+
+def run_comparison(
+    console: Console,
+    task_name: str,
+    backend_names: list[str],
+    estimator_names: list[str],
+    *,
+    steps: int,
+    eager_steps: int | None,
+    seed: int,
+    dtype: str,
+    out: Path,
+    device: str | None,
+    options: TaskOptions,
+) -> None:
+    """Run a comparison with live progress, print its table, write its files."""
+    task = make_task(task_name, options)
+    names = split_estimators(estimator_names) or DEFAULT_ESTIMATORS[task_name]
+    choices = [parse_estimator(name) for name in dict.fromkeys(names)]
+    wanted = [name.strip() for text in backend_names for name in text.split(",") if name.strip()]
+    backends = [load_backend(name, device=device) for name in wanted or installed_backends()]
+    if not backends:
+        raise MissingFrameworkError(
+            "compare: no backend is installed. Try: pip install 'uoro[jax]'."
+        )
+    if eager_steps is None:
+        mixed = any(backend.compiled for backend in backends)
+        eager_steps = max(1000, steps // 10) if mixed else steps
+    plan = Plan(task, backends, choices, steps, eager_steps, seed, dtype)
+    console.print(f"[bold]{task.title}[/], seed {seed}, {dtype}, {steps:,} items")
+
+    cells: list[Cell] = []
+    interrupted = False
+    try:
+        with _progress(console) as progress:
+
+            def start(backend: Backend, choice: Choice, items: int) -> Any:
+                bar = progress.add_task(f"{backend.name:>8} {choice.name}", total=items, loss="")
+
+                def update(done: int, loss: float) -> None:
+                    progress.update(bar, completed=done, loss=f"loss {loss:.3g}")
+
+                return update
+
+            for cell in compare(plan, start):
+                cells.append(cell)
+                write_json(out / "compare.json", plan, cells, complete=False)
+    except KeyboardInterrupt:
+        interrupted = True
+
+    if cells:
+        console.print(_table(plan, cells))
+        write_json(out / "compare.json", plan, cells, complete=not interrupted)
+        draw(out / "compare.png", plan, cells)
+        console.print(f"Written: {out / 'compare.json'}, {out / 'compare.png'}", highlight=False)
+    if interrupted:
+        total = len(backends) * len(choices)
+        console.print(
+            f"[yellow]Interrupted[/] after {len(cells)} of {total} runs; "
+            + ("those are written." if cells else "nothing was done yet.")
+        )
+        sys.exit(130)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        console=console,
+    )
+
+
+def _table(plan: Plan, cells: list[Cell]) -> Table:
+    reference = plan.backends[0].name
+    table = Table(
+        title=f"{plan.task.loss_name}; gradients against {reference}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
+    table.add_column("backend")
+    table.add_column("estimator")
+    for heading in ("items", "recent", "final"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for heading in ("items/s", "deviation"):
+        table.add_column(heading, justify="right")
+    for cell in cells:
+        fewer = f" of {cell.asked:,}" if cell.items < cell.asked else ""
+        rate = "-" if math.isnan(cell.items_per_second) else f"{cell.items_per_second:,.0f}"
+        deviation = "-" if cell.deviation is None else f"{cell.deviation:.1e}"
+        table.add_row(
+            cell.backend,
+            cell.estimator,
+            f"{cell.items:,}{fewer}",
+            f"{cell.recent_loss:.3g}",
+            f"{cell.final_loss:.3g}",
+            f"[{COLOURS[cell.verdict]}]{cell.verdict}[/]" + (f", {cell.note}" if cell.note else ""),
+            rate,
+            "reference" if cell.backend == reference else deviation,
+        )
+    return table

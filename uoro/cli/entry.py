@@ -1,0 +1,24 @@
+"""Start the command line, or say what is missing to start it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run ``uoro``.
+
+    Exit status: 0 done, 1 a check failed, 2 the command cannot be run as given, 130 Ctrl-C.
+    """
+    try:
+        from uoro.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich", "matplotlib"):
+            raise
+        print(
+            f"uoro: the command line needs the module '{error.name}', which is not installed. "
+            "Try: pip install 'uoro[cli]'.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    run()

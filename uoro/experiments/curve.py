@@ -1,0 +1,79 @@
+"""A loss curve of bounded size, however long the run."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+BINS_PER_DECADE = 24
+RECENT = 1000
+
+
+class Point(NamedTuple):
+    """Mean loss over a stretch of the stream.
+
+    Attributes:
+        item: How many items had been seen at its end.
+        loss: Mean loss per item over the stretch.
+    """
+
+    item: int
+    loss: float
+
+
+class Curve:
+    """Mean losses over stretches whose length grows in proportion to time.
+
+    Args:
+        span: Items that each reported loss sums over.
+        scale: What to multiply the loss by.
+    """
+
+    def __init__(self, *, span: int = 1, scale: float = 1.0) -> None:
+        self.points: list[Point] = []
+        self.items = 0
+        self.first = math.nan
+        self.last = math.nan
+        self._span = span
+        self._scale = scale
+        self._recent: deque[float] = deque(maxlen=max(1, RECENT // span))
+        self._sum = 0.0
+        self._count = 0
+
+    def add(self, losses: list[float]) -> None:
+        """Append the losses of consecutive steps."""
+        for total in losses:
+            loss = total * self._scale / self._span
+            if math.isnan(self.first):
+                self.first = loss
+            self.last = loss
+            self._recent.append(loss)
+            self._sum += loss
+            self._count += 1
+            before, self.items = self.items, self.items + self._span
+            if before == 0 or _bin(before) != _bin(self.items):
+                self._close()
+
+    @property
+    def recent(self) -> float:
+        """Mean loss over the last thousand items, or over the last tenth of a shorter run."""
+        kept = list(self._recent)
+        tenth = max(1, self.items // self._span // 10)
+        return float(np.mean(kept[-tenth:])) if kept else math.nan
+
+    def finished(self) -> list[Point]:
+        """Give all points, the last stretch included even if it is not full."""
+        if self._count:
+            self._close()
+        return self.points
+
+    def _close(self) -> None:
+        self.points.append(Point(self.items, self._sum / self._count))
+        self._sum, self._count = 0.0, 0
+
+
+def _bin(item: int) -> int:
+    return math.floor(math.log10(item) * BINS_PER_DECADE)

@@ -1,0 +1,47 @@
+"""Influence balancing: a parameter that helps now and hurts later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from uoro.models import InfluenceBalancing
+from uoro.optimizers import SGD
+from uoro.schedules import inverse_sqrt
+from uoro.tasks.task import Task
+
+
+class Idle:
+    """An endless stream of items that carry nothing."""
+
+    def __iter__(self) -> Idle:
+        return self
+
+    def __next__(self) -> Any:
+        return np.zeros((), np.int32)
+
+    def take(self, count: int) -> Any:
+        """Give ``count`` of them."""
+        return np.zeros(count, np.int32)
+
+
+def influence_balancing(*, units: int = 23, minus: int = 13, rate: float = 1e-3) -> Task:
+    """Make the task of section 4 of the paper, with SGD at rate ``η/(1+sqrt(t))``.
+
+    Args:
+        units: How many units there are.
+        minus: How many of them the parameter enters negatively.
+        rate: η.
+    """
+    return Task(
+        name="influence-balancing",
+        title=f"Influence balancing, {units} units, {minus} minus",
+        model=InfluenceBalancing(units, minus),
+        stream=Idle,
+        optimizer=SGD(inverse_sqrt(rate)),
+        loss_name="loss",
+        loss_scale=1.0,
+        solved_below=1e-6,
+        settings={"units": units, "minus": minus, "rate": rate, "schedule": "rate/(1+sqrt(t))"},
+    )

@@ -1,0 +1,38 @@
+"""What a task is: a model, a stream, an optimizer, and how to read the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from uoro.models import Model
+from uoro.optimizers import Optimizer
+from uoro.stream import BlockStream
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a run needs but the backend, the estimator and the seed.
+
+    Attributes:
+        name: As on the command line.
+        title: One line for a figure.
+        model: The model.
+        stream: Makes the stream anew, from its beginning; items are host arrays.
+        optimizer: The optimizer with its schedule.
+        loss_name: What the loss is, with its unit.
+        loss_scale: What to multiply the model's loss by to get it in that unit.
+        solved_below: The loss under which the task counts as solved, in that unit, if known.
+        settings: The choices that made this task, for the record.
+    """
+
+    name: str
+    title: str
+    model: Model
+    stream: Callable[[], BlockStream]
+    optimizer: Optimizer
+    loss_name: str
+    loss_scale: float
+    solved_below: float | None
+    settings: dict[str, Any]
