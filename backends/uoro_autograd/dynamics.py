@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import autograd.numpy
 import optree
-from autograd import make_jvp, make_vjp
+from autograd import make_jvp
 from autograd.builtins import tuple as boxed_tuple
+from autograd.core import VJPNode, backward_pass
+from autograd.tracer import getval, isbox, trace
 
 from uoro.dynamics import Outcome, Pullback
 from uoro.transition import checked
@@ -68,38 +70,59 @@ class AutogradDynamics:
         """Take one step on a tape that serves any number of pullbacks."""
         param_leaves, param_structure = optree.tree_flatten(params)
         state_leaves, state_structure = optree.tree_flatten(state)
-        split = len(param_leaves)
-        seen: list[Any] = []
+        split, count = len(param_leaves), len(param_leaves) + len(state_leaves)
+        taped: list[Any] = []
 
         def flat_step(leaves: Any) -> Any:
+            each = [leaves[i] for i in range(count)]
             outcome = self._outcome(
-                optree.tree_unflatten(param_structure, [leaves[i] for i in range(split)]),
-                optree.tree_unflatten(
-                    state_structure, [leaves[split + i] for i in range(len(state_leaves))]
-                ),
+                optree.tree_unflatten(param_structure, each[:split]),
+                optree.tree_unflatten(state_structure, each[split:]),
                 inputs,
             )
-            seen.append(outcome.aux)
-            return boxed_tuple((*optree.tree_leaves(outcome.next_state), outcome.loss))
+            next_leaves = boxed_tuple(optree.tree_leaves(outcome.next_state))
+            taped.extend((next_leaves, outcome.loss, outcome.aux))
+            return outcome.loss
 
-        differentiate: Any = make_vjp(flat_step)
-        pull, (*next_leaves, loss) = differentiate((*param_leaves, *state_leaves))
-        outcome = Outcome(optree.tree_unflatten(state_structure, next_leaves), loss, seen[0])
+        roots = (*param_leaves, *state_leaves)
+        trace(VJPNode.new_root(), flat_step, roots)
+        next_box, loss_box, aux = taped
+        next_state = optree.tree_unflatten(state_structure, _unbox(next_box))
+        loss = anp.asarray(_unbox(loss_box))
 
         def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
-            cotangents = (
-                [anp.zeros_like(leaf) for leaf in next_leaves]
-                if state_cotangent is None
-                else optree.tree_leaves(state_cotangent)
-            )
-            weight = 0.0 if loss_cotangent is None else loss_cotangent
-            pulled = pull((*cotangents, anp.asarray(weight, dtype=anp.result_type(loss))))
+            pulled = [anp.zeros_like(root) for root in roots]
+            for box, cotangent in (
+                (next_box, None if state_cotangent is None else _leaves(state_cotangent)),
+                (loss_box, None if loss_cotangent is None else loss.dtype.type(loss_cotangent)),
+            ):
+                if cotangent is not None and isbox(box):
+                    pulled = [a + b for a, b in zip(pulled, _pull(cotangent, box), strict=True)]
             return (
                 optree.tree_unflatten(param_structure, pulled[:split]),
                 optree.tree_unflatten(state_structure, pulled[split:]),
             )
 
-        return outcome, pullback
+        return Outcome(next_state, loss, _unbox(aux)), pullback
+
+
+def _leaves(tree: Any) -> tuple[Any, ...]:
+    return tuple(optree.tree_leaves(tree))
+
+
+def _unbox(tree: Any) -> Any:
+    """Take values off the tape: a box, or boxes anywhere in a tree."""
+    return optree.tree_map(_value, _value(tree))
+
+
+def _value(leaf: Any) -> Any:
+    return getval(leaf) if isbox(leaf) else leaf
+
+
+def _pull(cotangent: Any, box: Any) -> tuple[Any, ...]:
+    """Go back from one output alone: the others are neither paid for nor multiplied by 0."""
+    pulled: tuple[Any, ...] = backward_pass(cotangent, box._node)
+    return pulled
 
 
 def _flat(leaves: list[Any]) -> Any:

@@ -102,7 +102,7 @@ def compare(
 
 def _console() -> Console:
     """Make a console as wide as the terminal; wide enough for a table where there is none."""
-    return Console(width=None if sys.stdout.isatty() else 110)
+    return Console(width=None if sys.stdout.isatty() else 130)
 
 
 def run() -> None:

@@ -173,7 +173,8 @@ def _run(
     note = ""
     failed = False
 
-    with backend.precision(plan.dtype):
+    # NumPy would warn of an overflow; a loss that is not finite is found and named anyway.
+    with backend.precision(plan.dtype), np.errstate(over="ignore", invalid="ignore"):
         learner = _learner(plan, backend, choice, span)
         stream = Windows(backend, task.stream(), span) if span > 1 else task.stream()
 
@@ -205,7 +206,7 @@ def _run(
                 compiled.add(count)
         except NonFiniteLossError as error:
             failed = True
-            note = f"loss not finite at item {error.step * span:,}"
+            note = f"not finite at item {error.step * span:,}"
 
     cell = Cell(
         backend=backend.name,

@@ -12,6 +12,9 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E
 # Thick and pale below, thin and dashed on top, so that curves that coincide are all seen.
 STYLES = (("-", 4.0, 0.35), ("-", 1.6, 1.0), ((0, (1, 2)), 2.6, 1.0), ("--", 1.2, 1.0))
 
+# Losses above this leave the figure in any case, and overflow in the plotting library.
+BEYOND = 1e60
+
 
 def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
     """Draw the loss against the items seen and write it as a PNG.
@@ -36,7 +39,7 @@ def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
     values: list[float] = []
     for cell in cells:
         style, width, alpha = styles[cell.backend]
-        points = [p for p in cell.curve if math.isfinite(p.loss)]
+        points = [p for p in cell.curve if math.isfinite(p.loss) and p.loss < BEYOND]
         values += [p.loss for p in points if p.loss > 0]
         axes.plot(
             [p.item for p in points],

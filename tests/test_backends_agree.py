@@ -1,0 +1,93 @@
+"""Same numbers, same signs, params held: three backends, one gradient, for 1,000 steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+from systems import MODELS, jiggle, make_items
+
+from uoro import RTRL, UORO, Estimator, RollingTruncated, Streams, Truncated, load_backend, unroll
+from uoro.host_noise import SharedNoise, map_host
+from uoro.stream import BlockStream
+
+STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Case:
+    model: str
+    estimator: Estimator
+    span: int = 1
+    streams: int | None = None
+
+
+CASES = {
+    "linear": Case("linear", UORO()),
+    "rnn": Case("rnn", UORO()),
+    "gru": Case("gru", UORO()),
+    "lstm": Case("lstm", UORO()),
+    "stack": Case("stack", UORO()),
+    "rank 3": Case("gru", UORO(rank=3)),
+    "memory 4": Case("lstm", UORO(), span=4),
+    "3 streams": Case("gru", Streams(UORO(), 3), streams=3),
+    "gaussian": Case("two leaves", UORO(law="gaussian")),
+    "spherical": Case("two leaves", UORO(law="spherical")),
+    "rtrl": Case("stack", RTRL()),
+    "chunked": Case("gru", Truncated(), span=5),
+    "rolling": Case("gru", RollingTruncated(3)),
+}
+
+
+@cache
+def gradients(case_name: str, backend_name: str) -> list[Any]:
+    """Run a case and keep the gradient of every step, on the host."""
+    case = CASES[case_name]
+    backend = load_backend(backend_name)
+    with backend.precision("float64"):
+        params, state = MODELS[case.model].init(np.random.default_rng(0))
+        state = jiggle(state, np.random.default_rng(1))
+        lead = () if case.streams is None else (case.streams,)
+        state = map_host(lambda leaf: np.broadcast_to(leaf, lead + leaf.shape), state)
+        items = map_host(
+            lambda leaf: leaf.reshape((STEPS, *lead, *((case.span,) if case.span > 1 else ()))),
+            make_items(STEPS * case.span * (case.streams or 1)),
+        )
+        noise = SharedNoise(case.estimator.draw, state, seed=4)
+        assert isinstance(noise, BlockStream)
+        signs = noise.take(STEPS) if noise.used else None
+        dynamics = backend.dynamics(partial(MODELS[case.model].transition, backend.xp))
+        if case.span > 1:
+            dynamics = unroll(dynamics, case.span)
+        params, state = backend.from_host(params), backend.from_host(state)
+        items = backend.from_host(items)
+
+        def run(params: Any, memory: Any, state: Any, items: Any, signs: Any) -> Any:
+            def body(carry: Any, item: Any) -> Any:
+                memory, state = carry
+                memory, state, estimate = case.estimator.step(
+                    dynamics, params, memory, state, *item
+                )
+                return (memory, state), estimate.gradient
+
+            return backend.scan(body, (memory, state), (items, signs))[1]
+
+        first = backend.map(lambda leaf: leaf[0], items)
+        memory = case.estimator.init(dynamics, params, state, inputs=first)
+        stacked = backend.compile(run)(params, memory, state, items, backend.from_host(signs))
+        return [np.asarray(leaf) for _, leaf in backend.named_leaves(backend.to_host(stacked))]
+
+
+@pytest.mark.parametrize("other", ["torch", "jax"])
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_agree_at_every_one_of_1000_steps(case: str, other: str) -> None:
+    reference, got = gradients(case, "autograd"), gradients(case, other)
+    gap = sum(((a - b) ** 2).reshape(STEPS, -1).sum(1) for a, b in zip(got, reference, strict=True))
+    size = sum((b**2).reshape(STEPS, -1).sum(1) for b in reference)
+    relative = np.sqrt(gap / size)
+    assert np.all(np.isfinite(relative))
+    worst = int(np.argmax(relative))
+    assert relative[worst] < 1e-9, f"{case}: relative gap {relative[worst]} at step {worst}"

@@ -1,0 +1,174 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from uoro.cli import app as app_module
+from uoro.cli import compare as compare_module
+from uoro.experiments import Cell, compare
+
+
+def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from uoro.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def test_compare_prints_a_table_and_writes_curves_and_a_figure(tmp_path: Path) -> None:
+    done = _run(
+        "compare", "influence-balancing", "--backends", "autograd,torch,jax",
+        "--estimators", "uoro,rtrl,tbptt:10,tbptt:5,rolling,bptt", "--steps", "1500",
+        "--units", "5", "--minus", "2", "--eager-steps", "300", "--out", "out",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "300 of 1,500" in done.stdout
+    assert "tbptt:5,rolling" in done.stdout
+    assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    document = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert document["complete"]
+    assert document["reference"] == "autograd"
+    cells = {(c["backend"], c["estimator"]): c for c in document["cells"]}
+    assert len(cells) == 15
+    for (backend, estimator), cell in cells.items():
+        assert cell["items"] == (1500 if backend == "jax" else 300)
+        assert cell["first_loss"] == pytest.approx(0.5) or estimator == "bptt"
+        if backend != "autograd" and (backend, estimator) != ("jax", "bptt"):
+            assert cell["compared"] >= 1
+            assert cell["deviation"] < 1e-9, (backend, estimator)
+
+
+def test_compare_text_learns_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("the cat sat on the mat. " * 40)
+    done = _run(
+        "compare", "text", "--file", "book.txt", "--units", "8", "--steps", "1200",
+        "--backends", "jax,torch", "--estimators", "uoro,tbptt:4", "--eager-steps", "400",
+        "--rate", "0.01", "--dtype", "float32", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "results" / "text" / "compare.json").read_text())
+    assert document["settings"]["alphabet"] == "".join(sorted(set("the cat sat on the mat. ")))
+    for cell in document["cells"]:
+        assert cell["verdict"] == "learning"
+        assert cell["recent_loss"] < 3.3 < cell["first_loss"] + 1
+
+
+def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    done = _run(
+        "compare", "influence-balancing", "--backends", "autograd", "--steps", "2000",
+        "--estimators", "tbptt:10,rtrl", "--rate", "5", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "diverged, not finite at item" in done.stdout
+    cells = json.loads((tmp_path / "results/influence-balancing/compare.json").read_text())["cells"]
+    assert [cell["estimator"] for cell in cells] == ["tbptt:10", "rtrl"]
+    assert cells[0]["items"] < 2000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["influence-balansing"], "no task 'influence-balansing'. Did you mean 'influence-bal"),
+        (["text", "--backends", "touch"], "no backend 'touch'. Did you mean 'torch'?"),
+        (["text", "--estimators", "ouro"], "no estimator 'ouro'. Did you mean 'uoro'?"),
+        (["text", "--estimators", "uoro:rank=0"], "rank must be an integer >= 1"),
+        (["text", "--estimators", "uoro:memory=0"], "memory must be an integer >= 1"),
+        (["text", "--rate", "-1"], "learning rate must be positive"),
+        (["text", "--file", "no-such-book.txt"], "no-such-book.txt"),
+        (["text", "--dtype", "int8"], "wanted is 'float32' or 'float64'"),
+        (["text", "--encoding", "latin"], "wanted is 'utf-8' or 'bytes'"),
+        (["influence-balancing", "--steps", "0"], "wanted are positive numbers"),
+        (["influence-balancing", "--steps", "5", "--estimators", "tbptt:9"], "takes 9 items"),
+        (["influence-balancing", "--minus", "50"], "0 <= minus <= units"),
+        (["text", "--backends", "torch", "--device", "abacus"], "device='abacus'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = _run("compare", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    done = _run("compare", "text", "--file", "empty.txt", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "needs at least two" in done.stderr
+
+
+def test_ctrl_c_keeps_what_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = compare
+
+    def interrupted(*arguments: Any) -> Any:
+        for done, cell in enumerate(real(*arguments)):
+            yield cell
+            if done == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_module, "compare", interrupted)
+    result = CliRunner().invoke(
+        app_module.app,
+        [
+            "compare", "influence-balancing", "--backends", "autograd", "--estimators",
+            "rtrl,tbptt:10,tbptt:2", "--steps", "50", "--out", str(tmp_path / "o"),
+        ],
+    )  # fmt: skip
+    assert result.exit_code == 130
+    assert "Interrupted after 2 of 3 runs; those are written." in result.output
+    document = json.loads((tmp_path / "o" / "compare.json").read_text())
+    assert not document["complete"]
+    assert [Cell(**cell).estimator for cell in document["cells"]] == ["rtrl", "tbptt:10"]
+    assert (tmp_path / "o" / "compare.png").exists()
+
+
+def test_backends_lists_what_is_there(tmp_path: Path) -> None:
+    done = _run("backends", cwd=tmp_path)
+    assert done.returncode == 0
+    for name in ("autograd", "torch", "jax"):
+        assert any(name in line and "yes" in line for line in done.stdout.splitlines())
+
+
+def test_backends_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from uoro.cli import backends as backends_module
+    from uoro.errors import MissingFrameworkError
+
+    def missing(name: str, **options: Any) -> Any:
+        raise MissingFrameworkError(name)
+
+    monkeypatch.setattr(backends_module, "load_backend", missing)
+    result = CliRunner().invoke(app_module.app, ["backends"])
+    assert "pip install 'uoro[jax]'" in result.output
+    assert backends_module.installed_backends() == []
+
+
+def test_the_command_line_without_its_libraries_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['typer'] = None; from uoro.cli import main; "
+        "sys.argv = ['uoro']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert "pip install 'uoro[cli]'" in done.stderr
+
+
+def test_every_command_shows_an_example(tmp_path: Path) -> None:
+    for command in ("compare", "backends"):
+        assert "Example: uoro" in _run(command, "--help", cwd=tmp_path).stdout

@@ -1,0 +1,153 @@
+"""Bad input: what was called, what was got, what was wanted, what to do."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import numpy as np
+import pytest
+
+from uoro import SGD, UORO, Backend, Learner, UOROError, load_backend
+from uoro import backend as backend_module
+from uoro.errors import MissingFrameworkError, SettingError, StructureError, UnknownNameError
+from uoro.experiments import parse_estimator, split_estimators
+from uoro.models import GRU, InfluenceBalancing, SymbolModel
+
+
+def test_an_unknown_backend_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"no backend 'jaxx'\. Did you mean 'jax'\?"):
+        load_backend("jaxx")
+    assert issubclass(UnknownNameError, ValueError)
+    assert issubclass(UnknownNameError, UOROError)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "autograd"])
+def test_a_missing_framework_names_the_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for module in [m for m in sys.modules if m.partition(".")[0] in (f"uoro_{name}", name)]:
+        monkeypatch.delitem(sys.modules, module)
+    real = builtins.__import__
+
+    def without(module: str, *rest: Any, **options: Any) -> Any:
+        if module.partition(".")[0] == name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(module, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    wanted = rf"'{name}' is not installed\. Try: pip install 'uoro\[{name}\]'"
+    with pytest.raises(MissingFrameworkError, match=wanted) as caught:
+        load_backend(name)
+    assert isinstance(caught.value, ImportError)
+
+
+def test_a_third_partys_missing_module_names_its_distribution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = EntryPoint("mine", "no_such_module_anywhere:Backend", "uoro.backends")
+    monkeypatch.setattr(backend_module, "registered_backends", lambda: {"mine": entry})
+    with pytest.raises(MissingFrameworkError, match="pip install 'mine'"):
+        load_backend("mine")
+
+
+@pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
+def test_an_unknown_device_is_refused(name: str) -> None:
+    with pytest.raises(SettingError, match="device='quantum"):
+        load_backend(name, device="quantum:7")
+
+
+@pytest.mark.parametrize(
+    ("transition", "message"),
+    [
+        (lambda p, s, x: s, "wanted is a tuple"),
+        (lambda p, s, x: (s, s.sum(), 1.0), "3 elements.*has_aux=True"),
+        (lambda p, s, x: ({"h": s}, s.sum()), r"next_state: the leaves are \['h'\]"),
+        (lambda p, s, x: (s[:2], s.sum()), r"has shape \(2,\), wanted is \(3,\)"),
+        (lambda p, s, x: (s > 0, s.sum()), r"dtype .*bool.*wanted is .*float64"),
+        (lambda p, s, x: (s, s), r"the loss has shape \(3,\), wanted is a scalar"),
+    ],
+)
+def test_a_transition_that_breaks_its_contract(
+    backend: Backend, transition: Any, message: str
+) -> None:
+    dynamics = backend.dynamics(transition)
+    params, state = backend.from_host(np.array(1.0)), backend.from_host(np.zeros(3))
+    for call in (
+        lambda: dynamics.forward(params, state, None),
+        lambda: UORO().step(
+            dynamics, params, UORO().init(dynamics, params, state), state, None, state
+        ),
+        lambda: Learner(dynamics, UORO(), SGD(0.1), params, state).step(np.zeros(())),
+    ):
+        with pytest.raises(StructureError, match=message):
+            call()
+
+
+def test_a_state_whose_shape_changes_later_is_caught_then(backend: Backend) -> None:
+    def transition(params: Any, state: Any, item: Any) -> Any:
+        grown = backend.xp.concatenate([state, state]) if item.shape == (2,) else state
+        return params * grown, grown.sum()
+
+    learner = Learner(
+        backend.dynamics(transition),
+        UORO(),
+        SGD(0.1),
+        backend.from_host(np.array(0.5)),
+        backend.from_host(np.ones(3)),
+    )
+    learner.step(np.zeros(1))
+    with pytest.raises(StructureError, match=r"shape \(6,\), wanted is \(3,\)"):
+        learner.step(np.zeros(2))
+    assert learner.steps == 1
+
+
+def test_estimators_are_named_as_people_write_them() -> None:
+    assert parse_estimator("uoro:rank=4").estimator == UORO(rank=4)
+    assert parse_estimator("uoro:memory=16").span == 16
+    assert parse_estimator("uoro:rank=2,law=gaussian").estimator == UORO(rank=2, law="gaussian")
+    assert type(parse_estimator("rtrl").estimator).__name__ == "RTRL"
+    assert parse_estimator("tbptt:10").span == 10
+    assert parse_estimator("tbptt:10,chunked").span == 10
+    rolling = parse_estimator("tbptt:10,rolling")
+    assert (rolling.span, getattr(rolling.estimator, "window", None)) == (1, 10)
+    assert parse_estimator("bptt").span is None
+    assert split_estimators(["uoro,tbptt:3,rolling", "uoro:rank=2,memory=3,bptt"]) == [
+        "uoro",
+        "tbptt:3,rolling",
+        "uoro:rank=2,memory=3",
+        "bptt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("ouro", "Did you mean 'uoro'"),
+        ("tbppt:3", "Did you mean 'tbptt'"),
+        ("uoro:rank=0", "rank must be an integer >= 1"),
+        ("uoro:memory=0", "memory must be an integer >= 1"),
+        ("uoro:rank=two", "rank must be an integer >= 1, got 'two'"),
+        ("uoro:depth=2", "no option 'depth=2'"),
+        ("uoro:law=cauchy", "law must be one of"),
+        ("tbptt", "wanted is one length"),
+        ("tbptt:0", "length must be an integer >= 1"),
+        ("tbptt:3,4", "wanted is one length"),
+        ("rtrl:3", "takes no options"),
+    ],
+)
+def test_estimator_names_that_mean_nothing(written: str, message: str) -> None:
+    with pytest.raises((UnknownNameError, SettingError), match=message):
+        parse_estimator(written)
+
+
+def test_models_of_no_size_are_refused() -> None:
+    for make in (
+        lambda: InfluenceBalancing(3, 4),
+        lambda: InfluenceBalancing(0, 0),
+        lambda: SymbolModel((), 3),
+        lambda: SymbolModel((GRU(0),), 3),
+        lambda: SymbolModel((GRU(2),), 1),
+    ):
+        with pytest.raises(SettingError, match="wanted are"):
+            make()

@@ -1,0 +1,341 @@
+"""The loop: step and run, streams that end, losses that explode, optimizers of the user's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import optax
+import pytest
+import torch
+from systems import MODELS, build, make_items
+from uoro_jax import OptaxOptimizer
+from uoro_torch import TorchOptimizer
+
+from uoro import (
+    SGD,
+    UORO,
+    Adam,
+    Backend,
+    Estimator,
+    Learner,
+    Metrics,
+    RollingTruncated,
+    Streams,
+    Truncated,
+    Windows,
+    load_backend,
+    unroll,
+)
+from uoro.errors import NonFiniteLossError, SettingError, StructureError
+from uoro.host_noise import SharedNoise
+from uoro.schedules import constant, inverse, inverse_sqrt
+
+
+def _items(count: int) -> list[Any]:
+    stack = make_items(count)
+    return [{name: leaf[i] for name, leaf in stack.items()} for i in range(count)]
+
+
+def _learner(backend: Backend, estimator: Estimator | None = None, **options: Any) -> Learner:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    return Learner(dynamics, estimator or UORO(), Adam(1e-2), params, state, **options)
+
+
+def _host(learner: Learner) -> list[Any]:
+    backend = learner.backend
+    trees = (learner.params, learner.state, learner.memory)
+    return [np.array(a) for tree in trees for _, a in backend.named_leaves(backend.to_host(tree))]
+
+
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), RollingTruncated(3)])
+def test_step_and_run_give_the_same_numbers(backend: Backend, estimator: Estimator) -> None:
+    stepped, ran = _learner(backend, estimator), _learner(backend, estimator)
+    losses = [float(stepped.step(item).loss) for item in _items(23)]
+    seen: list[Metrics] = []
+    summary = ran.run(_items(23), chunk=10, report=seen.append)
+    assert [m.first_step for m in seen] == [0, 10, 20]
+    assert [len(m.losses) for m in seen] == [10, 10, 3]
+    np.testing.assert_allclose([x for m in seen for x in m.losses], losses, rtol=1e-12)
+    assert summary.steps == 23
+    assert summary.mean_loss == pytest.approx(np.mean(losses), rel=1e-12)
+    assert summary.last_loss == pytest.approx(losses[-1], rel=1e-12)
+    for a, b in zip(_host(stepped), _host(ran), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(backend: Backend) -> None:
+    one, two, three = (_learner(backend, seed=seed) for seed in (1, 1, 2))
+    for learner in (one, two, three):
+        learner.run(_items(8))
+    for a, b in zip(_host(one), _host(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(np.any(a != b) for a, b in zip(_host(one), _host(three), strict=True))
+
+
+def test_run_goes_on_where_it_stopped(backend: Backend) -> None:
+    whole, parts = _learner(backend), _learner(backend)
+    whole.run(_items(12))
+    stream = iter(_items(12))
+    assert parts.run(stream, 5).steps == 5
+    assert parts.run(stream, 100).steps == 7, "the stream ends after twelve"
+    assert parts.run(stream).steps == 0
+    assert math.isnan(parts.run(stream).mean_loss)
+    assert parts.steps == 12
+    for a, b in zip(_host(whole), _host(parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_noise_given_as_a_stream_is_used(backend: Backend) -> None:
+    _, state = MODELS["gru"].init(np.random.default_rng(0))
+    runs = [
+        _learner(backend, seed=seed, noise=SharedNoise(UORO().draw, state, 9)) for seed in (1, 2)
+    ]
+    for learner in runs:
+        learner.run(_items(6), chunk=4)
+    for a, b in zip(_host(runs[0]), _host(runs[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_windows_feed_unrolled_dynamics(backend: Backend) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    times: list[Any] = []
+
+    class Watch:
+        """An optimizer that notes the time it is told."""
+
+        def init(self, backend: Backend, params: Any) -> Any:
+            return ()
+
+        def update(self, backend: Any, params: Any, gradient: Any, memory: Any, time: Any) -> Any:
+            times.append(time)
+            return params, memory
+
+    learner = Learner(unroll(dynamics, 4), Truncated(), Watch(), params, state)
+    stream = Windows(backend, iter(_items(14)), 4)
+    assert learner.run(stream, chunk=2).steps == 3, "the rest of two items is dropped"
+    if not backend.compiled:
+        assert times == [3, 7, 11], "time is the index of the newest item"
+    with pytest.raises(SettingError, match="length=0"):
+        Windows(backend, iter(()), 0)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_a_non_finite_loss_stops_and_keeps_what_there_is(backend: Backend, chunk: int) -> None:
+    xp = backend.xp
+
+    def transition(params: Any, state: Any, item: Any) -> Any:
+        next_state = 0.5 * state + params
+        return next_state, xp.sum(next_state) / item
+
+    items = [1.0] * 6 + [0.0] + [1.0] * 5
+    learner, twin = (
+        Learner(
+            backend.dynamics(transition),
+            UORO(),
+            SGD(1e-3),
+            backend.from_host(np.array(1.0)),
+            backend.from_host(np.zeros(2)),
+        )
+        for _ in range(2)
+    )
+    twin.run(items[:6])
+    seen: list[Metrics] = []
+    with np.errstate(divide="ignore"), pytest.raises(NonFiniteLossError, match="at step 6") as hit:
+        learner.run(items, chunk=chunk, report=seen.append)
+    assert hit.value.step == 6
+    assert learner.steps == 6
+    assert sum(len(m.losses) for m in seen) == 6
+    assert all(math.isfinite(x) for m in seen for x in m.losses)
+    for a, b in zip(_host(learner), _host(twin), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert learner.run(items[7:]).steps == 5, "it can go on"
+
+
+def test_no_recompilation_between_chunks() -> None:
+    traces = 0
+    backend = load_backend("jax")
+    dynamics, params, state = build(backend, MODELS["gru"])
+
+    class Counted:
+        """Dynamics that count how often they are traced."""
+
+        span = 1
+
+        def __init__(self) -> None:
+            self.backend, self.forward, self.jvp = backend, dynamics.forward, dynamics.jvp
+
+        def vjp(self, *arguments: Any) -> Any:
+            nonlocal traces
+            traces += 1
+            return dynamics.vjp(*arguments)
+
+    learner = Learner(Counted(), UORO(), Adam(inverse_sqrt(1e-3)), params, state)
+    learner.run(_items(10), chunk=10)
+    first = traces
+    learner.run(_items(50), chunk=10)
+    assert traces == first
+
+
+def test_out_of_range_runs_are_refused(backend: Backend) -> None:
+    learner = _learner(backend)
+    refused: list[dict[str, Any]] = [{"steps": -1}, {"chunk": 0}]
+    for options in refused:
+        with pytest.raises(SettingError, match="steps >= 0 and chunk >= 1"):
+            learner.run(_items(1), **options)
+
+
+# Optimizers.
+
+
+def _quadratic(backend: Backend) -> tuple[Any, Any]:
+    return {
+        "a": backend.from_host(np.array([1.0, -2.0])),
+        "b": backend.from_host(np.array(3.0)),
+    }, ()
+
+
+def _descend(backend: Backend, optimizer: Any, params: Any, steps: int = 20) -> Any:
+    memory = optimizer.init(backend, params)
+    for time in range(steps):
+        gradient = backend.map(lambda leaf: 2.0 * leaf + 0.1, params)
+        params, memory = optimizer.update(backend, params, gradient, memory, time)
+    return backend.to_host(params)
+
+
+def test_adam_takes_the_steps_of_torch_and_optax(backend: Backend) -> None:
+    params, _ = _quadratic(backend)
+    got = _descend(backend, Adam(1e-2), params)
+    theirs = {
+        name: torch.tensor(np.asarray(leaf)) for name, leaf in backend.to_host(params).items()
+    }
+    for leaf in theirs.values():
+        leaf.requires_grad_()
+    reference = TorchOptimizer(torch.optim.Adam(list(theirs.values()), lr=1e-2))
+    wanted = _descend(load_backend("torch"), reference, theirs)
+    jax_backend = load_backend("jax")
+    with jax_backend.precision("float64"):
+        host = jax_backend.from_host(backend.to_host(params))
+        also = _descend(jax_backend, OptaxOptimizer(optax.adam(1e-2)), host)
+    for name in ("a", "b"):
+        np.testing.assert_allclose(got[name], wanted[name], rtol=1e-12)
+        np.testing.assert_allclose(got[name], also[name], rtol=1e-6)
+
+
+def test_schedules_have_their_closed_forms() -> None:
+    assert inverse_sqrt(0.3)(4) == pytest.approx(0.1)
+    assert inverse_sqrt(1e-3, 0.03)(10_000) == pytest.approx(2.5e-4)
+    assert inverse(1e-4, 3e-3)(1000) == pytest.approx(2.5e-5)
+    assert constant(0.7)(12) == 0.7
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
+def test_learning_rates_must_be_positive(rate: float) -> None:
+    for make in (SGD, Adam, constant, inverse_sqrt, lambda r: inverse(r, 0.1)):
+        with pytest.raises(SettingError, match="must be positive"):
+            make(rate)
+
+
+def test_other_settings_out_of_range_are_refused() -> None:
+    for make in (
+        lambda: Adam(1e-3, beta1=1.0),
+        lambda: Adam(1e-3, beta2=-0.1),
+        lambda: Adam(1e-3, epsilon=0.0),
+        lambda: inverse(1e-3, -1.0),
+        lambda: inverse_sqrt(1e-3, math.nan),
+    ):
+        with pytest.raises(SettingError):
+            make()
+
+
+def test_any_torch_optimizer_steps_the_learner_in_place() -> None:
+    backend = load_backend("torch")
+    dynamics, params, state = build(backend, MODELS["gru"])
+    leaves: list[Any] = [leaf for _, leaf in backend.named_leaves(params)]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    before = [leaf.detach().clone() for leaf in leaves]
+    optimizer = torch.optim.RMSprop(leaves, lr=1e-3)
+    learner = Learner(dynamics, UORO(), TorchOptimizer(optimizer), params, state)
+    learner.run(_items(5))
+    moved = [bool((a != b).any()) for a, b in zip(leaves, before, strict=True)]
+    assert all(moved)
+    with pytest.raises(StructureError, match="does not hold the params"):
+        Learner(
+            dynamics, UORO(), TorchOptimizer(optimizer), backend.map(torch.clone, params), state
+        ).run(_items(1))
+
+
+def test_any_optax_transformation_drives_the_learner() -> None:
+    backend = load_backend("jax")
+    with backend.precision("float64"):
+        dynamics, params, state = build(backend, MODELS["gru"])
+        transformation = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2))
+        learner = Learner(dynamics, UORO(), OptaxOptimizer(transformation), params, state)
+        assert learner.run(_items(20), chunk=7).steps == 20
+        assert backend.to_host(learner.params)["readout"]["bias"].dtype == np.float64
+
+
+def test_several_streams_learn(backend: Backend) -> None:
+    """Three streams of one simple target: the shared parameter finds it."""
+    xp = backend.xp
+
+    def transition(theta: Any, state: Any, target: Any) -> Any:
+        next_state = 0.5 * state + theta
+        return next_state, 0.5 * xp.sum((next_state - target) ** 2)
+
+    learner = Learner(
+        backend.dynamics(transition),
+        Streams(UORO(), 3),
+        SGD(0.02),
+        backend.from_host(np.array(0.0)),
+        backend.from_host(np.zeros((3, 2))),
+    )
+    learner.run(np.ones(3) for _ in range(200))
+    assert float(learner.params) == pytest.approx(0.5, abs=0.02)
+
+
+def test_an_endless_stream_is_read_no_further_than_needed(backend: Backend) -> None:
+    read = 0
+
+    def endless() -> Iterator[Any]:
+        nonlocal read
+        while True:
+            read += 1
+            yield _items(1)[0]
+
+    stream = endless()
+    _learner(backend).run(stream, 7, chunk=3)
+    assert read == 7
+    assert len(list(islice(stream, 2))) == 2
+
+
+def test_the_estimator_lives_in_the_users_own_jit_and_scan() -> None:
+    import jax
+
+    backend = load_backend("jax")
+    dynamics, params, state = build(backend, MODELS["gru"])
+    estimator = UORO()
+
+    @jax.jit
+    def train(params: Any, state: Any, items: Any, seed: Any) -> Any:
+        def body(carry: Any, item: Any) -> Any:
+            params, memory, state, key = carry
+            key, draw = jax.random.split(key)
+            signs = estimator.draw(partial(backend.random, draw), state)
+            memory, state, estimate = estimator.step(dynamics, params, memory, state, item, signs)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, estimate.gradient)
+            return (params, memory, state, key), estimate.loss
+
+        start = params, estimator.init(dynamics, params, state), state, jax.random.key(seed)
+        return jax.lax.scan(body, start, items)[1]
+
+    items = backend.from_host(make_items(12))
+    losses = jax.vmap(train, (None, None, None, 0))(params, state, items, np.arange(3))
+    assert losses.shape == (3, 12)
+    one = train(params, state, items, 2)
+    np.testing.assert_allclose(losses[2], one, rtol=1e-5)

@@ -1,0 +1,86 @@
+"""Parallel streams: each its own state and pair, and one gradient for the shared params."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from systems import MODELS, build, entries, jiggle, make_items, relative
+
+from uoro import RTRL, SGD, UORO, Backend, Estimator, Learner, RollingTruncated, Streams
+from uoro.errors import SettingError
+
+COUNT = 3
+
+
+def _states(backend: Backend, state: Any) -> list[Any]:
+    host = backend.to_host(state)
+    return [backend.from_host(jiggle(host, np.random.default_rng(i))) for i in range(COUNT)]
+
+
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), RTRL(), RollingTruncated(2)])
+def test_streams_equal_separate_runs_averaged(backend: Backend, estimator: Estimator) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    states = _states(backend, state)
+    together = Streams(estimator, COUNT)
+    item = entries(backend, make_items(1), 1)[0]
+    stacked_item = backend.collect([item] * COUNT)
+    stack = backend.collect(states)
+    memory = together.init(dynamics, params, stack, inputs=stacked_item)
+    memories = [estimator.init(dynamics, params, s, inputs=item) for s in states]
+    joint_step = backend.compile(partial(together.step, dynamics))
+    each_step = backend.compile(partial(estimator.step, dynamics))
+    for step in range(3):
+        items = entries(backend, make_items(COUNT, seed=step), COUNT)
+        sampler = partial(backend.random, backend.fold(backend.key(0), step))
+        noise = together.draw(sampler, stack)
+        memory, stack, estimate = joint_step(params, memory, stack, backend.collect(items), noise)
+        total, losses = backend.zeros(params), []
+        for i in range(COUNT):
+            mine = None if noise is None else backend.map(lambda leaf, i=i: leaf[i], noise)
+            memories[i], states[i], one = each_step(params, memories[i], states[i], items[i], mine)
+            total = backend.combine((1.0, total), (1.0 / COUNT, one.gradient))
+            losses.append(float(one.loss))
+        assert relative(backend, estimate.gradient, total) < 1e-13
+        assert relative(backend, stack, backend.collect(states)) < 1e-13
+        assert float(estimate.loss) == pytest.approx(np.mean(losses), rel=1e-13)
+
+
+def test_each_stream_draws_its_own_signs(backend: Backend) -> None:
+    state = backend.from_host(np.zeros((COUNT, 40)))
+    sampler = partial(backend.random, backend.key(0))
+    signs = backend.to_host(Streams(UORO(), COUNT).draw(sampler, state))
+    assert signs.shape == (COUNT, 40)
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    assert not np.array_equal(signs[0], signs[1])
+    ranked = backend.to_host(Streams(UORO(rank=2), COUNT).draw(sampler, state))
+    assert ranked.shape == (COUNT, 2, 40)
+
+
+def test_resetting_one_stream_zeroes_its_pair_and_leaves_the_others(backend: Backend) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    stack = backend.collect(_states(backend, state))
+    learner = Learner(dynamics, Streams(UORO(), COUNT), SGD(0.01), params, stack)
+    items = {name: leaf.reshape(5, COUNT) for name, leaf in make_items(5 * COUNT).items()}
+    learner.run([{name: leaf[i] for name, leaf in items.items()} for i in range(5)])
+    before = [np.array(a) for _, a in backend.named_leaves(backend.to_host(learner.memory))]
+    fresh = backend.zeros(stack)
+    learner.reset(np.array([False, True, False]), fresh)
+    after = [np.array(a) for _, a in backend.named_leaves(backend.to_host(learner.memory))]
+    states = backend.to_host(learner.state)["0"]["h"]
+    assert np.all(states[1] == 0)
+    assert np.all(states[0] != 0)
+    assert sum(bool(np.any(old[1] != 0)) for old in before) == len(before) - 2  # not the readout
+    for old, new in zip(before, after, strict=True):
+        assert np.all(new[1] == 0)
+        np.testing.assert_array_equal(old[[0, 2]], new[[0, 2]])
+
+
+def test_reset_of_a_single_stream_says_how_to_have_several(backend: Backend) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    with pytest.raises(SettingError, match=r"single stream. Wrap it: Streams\(estimator, count\)"):
+        Learner(dynamics, UORO(), SGD(0.1), params, state).reset(np.array([True]), state)
+    with pytest.raises(SettingError, match="count=0"):
+        Streams(UORO(), 0)
