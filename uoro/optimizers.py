@@ -56,8 +56,8 @@ class SGD:
         >>> from uoro.schedules import inverse_sqrt
         >>> backend = load_backend("autograd")
         >>> theta, one = backend.xp.array(0.0), backend.xp.array(1.0)
-        >>> float(SGD(inverse_sqrt(0.3)).update(backend, theta, one, (), 4)[0])
-        -0.1
+        >>> float(SGD(inverse_sqrt(0.75)).update(backend, theta, one, (), 4)[0])
+        -0.25
     """
 
     rate: float | Schedule

@@ -66,7 +66,7 @@ class UORO:
         ...     memory, state, estimate = estimator.step(
         ...         dynamics, theta, memory, state, x, signs)
         >>> round(float(estimate.loss), 4)
-        0.5763
+        0.5704
 
     References:
         Tallec & Ollivier, "Unbiased Online Recurrent Optimization", ICLR 2018,

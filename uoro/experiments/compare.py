@@ -25,8 +25,9 @@ from uoro.stream import Windows
 from uoro.tasks import Task
 from uoro.unroll import unroll
 
-ITEMS_PER_CHUNK = 1000
-PROBES_PER_DECADE = 6
+EARLY = 8
+EAGER_CHUNK = 50
+PROBES_PER_DECADE = 8
 
 Gradient = dict[str, Any]
 """A gradient on the host: leaf name to array."""
@@ -182,27 +183,21 @@ def _run(
             curve.add(metrics.losses)
             progress(curve.items, curve.recent)
 
-        def probe() -> None:
-            estimate = learner.step(next(stream))
-            host = backend.named_leaves(backend.to_host(estimate.gradient))
-            gradients[learner.steps - 1] = {name: np.asarray(leaf) for name, leaf in host}
-            report(Metrics(learner.steps - 1, [float(estimate.loss)]))
-
-        chunk = max(1, (ITEMS_PER_CHUNK if backend.compiled else 50) // span)
-        next_probe = 0
         try:
-            while learner.steps < updates:
-                if learner.steps >= next_probe:
-                    probe()
-                    next_probe = math.ceil(learner.steps * 10 ** (1 / PROBES_PER_DECADE))
-                    next_probe = max(next_probe, learner.steps + (learner.steps >= 4))
+            for count in _stretches(updates, span):
+                if count == 1:
+                    before = learner.steps
+                    estimate = learner.step(next(stream))
+                    report(Metrics(before, [float(estimate.loss)]))
+                    if before < EARLY or before >= 10 ** (1 / PROBES_PER_DECADE) * max(gradients):
+                        host = backend.named_leaves(backend.to_host(estimate.gradient))
+                        gradients[before] = {name: np.asarray(leaf) for name, leaf in host}
                     continue
-                before, start = learner.steps, time.perf_counter()
-                count = min(chunk, updates - learner.steps)
-                learner.run(stream, count, chunk=count, report=report)
-                elapsed = time.perf_counter() - start
+                start = time.perf_counter()
+                chunk = count if backend.compiled else EAGER_CHUNK
+                learner.run(stream, count, chunk=chunk, report=report)
                 if count in compiled or not backend.compiled:
-                    rates.append((learner.steps - before) * span / elapsed)
+                    rates.append(count * span / (time.perf_counter() - start))
                 compiled.add(count)
         except NonFiniteLossError as error:
             failed = True
@@ -225,6 +220,23 @@ def _run(
         curve=curve.finished(),
     )
     return cell, gradients
+
+
+def _stretches(updates: int, span: int) -> Iterator[int]:
+    """Cut a run into stretches, each behind a single update whose gradient can be looked at.
+
+    The cuts are the same on every backend, and have few lengths, each of which a compiler has
+    to compile.
+    """
+    done = 0
+    while done < updates:
+        yield 1
+        done += 1
+        if EARLY <= done < updates:
+            items = 100 if done * span < 1000 else 1000
+            count = min(max(2, items // span), updates - done)
+            yield count
+            done += count
 
 
 def _learner(plan: Plan, backend: Backend, choice: Choice, span: int) -> Learner:

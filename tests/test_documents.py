@@ -1,0 +1,69 @@
+"""What the documents show runs: every docstring example and every Python block of the README."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("uoro", "uoro_autograd", "uoro_torch", "uoro_jax", "uoro_conformance")
+
+
+def _modules() -> list[str]:
+    names = list(PACKAGES)
+    for package in PACKAGES:
+        path = importlib.import_module(package).__path__
+        names += [info.name for info in pkgutil.walk_packages(path, package + ".")]
+    return names
+
+
+@pytest.mark.parametrize("name", _modules())
+def test_examples_in_docstrings_run(name: str) -> None:
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert failed == 0
+
+
+def test_there_are_examples_for_what_a_user_calls() -> None:
+    from uoro_jax import OptaxOptimizer
+    from uoro_torch import Online, TorchOptimizer
+
+    from uoro import RTRL, SGD, UORO, Learner, RollingTruncated, Truncated, load_backend
+
+    for thing in (UORO, RTRL, Truncated, RollingTruncated, Learner, SGD, load_backend,
+                  OptaxOptimizer, Online, TorchOptimizer):  # fmt: skip
+        assert ">>>" in (thing.__doc__ or ""), thing
+
+
+def _readme_blocks() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", _readme_blocks(), ids=lambda block: block.splitlines()[0][:40])
+def test_python_blocks_of_the_readme_run(block: str, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(block, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", str(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for wanted in re.findall(r"# prints (.+)$", block, re.MULTILINE):
+        assert wanted in done.stdout, (wanted, done.stdout)
+
+
+def test_the_readme_has_an_example_for_each_framework() -> None:
+    blocks = "\n".join(_readme_blocks())
+    for word in ("autograd", "import torch", "import jax"):
+        assert word in blocks
