@@ -1,7 +1,7 @@
 """One file per algorithm; each reads like its paper."""
 
+from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL
-from uoro.estimators.truncated import RollingTruncated as RollingTruncated
 from uoro.estimators.truncated import Truncated as Truncated
 from uoro.estimators.truncated import bptt as bptt
 from uoro.estimators.uoro import UORO as UORO

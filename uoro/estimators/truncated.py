@@ -1,13 +1,11 @@
-"""Truncated backpropagation through time, in both kinds, and the full one."""
+"""Chunked truncated backpropagation through time, and the full one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple
+from typing import Any
 
-from uoro.algebra import push, repeat
 from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.errors import SettingError
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.unroll import unroll
 
@@ -65,125 +63,6 @@ class Truncated:
         outcome, pullback = dynamics.vjp(params, state, inputs)
         direct, _ = pullback(None, 1.0)
         return (), outcome.next_state, Estimate(outcome.loss, direct, outcome.aux)
-
-
-class Window(NamedTuple, Generic[State]):
-    """The last T-1 steps, oldest first.
-
-    Attributes:
-        states: A stack of the states those steps started from.
-        inputs: A stack of the items they consumed.
-        filled: A vector of T-1 ones and zeros: which entries are steps really taken.
-    """
-
-    states: State
-    inputs: Any
-    filled: Any
-
-
-@dataclass(frozen=True)
-class RollingTruncated:
-    """*Rolling* T-truncated BPTT: at every step, the gradient through the last T steps.
-
-    The states of the window are those that were visited; the derivatives along it are taken at
-    the present params. One step costs T pullbacks.
-
-    Args:
-        window: T, the number of steps the gradient reaches through, the present one included.
-
-    Raises:
-        SettingError: If the window is not a positive integer.
-
-    Example:
-        >>> from uoro import RollingTruncated, load_backend
-        >>> backend = load_backend("autograd")
-        >>> xp = backend.xp
-        >>> step = backend.dynamics(lambda theta, s, x: (theta * s + x, xp.sum(theta * s + x)))
-        >>> theta, state, estimator = xp.array(0.5), xp.zeros(1), RollingTruncated(2)
-        >>> memory = estimator.init(step, theta, state, inputs=xp.array(1.0))
-        >>> for x in (1.0, 1.0, 1.0):
-        ...     memory, state, estimate = estimator.step(
-        ...         step, theta, memory, state, xp.array(x), None)
-        >>> float(estimate.gradient)  # s₂ + θ s₁, as the window ends before s₁
-        2.0
-    """
-
-    window: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.window, int) or self.window < 1:
-            raise SettingError(
-                f"RollingTruncated(window={self.window!r}): the window must be an integer >= 1."
-            )
-
-    @property
-    def estimand(self) -> Estimand:
-        """It is biased: it ignores what happened before the window."""
-        return "biased"
-
-    def init(
-        self,
-        dynamics: Dynamics[Params, State, Inputs],
-        params: Params,
-        state: State,
-        *,
-        inputs: Inputs | None = None,
-    ) -> Window[State] | tuple[()]:
-        """Make an empty window; its unused entries repeat the first state and item."""
-        past = self.window - 1
-        if past == 0:
-            return ()
-        if inputs is None:
-            raise SettingError(
-                "RollingTruncated.init(inputs=None): the window stores items of the stream. "
-                "Pass one, for its shape."
-            )
-        backend = dynamics.backend
-        return Window(
-            states=repeat(backend, state, past),
-            inputs=repeat(backend, backend.from_host(inputs), past),
-            filled=backend.xp.zeros(past),
-        )
-
-    def draw(self, sampler: Sampler, state: object) -> None:
-        """Draw nothing."""
-        return
-
-    def step(
-        self,
-        dynamics: Dynamics[Params, State, Inputs],
-        params: Params,
-        memory: Window[State] | tuple[()],
-        state: State,
-        inputs: Inputs,
-        noise: None,
-    ) -> tuple[Window[State] | tuple[()], State, Estimate]:
-        """Backpropagate the present loss through the window, newest step first."""
-        backend = dynamics.backend
-        outcome, pullback = dynamics.vjp(params, state, inputs)
-        gradient, sensitivity = pullback(None, 1.0)
-        if not isinstance(memory, Window):
-            return memory, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
-
-        def reach_back(
-            carry: tuple[State, Params], past: Window[State]
-        ) -> tuple[tuple[State, Params], None]:
-            cotangent, total = carry
-            _, pull = dynamics.vjp(params, past.states, past.inputs)
-            pulled, further = pull(cotangent, None)
-            return (
-                backend.combine((past.filled, further)),
-                backend.combine((1.0, total), (past.filled, pulled)),
-            ), None
-
-        (_, gradient), _ = backend.scan(reach_back, (sensitivity, gradient), memory, reverse=True)
-        filled = memory.filled
-        memory = Window(
-            states=push(backend, memory.states, state),
-            inputs=push(backend, memory.inputs, backend.from_host(inputs)),
-            filled=push(backend, filled, filled[0] * 0 + 1),
-        )
-        return memory, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
 
 
 def bptt(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from uoro.experiments.compare import Cell, Plan
+from uoro.experiments.plan import Cell, Plan
 
 # Okabe and Ito's colours, told apart by most eyes and in grey.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")

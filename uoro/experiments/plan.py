@@ -1,0 +1,132 @@
+"""What a comparison is to do, what came of it, and both as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from uoro.backend import Backend
+from uoro.errors import SettingError
+from uoro.experiments.curve import Point
+from uoro.experiments.naming import Choice
+from uoro.tasks import Task
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a backend, an estimator, and what came of them.
+
+    Attributes:
+        backend: Name of the backend.
+        device: Where it ran.
+        estimator: As it was written.
+        asked: Items of the stream the whole comparison asked for.
+        items: Items done; fewer on eager backends, or if it failed, or for an odd rest.
+        first_loss: Loss of the first update, per item.
+        final_loss: Loss of the last update, per item.
+        recent_loss: Mean over the last thousand items, or the last tenth of a shorter run.
+        verdict: ``"converged"``, ``"learning"``, ``"flat"`` or ``"diverged"``.
+        note: What else there is to say.
+        items_per_second: Median over chunks, those that had to be compiled left out; NaN if none
+            is left.
+        deviation: Largest relative difference of its gradients from the reference backend's
+            over the probed updates that both made; ``None`` for the reference itself.
+        compared: How many updates that is the largest of.
+        curve: Mean losses along the run.
+    """
+
+    backend: str
+    device: str
+    estimator: str
+    asked: int
+    items: int
+    first_loss: float
+    final_loss: float
+    recent_loss: float
+    verdict: str
+    note: str
+    items_per_second: float
+    deviation: float | None
+    compared: int
+    curve: list[Point] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare.
+
+    Attributes:
+        task: The task.
+        backends: The first one is the reference.
+        choices: The estimators.
+        steps: Items of the stream each run shall consume.
+        eager_steps: The same for backends on which Python runs each step.
+        seed: Determines the initial numbers and the noise.
+        dtype: ``"float32"`` or ``"float64"``.
+    """
+
+    task: Task
+    backends: list[Backend]
+    choices: list[Choice]
+    steps: int
+    eager_steps: int
+    seed: int
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.eager_steps < 1:
+            raise SettingError(
+                f"compare(steps={self.steps}, eager_steps={self.eager_steps}): wanted are "
+                "positive numbers."
+            )
+        if self.dtype not in ("float32", "float64"):
+            raise SettingError(f"compare(dtype={self.dtype!r}): wanted is 'float32' or 'float64'.")
+
+    def items(self, backend: Backend) -> int:
+        """How many items a run on this backend shall consume."""
+        return self.steps if backend.compiled else min(self.steps, self.eager_steps)
+
+    def record(self) -> dict[str, Any]:
+        """Everything needed to do it again."""
+        return {
+            "task": self.task.name,
+            "title": self.task.title,
+            "settings": self.task.settings,
+            "loss": self.task.loss_name,
+            "reference": self.backends[0].name,
+            "estimators": [choice.name for choice in self.choices],
+            "steps": self.steps,
+            "eager_steps": self.eager_steps,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "versions": {name: version(name) for name in ("uoro", "numpy")},
+        }
+
+
+def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> None:
+    """Write the plan and the cells done so far.
+
+    Args:
+        path: Where to; its folder is made if it is missing.
+        plan: What was to be compared.
+        cells: What was.
+        complete: Whether that is all.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = plan.record() | {"complete": complete, "cells": [asdict(cell) for cell in cells]}
+    path.write_text(json.dumps(_finite(document), indent=1) + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot say, infinities and NaN, by strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
