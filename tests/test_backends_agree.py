@@ -91,3 +91,40 @@ def test_gradients_agree_at_every_one_of_1000_steps(case: str, other: str) -> No
     assert np.all(np.isfinite(relative))
     worst = int(np.argmax(relative))
     assert relative[worst] < 1e-9, f"{case}: relative gap {relative[worst]} at step {worst}"
+
+
+@pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
+@pytest.mark.parametrize(
+    "estimator", [UORO(), UORO(rank=2), RTRL(), Truncated(), RollingTruncated(2)]
+)
+def test_float32_stays_float32_and_follows_float64(name: str, estimator: Estimator) -> None:
+    backend = load_backend(name)
+    model = MODELS["lstm"]
+
+    def run(dtype: str) -> Any:
+        with backend.precision(dtype):
+            params, state = model.init(np.random.default_rng(0))
+            state = map_host(lambda leaf: leaf.astype(dtype), state)
+            noise = SharedNoise(estimator.draw, state, seed=2)
+            dynamics = backend.dynamics(partial(model.transition, backend.xp))
+            params, state = backend.from_host(params, dtype=dtype), backend.from_host(state)
+            items = backend.from_host(make_items(10))
+            memory = None
+            for step in range(10):
+                item = backend.map(lambda leaf, step=step: leaf[step], items)
+                if memory is None:
+                    memory = estimator.init(dynamics, params, state, inputs=item)
+                signs = backend.from_host(next(noise)) if noise.used else None
+                memory, state, estimate = estimator.step(
+                    dynamics, params, memory, state, item, signs
+                )
+            for path, leaf in backend.named_leaves((state, estimate.gradient)):
+                assert dtype in str(leaf.dtype), f"{path} is {leaf.dtype}"
+            return [
+                np.asarray(x) for _, x in backend.named_leaves(backend.to_host(estimate.gradient))
+            ]
+
+    single, double = run("float32"), run("float64")
+    gap = sum(float(((a - b) ** 2).sum()) for a, b in zip(single, double, strict=True))
+    size = sum(float((b**2).sum()) for b in double)
+    assert gap < 1e-8 * size, (gap / size) ** 0.5

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from uoro import Learner, Truncated
 from uoro.cli import app as app_module
-from uoro.cli import compare as compare_module
-from uoro.experiments import Cell, compare
+from uoro.experiments import Cell
 
 
 def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -113,27 +113,28 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = compare
+    real = Learner.run
 
-    def interrupted(*arguments: Any) -> Any:
-        for done, cell in enumerate(real(*arguments)):
-            yield cell
-            if done == 1:
-                raise KeyboardInterrupt
+    def interrupted(self: Learner, *arguments: Any, **options: Any) -> Any:
+        if isinstance(self.estimator, Truncated) and self.steps > 10:
+            raise KeyboardInterrupt
+        return real(self, *arguments, **options)
 
-    monkeypatch.setattr(compare_module, "compare", interrupted)
+    monkeypatch.setattr(Learner, "run", interrupted)
     result = CliRunner().invoke(
         app_module.app,
         [
             "compare", "influence-balancing", "--backends", "autograd", "--estimators",
-            "rtrl,tbptt:10,tbptt:2", "--steps", "50", "--out", str(tmp_path / "o"),
+            "rtrl,tbptt:1,tbptt:2", "--steps", "300", "--out", str(tmp_path / "o"),
         ],
     )  # fmt: skip
     assert result.exit_code == 130
-    assert "Interrupted after 2 of 3 runs; those are written." in result.output
+    assert "Interrupted in run 2 of 3; what was computed is written." in result.output
     document = json.loads((tmp_path / "o" / "compare.json").read_text())
     assert not document["complete"]
-    assert [Cell(**cell).estimator for cell in document["cells"]] == ["rtrl", "tbptt:10"]
+    assert [Cell(**cell).estimator for cell in document["cells"]] == ["rtrl", "tbptt:1"]
+    assert document["cells"][1]["note"] == "interrupted"
+    assert 10 < document["cells"][1]["items"] < 300
     assert (tmp_path / "o" / "compare.png").exists()
 
 

@@ -139,8 +139,8 @@ def run_comparison(
     if interrupted:
         total = len(backends) * len(choices)
         console.print(
-            f"[yellow]Interrupted[/] after {len(cells)} of {total} runs; "
-            + ("those are written." if cells else "nothing was done yet.")
+            f"[yellow]Interrupted[/] in run {max(1, len(cells))} of {total}; "
+            + ("what was computed is written." if cells else "nothing was done yet.")
         )
         sys.exit(130)
 

@@ -24,6 +24,7 @@ from uoro.tasks import Task
 from uoro.unroll import unroll
 
 EARLY = 8
+INTERRUPTED = "interrupted"
 EAGER_CHUNK = 50
 PROBES_PER_DECADE = 8
 
@@ -45,6 +46,9 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
 
     Yields:
         Each cell when it is done.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, after the cell it interrupted has been yielded.
     """
     references: dict[str, dict[int, Gradient]] = {}
     for backend in plan.backends:
@@ -65,7 +69,10 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
                     deviation=max(differences) if differences else None,
                     compared=len(differences),
                 )
-            yield cell
+            if cell.items:
+                yield cell
+            if cell.note == INTERRUPTED:
+                raise KeyboardInterrupt
 
 
 def _run(
@@ -109,6 +116,8 @@ def _run(
         except NonFiniteLossError as error:
             failed = True
             note = f"not finite at item {error.step * span:,}"
+        except KeyboardInterrupt:
+            note = INTERRUPTED
 
     cell = Cell(
         backend=backend.name,
