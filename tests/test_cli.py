@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 from uoro import Learner, Truncated
 from uoro.cli import app as app_module
 from uoro.experiments import Cell
+from uoro.experiments.compare import _verdict
+from uoro.experiments.curve import Curve
+from uoro.tasks import influence_balancing
 
 
 def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -90,7 +93,13 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["text", "--dtype", "int8"], "wanted is 'float32' or 'float64'"),
         (["text", "--encoding", "latin"], "wanted is 'utf-8' or 'bytes'"),
         (["influence-balancing", "--steps", "0"], "wanted are positive numbers"),
-        (["influence-balancing", "--steps", "5", "--estimators", "tbptt:9"], "takes 9 items"),
+        (["influence-balancing", "--steps", "5", "--estimators", "rtrl,tbptt:9"], "Raise --steps"),
+        (["influence-balancing", "--backends", "autograd", "--steps", "99"], "takes 200 items"),
+        (["influence-balancing", "--seed", "-1"], "seed=-1"),
+        (["influence-balancing", "--file", "book.txt"], "no option --file"),
+        (["text", "--minus", "3"], "no option --minus"),
+        (["influence-balancing", "--out", "/proc/x"], "nothing can be written there"),
+        (["influence-balancing", "--estimators", "uoro:rank=2,rank=3"], "given twice"),
         (["influence-balancing", "--minus", "50"], "0 <= minus <= units"),
         (["text", "--backends", "torch", "--device", "abacus"], "device='abacus'"),
     ],
@@ -103,6 +112,44 @@ def test_bad_input_is_one_line_and_exit_status_2(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_output_folder_that_is_a_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    done = _run("compare", "influence-balancing", "--out", "taken", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nothing can be written there: File exists" in done.stderr
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    assert _run("--version", cwd=tmp_path).stdout.startswith("uoro 0.")
+
+
+def test_bptt_over_different_lengths_is_not_compared(tmp_path: Path) -> None:
+    done = _run(
+        "compare", "influence-balancing", "--backends", "jax,autograd", "--estimators",
+        "bptt", "--steps", "60", "--eager-steps", "20", "--out", "o", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    cells = json.loads((tmp_path / "o" / "compare.json").read_text())["cells"]
+    assert [cell["items"] for cell in cells] == [60, 20]
+    assert cells[1]["deviation"] is None
+    assert cells[1]["compared"] == 0
+
+
+def test_a_loss_on_its_way_back_is_not_called_diverged() -> None:
+    def verdict(*losses: float) -> str:
+        curve = Curve()
+        curve.add(list(losses))
+        curve.finished()
+        return _verdict(influence_balancing(), curve)
+
+    up = [0.5 * 1.01**t for t in range(200)]
+    assert verdict(*up) == "diverged"
+    assert verdict(*up, *reversed(up[50:])) == "undecided"
+    assert verdict(*[0.5] * 100) == "flat"
+    assert verdict(*[0.5 * 0.9**t for t in range(100)]) == "learning"
+    assert verdict(*[0.5 * 0.8**t for t in range(200)]) == "converged"
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

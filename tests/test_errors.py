@@ -12,7 +12,13 @@ import pytest
 
 from uoro import SGD, UORO, Backend, Learner, UOROError, load_backend
 from uoro import backend as backend_module
-from uoro.errors import MissingFrameworkError, SettingError, StructureError, UnknownNameError
+from uoro.errors import (
+    BrokenBackendError,
+    MissingFrameworkError,
+    SettingError,
+    StructureError,
+    UnknownNameError,
+)
 from uoro.experiments import parse_estimator, split_estimators
 from uoro.models import GRU, InfluenceBalancing, SymbolModel
 
@@ -51,6 +57,22 @@ def test_a_third_partys_missing_module_names_its_distribution(
         load_backend("mine")
 
 
+def test_a_backend_that_cannot_be_loaded_breaks_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from uoro.cli import backends as listing
+
+    entries = {
+        "broken": EntryPoint("broken", "uoro_autograd:NoSuchClass", "uoro.backends"),
+        "autograd": EntryPoint("autograd", "uoro_autograd:AutogradBackend", "uoro.backends"),
+    }
+    monkeypatch.setattr(backend_module, "registered_backends", lambda: entries)
+    monkeypatch.setattr(listing, "registered_backends", lambda: entries)
+    with pytest.raises(BrokenBackendError, match=r"uoro_autograd:NoSuchClass.*AttributeError"):
+        load_backend("broken")
+    assert listing.installed_backends() == ["autograd"]
+
+
 @pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
 def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match="device='quantum"):
@@ -63,8 +85,11 @@ def test_an_unknown_device_is_refused(name: str) -> None:
         (lambda p, s, x: s, "wanted is a tuple"),
         (lambda p, s, x: (s, s.sum(), 1.0), "3 elements.*has_aux=True"),
         (lambda p, s, x: ({"h": s}, s.sum()), r"next_state: the leaves are \['h'\]"),
+        (lambda p, s, x: (0.5, s.sum()), r"next_state: the array is 0\.5, wanted is an array"),
         (lambda p, s, x: (s[:2], s.sum()), r"has shape \(2,\), wanted is \(3,\)"),
         (lambda p, s, x: (s > 0, s.sum()), r"dtype .*bool.*wanted is .*float64"),
+        (lambda p, s, x: (s, 0.0), r"the loss is 0\.0, wanted is a scalar array"),
+        (lambda p, s, x: (s, None), r"the loss is None, wanted is a scalar array"),
         (lambda p, s, x: (s, s), r"the loss has shape \(3,\), wanted is a scalar"),
     ],
 )
@@ -151,3 +176,30 @@ def test_models_of_no_size_are_refused() -> None:
     ):
         with pytest.raises(SettingError, match="wanted are"):
             make()
+
+
+def test_things_passed_in_the_wrong_place_say_what_was_wanted(backend: Backend) -> None:
+    dynamics = backend.dynamics(lambda p, s, x: (p * s, s.sum()))
+    theta, state = backend.from_host(np.array(0.5)), backend.from_host(np.ones(3))
+    wrong: Any = UORO
+    with pytest.raises(SettingError, match=r"estimator=UORO.*the class"):
+        Learner(dynamics, wrong, SGD(0.1), theta, state)
+    wrong = SGD
+    with pytest.raises(SettingError, match=r"optimizer=SGD.*the class"):
+        Learner(dynamics, UORO(), wrong, theta, state)
+    wrong = abs
+    with pytest.raises(SettingError, match=r"load_backend\(name\)\.dynamics\(transition\)"):
+        Learner(wrong, UORO(), SGD(0.1), theta, state)
+    wrong = 3
+    with pytest.raises(StructureError, match=r"backend\.dynamics\(3\): wanted is a function"):
+        backend.dynamics(wrong)
+    wrong = "1e-3"
+    with pytest.raises(SettingError, match="learning rate must be positive"):
+        SGD(wrong)
+
+
+def test_a_state_that_turns_from_a_tuple_into_a_list_is_refused(backend: Backend) -> None:
+    dynamics = backend.dynamics(lambda p, s, x: ([p * s[0]], s[0].sum()))
+    theta, state = backend.from_host(np.array(0.5)), (backend.from_host(np.ones(3)),)
+    with pytest.raises(StructureError, match="it is a list, wanted is a tuple"):
+        dynamics.forward(theta, state, None)

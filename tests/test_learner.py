@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from uoro import (
     load_backend,
     unroll,
 )
-from uoro.errors import NonFiniteLossError, SettingError, StructureError
+from uoro.errors import NonFiniteError, SettingError, StreamError, StructureError
 from uoro.host_noise import SharedNoise
 from uoro.schedules import constant, inverse, inverse_sqrt
 
@@ -122,6 +122,8 @@ def test_windows_feed_unrolled_dynamics(backend: Backend) -> None:
         assert times == [3, 7, 11], "time is the index of the newest item"
     with pytest.raises(SettingError, match="length=0"):
         Windows(backend, iter(()), 0)
+    listed = Windows(backend, [1.0, 2.0, 3.0, 4.0, 5.0], 2)
+    assert [backend.to_host(window).tolist() for window in listed] == [[1.0, 2.0], [3.0, 4.0]]
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
@@ -145,7 +147,7 @@ def test_a_non_finite_loss_stops_and_keeps_what_there_is(backend: Backend, chunk
     )
     twin.run(items[:6])
     seen: list[Metrics] = []
-    with np.errstate(divide="ignore"), pytest.raises(NonFiniteLossError, match="at step 6") as hit:
+    with np.errstate(divide="ignore"), pytest.raises(NonFiniteError, match="at step 6") as hit:
         learner.run(items, chunk=chunk, report=seen.append)
     assert hit.value.step == 6
     assert learner.steps == 6
@@ -154,6 +156,47 @@ def test_a_non_finite_loss_stops_and_keeps_what_there_is(backend: Backend, chunk
     for a, b in zip(_host(learner), _host(twin), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
     assert learner.run(items[7:]).steps == 5, "it can go on"
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_params(backend: Backend) -> None:
+    """sqrt has no derivative at zero: the loss is finite there, the gradient is not."""
+    xp = backend.xp
+
+    def transition(theta: Any, state: Any, item: Any) -> Any:
+        return 0.5 * state, xp.sqrt(xp.sum((theta - item) ** 2))
+
+    learner = Learner(
+        backend.dynamics(transition),
+        Truncated(),
+        SGD(1e-3),
+        backend.from_host(np.array([1.0, 1.0])),
+        backend.from_host(np.zeros(2)),
+    )
+
+    with np.errstate(all="ignore"):
+        learner.run([np.zeros(2)] * 3, chunk=10)
+        here = np.array(backend.to_host(learner.params))
+        with pytest.raises(NonFiniteError, match="gradient is nan at step 3"):
+            learner.run([here, np.zeros(2)], chunk=10)
+    np.testing.assert_array_equal(backend.to_host(learner.params), here)
+
+
+def test_noise_that_ends_early_is_an_error(backend: Backend) -> None:
+    signs = {"0": {"h": np.ones(4)}}
+    for chunk in (1, 4):
+        learner = _learner(backend, noise=iter([signs] * 2))
+        with pytest.raises(StreamError, match="noise ended at or soon after step"):
+            learner.run(_items(4), chunk=chunk)
+
+
+def test_items_that_carry_nothing_are_counted(backend: Backend) -> None:
+    def transition(theta: Any, state: Any, item: Any) -> Any:
+        state = 0.5 * state + theta
+        return state, (state**2).sum()
+
+    theta, state = backend.from_host(np.array(1.0)), backend.from_host(np.zeros(2))
+    learner = Learner(backend.dynamics(transition), UORO(), SGD(1e-3), theta, state)
+    assert learner.run(repeat(None), 10, chunk=4).steps == 10
 
 
 def test_no_recompilation_between_chunks() -> None:
@@ -179,6 +222,12 @@ def test_no_recompilation_between_chunks() -> None:
     first = traces
     learner.run(_items(50), chunk=10)
     assert traces == first
+    learner.step(_items(1)[0])
+    second = traces
+    for item in _items(3):
+        learner.step(item)
+    learner.run(_items(20), chunk=10)
+    assert traces == second
 
 
 def test_out_of_range_runs_are_refused(backend: Backend) -> None:

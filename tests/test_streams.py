@@ -10,7 +10,7 @@ import pytest
 from systems import MODELS, build, entries, jiggle, make_items, relative
 
 from uoro import RTRL, SGD, UORO, Backend, Estimator, Learner, RollingTruncated, Streams
-from uoro.errors import SettingError
+from uoro.errors import SettingError, StructureError
 
 COUNT = 3
 
@@ -84,3 +84,31 @@ def test_reset_of_a_single_stream_says_how_to_have_several(backend: Backend) -> 
         Learner(dynamics, UORO(), SGD(0.1), params, state).reset(np.array([True]), state)
     with pytest.raises(SettingError, match="count=0"):
         Streams(UORO(), 0)
+
+
+def test_a_stack_of_another_count_is_refused(backend: Backend) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    three = backend.collect(_states(backend, state))
+    with pytest.raises(StructureError, match=r"count=4\).init\(state\).*leading axis of 4"):
+        Streams(UORO(), 4).init(dynamics, params, three)
+    learner = Learner(dynamics, Streams(UORO(), COUNT), SGD(0.1), params, three)
+    pair = {name: leaf[:2] for name, leaf in make_items(3).items()}
+    with pytest.raises(StructureError, match=r"init\(inputs\).*'symbol' has shape \(2,\)"):
+        learner.step(pair)
+    learner.step(make_items(3))
+    with pytest.raises(StructureError, match=r"step\(inputs\).*'symbol' has shape \(2,\)"):
+        learner.step(pair)
+    with pytest.raises(StructureError, match=r"reset\(mask\): the array has shape \(2,\)"):
+        learner.reset(np.array([True, False]), three)
+
+
+def test_a_reset_before_the_first_step_touches_only_the_streams_it_names(
+    backend: Backend,
+) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    three = backend.collect(_states(backend, state))
+    learner = Learner(dynamics, Streams(RollingTruncated(2), COUNT), SGD(0.1), params, three)
+    learner.reset(np.array([False, True, False]), backend.zeros(three))
+    before, after = (backend.to_host(tree)["0"]["h"] for tree in (three, learner.state))
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    assert np.all(after[1] == 0)

@@ -60,10 +60,15 @@ def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
     """
 
     def combine(leaf: Any) -> Any:
-        mixed = weights @ leaf.reshape((leaf.shape[0], -1))
+        mixed = backend.matmul(weights, leaf.reshape((leaf.shape[0], -1)))
         return mixed.reshape(tuple(weights.shape[:-1]) + tuple(leaf.shape[1:]))
 
     return backend.map(combine, stack)
+
+
+def leaf_name(name: str) -> str:
+    """Name a leaf in an error; a tree that is a bare array has a leaf without a name."""
+    return f"leaf '{name}'" if name else "the array"
 
 
 def require_like(
@@ -82,6 +87,10 @@ def require_like(
     Raises:
         StructureError: Naming the call, the leaf, what was got and what was wanted.
     """
+    if isinstance(wanted, (tuple, list, dict)) and type(got) is not type(wanted):
+        raise StructureError(
+            f"{call}: it is a {type(got).__name__}, wanted is a {type(wanted).__name__}. {hint}"
+        )
     mine, theirs = backend.named_leaves(got), backend.named_leaves(wanted)
     if [name for name, _ in mine] != [name for name, _ in theirs]:
         raise StructureError(
@@ -89,12 +98,16 @@ def require_like(
             f"those wanted are {[name for name, _ in theirs]}. {hint}"
         )
     for (name, leaf), (_, model) in zip(mine, theirs, strict=True):
+        if not hasattr(leaf, "shape"):
+            raise StructureError(
+                f"{call}: {leaf_name(name)} is {leaf!r}, wanted is an array. {hint}"
+            )
         shape, wanted_shape = tuple(leaf.shape), batch + tuple(model.shape)
         if shape != wanted_shape:
             raise StructureError(
-                f"{call}: leaf '{name}' has shape {shape}, wanted is {wanted_shape}. {hint}"
+                f"{call}: {leaf_name(name)} has shape {shape}, wanted is {wanted_shape}. {hint}"
             )
         if leaf.dtype != model.dtype:
             raise StructureError(
-                f"{call}: leaf '{name}' has dtype {leaf.dtype}, wanted is {model.dtype}. {hint}"
+                f"{call}: {leaf_name(name)} has dtype {leaf.dtype}, wanted is {model.dtype}. {hint}"
             )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
-from uoro.errors import MissingFrameworkError, UnknownNameError
+from uoro.errors import BrokenBackendError, MissingFrameworkError, UnknownNameError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -103,6 +103,10 @@ class Backend(Protocol):
         Products are formed in at least float32, so that a float16 or bfloat16 leaf meets a
         large or tiny factor without overflow on the way.
         """
+        ...
+
+    def matmul(self, weights: Any, matrix: Any) -> Any:
+        """Multiply a vector or matrix with a matrix, in the wider of their dtypes."""
         ...
 
     def inner(self, x: Tree, y: Tree) -> Scalar:
@@ -221,6 +225,7 @@ def load_backend(name: str, *, device: str | None = None) -> Backend:
     Raises:
         UnknownNameError: If no backend has that name; the nearest one is named.
         MissingFrameworkError: If its framework is not installed; the extra is named.
+        BrokenBackendError: If its entry point cannot be loaded for another reason.
 
     Example:
         >>> from uoro import load_backend
@@ -237,6 +242,11 @@ def load_backend(name: str, *, device: str | None = None) -> Backend:
         raise MissingFrameworkError(
             f"{call}: the module '{error.name}' is not installed. "
             f"Try: {install_command(entries[name])}."
+        ) from error
+    except Exception as error:
+        raise BrokenBackendError(
+            f"{call}: its entry point '{entries[name].value}' cannot be loaded: "
+            f"{type(error).__name__}: {error}. That is for the authors of the backend to mend."
         ) from error
     backend: Backend = make() if device is None else make(device=device)
     return backend

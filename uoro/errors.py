@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import SupportsIndex
 
 
 class UOROError(Exception):
@@ -25,6 +27,10 @@ class MissingFrameworkError(UOROError, ImportError):
     """A registered backend whose framework is not installed."""
 
 
+class BrokenBackendError(UOROError, ImportError):
+    """A registered backend that cannot be loaded although its framework is there."""
+
+
 class StructureError(UOROError, ValueError):
     """A tree whose structure, shapes or dtypes are not the ones wanted."""
 
@@ -33,20 +39,35 @@ class SettingError(UOROError, ValueError):
     """A setting outside its range, such as rank 0 or a negative learning rate."""
 
 
-class NonFiniteLossError(UOROError, ArithmeticError):
-    """The loss became infinite or not a number; everything before that step is kept.
+class NonFiniteError(UOROError, ArithmeticError):
+    """A loss or a gradient became infinite or not a number; what was before that step is kept.
 
     Attributes:
         step: Index of the offending learner step, counted from 0.
     """
 
-    def __init__(self, call: str, step: int, loss: float) -> None:
+    def __init__(self, call: str, step: int, what: str, value: float) -> None:
         self.step = step
         super().__init__(
-            f"{call}: the loss is {loss} at step {step}. The learner still holds the parameters, "
+            f"{call}: {what} is {value} at step {step}. The learner still holds the parameters, "
             "state and memory from before that step. Try a smaller learning rate."
         )
 
 
 class StreamError(UOROError, ValueError):
     """A stream that cannot be read as asked: missing, empty, or malformed."""
+
+
+def require_count(call: str, what: str, value: SupportsIndex) -> int:
+    """Return a count, an integer of at least 1 of whatever type.
+
+    Raises:
+        SettingError: If it is anything else.
+    """
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise SettingError(f"{call}: the {what} must be an integer >= 1.")
+    return count

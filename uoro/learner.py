@@ -8,9 +8,10 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+from uoro.algebra import select
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.errors import NonFiniteLossError, SettingError
+from uoro.errors import NonFiniteError, SettingError, StreamError
 from uoro.estimator import Estimate, Estimator
 from uoro.optimizers import Optimizer
 from uoro.parallel import Streams
@@ -99,6 +100,17 @@ class Learner:
         seed: int = 0,
         noise: Iterable[Any] | None = None,
     ) -> None:
+        if not hasattr(dynamics, "backend"):
+            raise SettingError(
+                f"Learner(dynamics={dynamics!r}): wanted are dynamics. Make them of a transition: "
+                "load_backend(name).dynamics(transition)."
+            )
+        for what, thing in (("estimator", estimator), ("optimizer", optimizer)):
+            if isinstance(thing, type):
+                raise SettingError(
+                    f"Learner({what}={thing.__name__}): that is the class. Make one of it: "
+                    f"{thing.__name__}(...)."
+                )
         self.dynamics = dynamics
         self.estimator = estimator
         self.optimizer = optimizer
@@ -142,12 +154,12 @@ class Learner:
             The estimate that was used.
 
         Raises:
-            NonFiniteLossError: If the loss is not finite; nothing was updated then.
+            NonFiniteError: If the loss or the gradient is not finite; nothing was updated then.
+            StreamError: If the noise was given as a stream and has ended.
         """
         inputs = self.backend.from_host(inputs)
         self._start(inputs)
-        noise = None if self._noise is None else self.backend.from_host(next(self._noise))
-        return self._step(inputs, noise)
+        return self._step(inputs, self._next_noise())
 
     def run(
         self,
@@ -161,15 +173,17 @@ class Learner:
 
         Args:
             stream: Items as `step` takes them. An iterator is consumed no further than the
-                last step taken, so a later call goes on where this one stopped.
+                last step taken, so that a later call goes on where this one stopped.
             steps: How many to take at most; as many as the stream has if not given.
             chunk: How many steps to take between two reports; where the backend compiles, they
                 run as one compiled loop.
             report: Called with the `Metrics` of every chunk as it is done.
 
         Raises:
-            NonFiniteLossError: If a loss is not finite. The steps before it count, and the
-                learner is as it was before the offending one.
+            NonFiniteError: If a loss or a gradient is not finite. The steps before it count, and
+                the learner is as it was before the offending one. A compiled chunk has then been
+                read from the stream to its end.
+            StreamError: If the noise was given as a stream and has ended.
         """
         if chunk < 1 or (steps is not None and steps < 0):
             raise SettingError(
@@ -201,7 +215,7 @@ class Learner:
         """Start some of several streams anew, with a zero pair each.
 
         Args:
-            mask: B booleans; true where a stream starts anew.
+            mask: An array of B booleans; true where a stream starts anew.
             fresh: A stack of B states to start from.
 
         Raises:
@@ -212,17 +226,18 @@ class Learner:
                 f"Learner.reset(mask, fresh): the estimator is {type(self.estimator).__name__}, "
                 "which runs a single stream. Wrap it: Streams(estimator, count)."
             )
+        now, fresh = self._progress, self.backend.from_host(fresh)
         if not self._started:
-            self._progress = self._progress._replace(state=self.backend.from_host(fresh))
+            mask = self.backend.from_host(mask)
+            self._progress = now._replace(state=select(self.backend, mask, fresh, now.state))
             return
-        now = self._progress
         memory, state = self.estimator.reset(
             self.dynamics,
             now.params,
             now.memory,
             now.state,
-            self.backend.from_host(mask),
-            self.backend.from_host(fresh),
+            mask,
+            fresh,
             inputs=self._example,
         )
         self._progress = now._replace(memory=memory, state=state)
@@ -261,15 +276,14 @@ class Learner:
         return self._update(now, memory, state, estimate.gradient, step), estimate
 
     def _advance_chunk(
-        self, now: Progress, inputs: Any, noise: Any, first: Any
-    ) -> tuple[Progress, Any]:
-        def body(carry: tuple[Progress, Any], item: tuple[Any, Any]) -> Any:
-            now, step = carry
-            now, estimate = self._advance(now, *item, step)
-            return (now, step + 1), estimate.loss
+        self, now: Progress, inputs: Any, noise: Any, steps: Any
+    ) -> tuple[Progress, Any, Any]:
+        def body(now: Progress, item: tuple[Any, Any, Any]) -> tuple[Progress, Any]:
+            now, estimate = self._advance(now, *item)
+            return now, estimate.loss
 
-        (now, _), losses = self.backend.scan(body, (now, first), (inputs, noise))
-        return now, losses
+        now, losses = self.backend.scan(body, now, (inputs, noise, steps))
+        return now, losses, self.backend.norm(now.params)
 
     def _step(self, inputs: Any, noise: Any) -> Estimate:
         now = self._progress
@@ -277,11 +291,11 @@ class Learner:
             after: Progress
             estimate: Estimate
             after, estimate = self._advance_compiled(now, inputs, noise, self.steps)
-            self._require_finite(float(estimate.loss), self.steps)
+            self._require_finite(estimate)
         else:
-            # An optimizer of the user's may change the params in place: look at the loss first.
+            # An optimizer of the user's may change the params in place: look before it does.
             memory, state, estimate = self._estimate(now, inputs, noise, self.steps)
-            self._require_finite(float(estimate.loss), self.steps)
+            self._require_finite(estimate)
             after = self._update(now, memory, state, estimate.gradient, self.steps)
         self._progress = after
         self.steps += 1
@@ -297,11 +311,14 @@ class Learner:
         if not got:
             return False
         self._start(self._item(inputs, 0))
-        noise = None if self._noise is None else take(self.backend, self._noise, got)[0]
-        first = self.steps
-        after, done = self._advance_chunk_compiled(self._progress, inputs, noise, first)
+        noise = None
+        if self._noise is not None:
+            noise, drawn = take(self.backend, self._noise, got)
+            self._require_noise(drawn == got)
+        steps = self.backend.xp.arange(self.steps, self.steps + got)
+        after, done, size = self._advance_chunk_compiled(self._progress, inputs, noise, steps)
         losses.extend(self.backend.to_host(done).tolist())
-        if all(map(math.isfinite, losses)):
+        if all(map(math.isfinite, losses)) and math.isfinite(float(size)):
             self._progress = after
             self.steps += got
             return got == count
@@ -317,6 +334,26 @@ class Learner:
     def _item(self, stack: Any, index: int) -> Any:
         return self.backend.map(lambda leaf: leaf[index], stack)
 
-    def _require_finite(self, loss: float, step: int) -> None:
-        if not math.isfinite(loss):
-            raise NonFiniteLossError("Learner.step(inputs)", step, loss)
+    def _next_noise(self) -> Any:
+        if self._noise is None:
+            return None
+        nothing = object()
+        noise = next(self._noise, nothing)
+        self._require_noise(noise is not nothing)
+        return self.backend.from_host(noise)
+
+    def _require_noise(self, there: bool) -> None:
+        if not there:
+            raise StreamError(
+                f"Learner(noise=...): the stream of noise ended at or soon after step {self.steps}."
+                " Give one that lasts as long as the stream of items, or none."
+            )
+
+    def _require_finite(self, estimate: Estimate) -> None:
+        size = float(self.backend.norm(estimate.gradient))
+        for what, value in (
+            ("the loss", float(estimate.loss)),
+            ("the norm of the gradient", size),
+        ):
+            if not math.isfinite(value):
+                raise NonFiniteError("Learner.step(inputs)", self.steps, what, value)

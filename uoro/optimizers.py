@@ -63,7 +63,10 @@ class SGD:
     rate: float | Schedule
 
     def __post_init__(self) -> None:
-        as_schedule(self.rate)
+        self._rate()
+
+    def _rate(self) -> Schedule:
+        return as_schedule(self.rate, call=f"SGD({self.rate!r})")
 
     def init(self, backend: Backend, params: object) -> tuple[()]:
         """Make the empty memory."""
@@ -73,7 +76,7 @@ class SGD:
         self, backend: Backend, params: Params, gradient: Params, memory: tuple[()], time: Any
     ) -> tuple[Params, tuple[()]]:
         """Take one step downhill."""
-        return backend.combine((1.0, params), (-as_schedule(self.rate)(time), gradient)), ()
+        return backend.combine((1.0, params), (-self._rate()(time), gradient)), ()
 
 
 class Moments(NamedTuple, Generic[Params]):
@@ -92,7 +95,9 @@ class Moments(NamedTuple, Generic[Params]):
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam with bias correction.
+    """Adam with bias correction; the moments have the dtypes of the params.
+
+    In bfloat16 the second moment does not decay, as 0.999 rounds to 1: use wider params there.
 
     Args:
         rate: A learning rate or a schedule of it.
@@ -113,16 +118,20 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        as_schedule(self.rate)
+        self._rate()
         for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= value < 1:
                 raise SettingError(f"Adam({name}={value}): it must lie in [0, 1).")
         if not self.epsilon > 0:
             raise SettingError(f"Adam(epsilon={self.epsilon}): it must be positive.")
 
+    def _rate(self) -> Schedule:
+        return as_schedule(self.rate, call=f"Adam({self.rate!r})")
+
     def init(self, backend: Backend, params: Params) -> Moments[Params]:
         """Make zero moments."""
-        return Moments(backend.zeros(params), backend.zeros(params), 0)
+        # A floating count, so that its powers are exact enough in every framework.
+        return Moments(backend.zeros(params), backend.zeros(params), backend.from_host(0.0))
 
     def update(
         self,
@@ -138,7 +147,7 @@ class Adam:
         second = backend.map(
             lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, memory.second, gradient
         )
-        step = as_schedule(self.rate)(time) / (1 - self.beta1**count)
+        step = self._rate()(time) / (1 - self.beta1**count)
         correction = 1 / (1 - self.beta2**count)
         params = backend.map(
             lambda p, m, v: p - step * m / ((v * correction) ** 0.5 + self.epsilon),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.algebra import mean, select
-from uoro.backend import Law, Tree
+from uoro.algebra import leaf_name, mean, select
+from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError
+from uoro.errors import StructureError, require_count
 from uoro.estimator import Estimand, Estimate, Estimator, Sampler
 
 
@@ -33,8 +33,7 @@ class Streams:
     count: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.count, int) or self.count < 1:
-            raise SettingError(f"Streams(count={self.count!r}): it must be an integer >= 1.")
+        require_count(f"Streams(count={self.count!r})", "count", self.count)
 
     @property
     def estimand(self) -> Estimand:
@@ -52,8 +51,10 @@ class Streams:
             state: A stack of B states.
             inputs: A stack of B items, where the estimator needs one.
         """
+        self._require_stack(dynamics.backend, state, "init(state)")
         if inputs is None:
             return dynamics.backend.vmap(lambda s: self.estimator.init(dynamics, params, s))(state)
+        self._require_stack(dynamics.backend, inputs, "init(inputs)")
         return dynamics.backend.vmap(
             lambda s, i: self.estimator.init(dynamics, params, s, inputs=i)
         )(state, inputs)
@@ -81,6 +82,8 @@ class Streams:
             The stacks of next memories and states, and one estimate: mean loss, mean gradient,
             and the stack of aux.
         """
+        self._require_stack(dynamics.backend, state, "step(state)")
+        self._require_stack(dynamics.backend, inputs, "step(inputs)")
 
         def one(memory: Any, state: Any, inputs: Any, noise: Any) -> Any:
             return self.estimator.step(dynamics, params, memory, state, inputs, noise)
@@ -107,7 +110,7 @@ class Streams:
             params: Shared.
             memory: The stack of memories.
             state: The stack of states.
-            mask: B booleans; true where a stream starts anew.
+            mask: An array of B booleans; true where a stream starts anew.
             fresh: A stack of B states to start from.
             inputs: A stack of B items, where the estimator needs one.
 
@@ -115,5 +118,18 @@ class Streams:
             The memories and the states; those of the other streams are unchanged.
         """
         backend = dynamics.backend
+        mask = backend.from_host(mask)
+        self._require_stack(backend, mask, "reset(mask)")
+        self._require_stack(backend, fresh, "reset(fresh)")
         anew = self.init(dynamics, params, fresh, inputs=inputs)
         return select(backend, mask, anew, memory), select(backend, mask, fresh, state)
+
+    def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
+        """Refuse a tree some leaf of which does not have `count` rows."""
+        for name, leaf in backend.named_leaves(tree):
+            if not leaf.shape or leaf.shape[0] != self.count:
+                raise StructureError(
+                    f"Streams(count={self.count}).{what}: {leaf_name(name)} has shape "
+                    f"{tuple(leaf.shape)}, wanted is a leading axis of {self.count}. Give one row "
+                    "for each stream."
+                )

@@ -12,8 +12,8 @@ Schedule: TypeAlias = Callable[[Any], Any]
 
 
 def _require_rate(call: str, rate: float) -> None:
-    if not 0 < rate < float("inf"):
-        raise SettingError(f"{call}: the learning rate must be positive and finite, got {rate}.")
+    if not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+        raise SettingError(f"{call}: the learning rate must be positive and finite, got {rate!r}.")
 
 
 def _require_decay(call: str, decay: float) -> None:
@@ -23,8 +23,7 @@ def _require_decay(call: str, decay: float) -> None:
 
 def constant(rate: float) -> Schedule:
     """Keep the rate η."""
-    _require_rate(f"constant({rate})", rate)
-    return lambda t: rate
+    return as_schedule(rate, call=f"constant({rate!r})")
 
 
 def inverse_sqrt(rate: float, decay: float = 1.0) -> Schedule:
@@ -47,6 +46,17 @@ def inverse(rate: float, decay: float) -> Schedule:
     return lambda t: rate / (1.0 + decay * t)
 
 
-def as_schedule(rate: float | Schedule) -> Schedule:
-    """Read a number as the constant schedule, and leave a schedule as it is."""
-    return rate if callable(rate) else constant(rate)
+def as_schedule(rate: float | Schedule, *, call: str) -> Schedule:
+    """Read a number as the constant schedule, and leave a schedule as it is.
+
+    Args:
+        rate: The number or the schedule.
+        call: What was called, for the error.
+
+    Raises:
+        SettingError: If it is neither a schedule nor a positive number.
+    """
+    if callable(rate):
+        return rate
+    _require_rate(call, rate)
+    return lambda t: rate

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 from uoro.backend import Backend
-from uoro.errors import SettingError
+from uoro.errors import require_count
 
 
 @runtime_checkable
@@ -33,12 +32,11 @@ def take(backend: Backend, stream: Iterator[Any], count: int) -> tuple[Any, int]
         items = None if block is None else backend.from_host(block)
     else:
         each = list(islice(stream, count))
-        items = backend.collect(each) if each else None
+        return (backend.collect(each) if each else None), len(each)
     leaves = [] if items is None else backend.named_leaves(items)
     return items, int(leaves[0][1].shape[0]) if leaves else 0
 
 
-@dataclass(frozen=True)
 class Windows:
     """Consecutive stacks of ``length`` items each, as ``unroll(dynamics, length)`` takes them.
 
@@ -46,39 +44,36 @@ class Windows:
 
     Args:
         backend: The backend to stack them on.
-        stream: An iterator of items; a `BlockStream` is read in blocks.
+        stream: Items; a `BlockStream` is read in blocks.
         length: T.
 
     Raises:
         SettingError: If the length is not a positive integer.
     """
 
-    backend: Backend
-    stream: Iterator[Any]
-    length: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.length, int) or self.length < 1:
-            raise SettingError(f"Windows(length={self.length!r}): it must be an integer >= 1.")
+    def __init__(self, backend: Backend, stream: Iterable[Any], length: int) -> None:
+        self._backend = backend
+        self._stream = iter(stream)
+        self._length = require_count(f"Windows(length={length!r})", "length", length)
 
     def __iter__(self) -> Windows:
         return self
 
     def __next__(self) -> Any:
-        items, got = take(self.backend, self.stream, self.length)
-        if got < self.length:
+        items, got = take(self._backend, self._stream, self._length)
+        if got < self._length:
             raise StopIteration
         return items
 
     def take(self, count: int) -> Any:
         """Give the next windows as a stack of at most ``count``; ``None`` at the end."""
-        items, got = take(self.backend, self.stream, self.length * count)
-        whole = got // self.length
+        length = self._length
+        items, got = take(self._backend, self._stream, length * count)
+        whole = got // length
         if whole == 0:
             return None
 
         def cut(leaf: Any) -> Any:
-            shape = (whole, self.length, *leaf.shape[1:])
-            return leaf[: whole * self.length].reshape(shape)
+            return leaf[: whole * length].reshape((whole, length, *leaf.shape[1:]))
 
-        return self.backend.map(cut, items)
+        return self._backend.map(cut, items)

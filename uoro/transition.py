@@ -28,6 +28,11 @@ def checked(
     Raises:
         StructureError: From the wrapped function, if the transition breaks the contract.
     """
+    if not callable(transition):
+        raise StructureError(
+            f"backend.dynamics({transition!r}): wanted is a function "
+            "transition(params, state, inputs) -> (next_state, loss)."
+        )
     wanted = "(next_state, loss, aux)" if has_aux else "(next_state, loss)"
 
     def outcome(params: Any, state: Any, inputs: Any) -> Outcome[Any]:
@@ -45,9 +50,16 @@ def checked(
             result.next_state,
             state,
             call="transition(params, state, inputs): next_state",
-            hint="The next state must have the structure, shapes and dtypes of the state.",
+            hint="The next state must have the structure, shapes and dtypes of the state; where a "
+            "dtype differs, look at the inputs' too.",
         )
-        shape = tuple(getattr(result.loss, "shape", ()))
+        shape = getattr(result.loss, "shape", None)
+        if shape is None:
+            raise StructureError(
+                f"transition(params, state, inputs): the loss is {result.loss!r}, wanted is a "
+                "scalar array of the framework."
+            )
+        shape = tuple(shape)
         if shape != ():
             raise StructureError(
                 f"transition(params, state, inputs): the loss has shape {shape}, wanted is a "

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from uoro.algebra import leaf_name
 from uoro.backend import Backend, Scalar
 from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State
-from uoro.errors import SettingError, StructureError
+from uoro.errors import StructureError, require_count
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Unrolled(Generic[Params, State]):
         for name, leaf in self.backend.named_leaves(inputs):
             if not leaf.shape or leaf.shape[0] != self.length:
                 raise StructureError(
-                    f"unroll(dynamics, {self.length}): leaf '{name}' of the inputs has shape "
+                    f"unroll(dynamics, {self.length}): {leaf_name(name)} of the inputs has shape "
                     f"{tuple(leaf.shape)}, wanted is a leading axis of {self.length}. "
                     f"Stack {self.length} items of the stream."
                 )
@@ -112,6 +113,4 @@ def unroll(dynamics: Dynamics[Params, State, Any], length: int) -> Unrolled[Para
     Raises:
         SettingError: If the length is not a positive integer.
     """
-    if not isinstance(length, int) or length < 1:
-        raise SettingError(f"unroll(dynamics, {length!r}): the length must be an integer >= 1.")
-    return Unrolled(dynamics, length)
+    return Unrolled(dynamics, require_count(f"unroll(dynamics, {length!r})", "length", length))

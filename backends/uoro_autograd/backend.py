@@ -76,6 +76,10 @@ class AutogradBackend:
 
         return self.map(add, *(tree for _, tree in terms))
 
+    def matmul(self, weights: Any, matrix: Any) -> Any:
+        """Multiply; NumPy promotes."""
+        return weights @ matrix
+
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in float64."""
         pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)

@@ -83,6 +83,10 @@ class JaxBackend:
 
         return self.map(add, *(tree for _, tree in terms))
 
+    def matmul(self, weights: Any, matrix: Any) -> Any:
+        """Multiply; JAX promotes."""
+        return weights @ matrix
+
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in at least float32."""
         pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)

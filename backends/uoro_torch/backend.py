@@ -61,9 +61,10 @@ class TorchBackend:
     def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
         try:
-            return optree.tree_map(
-                lambda leaf, *rest: function(leaf, *rest).to(leaf.dtype), tree, *others
-            )
+            with torch.no_grad():
+                return optree.tree_map(
+                    lambda leaf, *rest: function(leaf, *rest).to(leaf.dtype), tree, *others
+                )
         except ValueError as error:
             raise StructureError(f"backend.map(function, *trees): {error}") from error
 
@@ -84,9 +85,14 @@ class TorchBackend:
                 total = total + scalar * _widen(leaf)
             return total
 
-        with torch.no_grad():
-            return self.map(add, *(tree for _, tree in terms))
+        return self.map(add, *(tree for _, tree in terms))
 
+    def matmul(self, weights: Any, matrix: Any) -> Any:
+        """Multiply; PyTorch has to be told to promote."""
+        dtype = torch.promote_types(_widen(weights).dtype, _widen(matrix).dtype)
+        return weights.to(dtype) @ matrix.to(dtype)
+
+    @torch.no_grad()
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in at least float32."""
         pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
@@ -208,7 +214,7 @@ class TorchBackend:
             tensor = (
                 leaf
                 if isinstance(leaf, Tensor)
-                else torch.tensor(np.asarray(leaf), device=self._device)
+                else torch.tensor(np.array(leaf), device=self._device)
             )
             wanted = tensor.dtype
             if dtype is not None and wanted.is_floating_point:
@@ -225,7 +231,7 @@ class TorchBackend:
 
     def to_host(self, tree: Any) -> Any:
         """Turn every leaf into a NumPy array."""
-        return optree.tree_map(lambda leaf: np.asarray(leaf.detach().cpu()), tree)
+        return optree.tree_map(lambda leaf: np.asarray(_storable(leaf.detach().cpu())), tree)
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """PyTorch has every precision at all times."""
@@ -234,6 +240,10 @@ class TorchBackend:
 
 def _widen(leaf: Tensor) -> Tensor:
     return leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
+
+
+def _storable(leaf: Tensor) -> Tensor:
+    return leaf.float() if leaf.dtype is torch.bfloat16 else leaf  # NumPy has no bfloat16
 
 
 def _square(leaf: Tensor) -> Tensor:

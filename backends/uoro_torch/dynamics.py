@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from uoro.dynamics import Outcome, Pullback
+from uoro.errors import SettingError
 from uoro.transition import checked
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class TorchDynamics:
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
         """Push a state tangent forward."""
+        _refuse_inference_mode()
+        params = _detach(params)
         leaves, structure = optree.tree_flatten(state)
         tangents = optree.tree_leaves(state_tangent)
 
@@ -57,6 +60,7 @@ class TorchDynamics:
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Take one step on a graph that serves any number of pullbacks."""
+        _refuse_inference_mode()
         param_leaves, param_structure = optree.tree_flatten(params)
         state_leaves, state_structure = optree.tree_flatten(state)
         split = len(param_leaves)
@@ -127,7 +131,8 @@ def _record(outputs: _Outputs, leaves: list[Tensor]) -> tuple[list[Tensor], _Pul
 
 def _record_mapped(outputs: _Outputs, leaves: list[Tensor]) -> tuple[list[Tensor], _Pull]:
     """Do the same under `torch.func.vmap`."""
-    recorded: Any = torch.func.vjp(outputs, *leaves)
+    # Detached: torch.func would otherwise record for whoever owns params that require gradients.
+    recorded: Any = torch.func.vjp(outputs, *(leaf.detach() for leaf in leaves))
     results, transposed = recorded
 
     def pull(cotangents: list[Tensor | None]) -> list[Tensor]:
@@ -179,8 +184,18 @@ def _push_by_double_vjp(
 
 def _push_mapped(outputs: _Outputs, leaves: list[Tensor], tangents: list[Tensor]) -> list[Tensor]:
     """Push tangents forward under `torch.func.vmap`."""
-    pushed: tuple[Tensor, ...] = torch.func.jvp(outputs, tuple(leaves), tuple(tangents))[1]
-    return list(pushed)
+    moved: Any = torch.func.jvp(outputs, tuple(leaf.detach() for leaf in leaves), tuple(tangents))
+    results, pushed = moved
+    # A tangent of shape () that meets a Python number comes back from forward mode in float64.
+    return [part.to(result.dtype) for part, result in zip(pushed, results, strict=True)]
+
+
+def _refuse_inference_mode() -> None:
+    if torch.is_inference_mode_enabled():
+        raise SettingError(
+            "TorchDynamics: under torch.inference_mode() PyTorch records nothing, and every "
+            "gradient would be zero. Use torch.no_grad() instead."
+        )
 
 
 def _detach(tree: Any) -> Any:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from uoro.algebra import select
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import UORO
@@ -55,8 +57,11 @@ class Online:
         estimator: Estimator | None = None,
         seed: int = 0,
     ) -> None:
-        if not params:
-            raise SettingError("Online(params={}): there is nothing to train.")
+        if not isinstance(params, dict) or not params:
+            raise SettingError(
+                f"Online(params={type(params).__name__}): wanted is a dict of tensors to train, "
+                "with at least one."
+            )
         self.params = params
         self.state = state
         self.estimator = estimator if estimator is not None else UORO()
@@ -98,7 +103,8 @@ class Online:
                 `for_module` takes two, the input and the target.
 
         Returns:
-            The loss, detached.
+            The loss, detached. One that is not finite is returned as it is: looking at it would
+            wait for the device at every step.
         """
         item = inputs[0] if len(inputs) == 1 else inputs
         backend, dynamics = self._backend, self._dynamics
@@ -113,7 +119,8 @@ class Online:
         )
         self.steps += 1
         for name, param in self.params.items():
-            gradient = estimate.gradient[name]
+            # Cloned as backward() does: gradients may share storage with each other.
+            gradient = estimate.gradient[name].clone(memory_format=torch.contiguous_format)
             param.grad = gradient if param.grad is None else param.grad + gradient
         loss: Tensor = estimate.loss  # type: ignore[assignment]  # a torch scalar is a Tensor
         return loss
@@ -132,7 +139,8 @@ class Online:
             self.state, self.memory = state, None
         elif isinstance(self.estimator, Streams):
             if self.memory is None:
-                self.memory = self.estimator.init(self._dynamics, self.params, self.state)
+                self.state = select(self._backend, mask, state, self.state)
+                return
             self.memory, self.state = self.estimator.reset(
                 self._dynamics,
                 self.params,

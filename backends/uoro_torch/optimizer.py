@@ -17,7 +17,8 @@ class TorchOptimizer:
     """Let a `torch.optim` optimizer change the params, in place as it always does.
 
     Args:
-        optimizer: Made over the very tensors that the `Learner` gets as its params.
+        optimizer: Any whose ``step`` needs no closure, made over the very tensors that the
+            `Learner` gets as its params.
 
     Example:
         >>> import torch
@@ -49,6 +50,6 @@ class TorchOptimizer:
         """Fill ``.grad`` and step; the optimizer keeps its own time."""
         leaves = zip(optree.tree_leaves(params), optree.tree_leaves(gradient), strict=True)
         for param, grad in leaves:
-            param.grad = grad
+            param.grad = grad.clone(memory_format=torch.contiguous_format)
         self.optimizer.step()
         return params, memory

@@ -9,7 +9,7 @@ from typing import Any
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, bptt
-from uoro_conformance.finding import Finding
+from uoro_conformance.finding import Finding, largest
 
 
 def check_adjointness(
@@ -39,7 +39,7 @@ def check_adjointness(
     gap = abs(left - right) / scale if scale else abs(left - right)
     return Finding(
         law="jvp and vjp are adjoint",
-        holds=gap <= tolerance,
+        verdict="holds" if gap <= tolerance else "broken",
         gap=gap,
         allowed=tolerance,
         evidence=f"<u, Jv> = {left!r}, <Jᵀu, v> = {right!r}, backend {backend.name}.",
@@ -55,11 +55,15 @@ def check_outcomes_agree(
         dynamics.forward(params, state, inputs),
         dynamics.vjp(params, state, inputs),
     )
-    gap = _distance(backend, plain.next_state, taped.next_state)
-    gap = max(gap, abs(float(plain.loss) - float(taped.loss)))
+    gap = largest(
+        (
+            _distance(backend, plain.next_state, taped.next_state),
+            abs(float(plain.loss) - float(taped.loss)),
+        )
+    )
     return Finding(
         law="forward and vjp give one outcome",
-        holds=gap <= tolerance,
+        verdict="holds" if gap <= tolerance else "broken",
         gap=gap,
         allowed=tolerance,
         evidence=f"losses {float(plain.loss)!r} and {float(taped.loss)!r}, backend {backend.name}.",
@@ -95,7 +99,7 @@ def check_rtrl_sums_to_bptt(
     gap = _distance(backend, total, whole.gradient) / (size if size else 1.0)
     return Finding(
         law="RTRL summed over time is BPTT",
-        holds=gap <= tolerance,
+        verdict="holds" if gap <= tolerance else "broken",
         gap=gap,
         allowed=tolerance,
         evidence=f"{len(items)} steps, gradient of norm {size:.6g}, backend {backend.name}.",

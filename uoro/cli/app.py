@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"uoro {version('uoro')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 @app.command()
@@ -63,25 +80,32 @@ def compare(
     ] = None,
     rate: Annotated[float, typer.Option(help="Initial learning rate")] = 1e-3,
     units: Annotated[
-        int | None, typer.Option(help="Units [default: 23 for influence-balancing, 64 for text]")
+        int | None, typer.Option(help="Units. Default: 23 for influence-balancing, 64 for text")
     ] = None,
-    minus: Annotated[int, typer.Option(help="influence-balancing: units with a minus")] = 13,
+    minus: Annotated[
+        int | None,
+        typer.Option(help="influence-balancing: units with a minus. Default: 13 of 23"),
+    ] = None,
     file: Annotated[
         list[Path] | None,
         typer.Option(help="text: a file to read; may be repeated. Default: Shakespeare's plays"),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="text: utf-8 or bytes")] = "utf-8",
-    model: Annotated[str, typer.Option(help="text: rnn, gru or lstm")] = "gru",
-    layers: Annotated[int, typer.Option(help="text: layers of the model")] = 1,
+    encoding: Annotated[
+        str | None, typer.Option(help="text: utf-8 or bytes. Default: utf-8")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="text: rnn, gru or lstm. Default: gru")] = None,
+    layers: Annotated[int | None, typer.Option(help="text: layers. Default: 1")] = None,
     device: Annotated[
         str | None, typer.Option(help="Device for every backend, such as cpu or cuda")
     ] = None,
 ) -> None:
     """Run the same task, numbers, stream and signs on several backends and estimators.
 
-    Prints a table and writes compare.json and compare.png. Ctrl-C keeps what is done.
+    Prints a table and writes compare.json and compare.png. Ctrl-C keeps what is done. "recent" is
+    the mean loss over the last 1000 items, or the last tenth of a shorter run; "diverged" means
+    that it is above the first loss and near its worst, "undecided" that it is above and falling.
 
-    Example: uoro compare influence-balancing --estimators uoro,rtrl,tbptt:10 --steps 20000
+    Example: uoro compare influence-balancing --estimators uoro,rtrl,tbptt:10 --steps 100000
 
     Example: uoro compare text --file book.txt --model gru --units 64 --steps 20000
     """
@@ -96,7 +120,7 @@ def compare(
         dtype=dtype,
         out=out or Path("results") / task,
         device=device,
-        options=TaskOptions(rate, units, minus, tuple(file or ()), encoding, model, layers),
+        options=TaskOptions(rate, units, minus, file, encoding, model, layers),
     )
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from uoro.backend import install_command, load_backend, registered_backends
-from uoro.errors import MissingFrameworkError
+from uoro.errors import BrokenBackendError, MissingFrameworkError
 
 
 def show_backends(console: Console) -> None:
@@ -22,6 +22,9 @@ def show_backends(console: Console) -> None:
             device = load_backend(name).device
         except MissingFrameworkError:
             table.add_row(name, "no", "-", "-", entry.module, escape(install_command(entry)))
+            continue
+        except BrokenBackendError as error:
+            table.add_row(name, "broken", "-", "-", entry.module, escape(str(error)))
             continue
         try:
             framework = version(name)
@@ -37,7 +40,7 @@ def installed_backends() -> list[str]:
     for name in registered_backends():
         try:
             load_backend(name)
-        except MissingFrameworkError:
+        except (MissingFrameworkError, BrokenBackendError):
             continue
         installed.append(name)
     order = ("autograd", "torch", "jax")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import signal
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,13 @@ DEFAULT_ESTIMATORS = {
     "influence-balancing": ["uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"],
     "text": ["uoro", "tbptt:1", "tbptt:16"],
 }
-COLOURS = {"converged": "green", "learning": "cyan", "flat": "yellow", "diverged": "red"}
+COLOURS = {
+    "converged": "green",
+    "learning": "cyan",
+    "flat": "yellow",
+    "undecided": "yellow",
+    "diverged": "red",
+}
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,11 @@ class TaskOptions:
 
     rate: float
     units: int | None
-    minus: int
-    files: tuple[Path, ...]
-    encoding: str
-    model: str
-    layers: int
+    minus: int | None
+    file: list[Path] | None
+    encoding: str | None
+    model: str | None
+    layers: int | None
 
 
 def make_task(name: str, options: TaskOptions) -> Task:
@@ -60,26 +69,27 @@ def make_task(name: str, options: TaskOptions) -> Task:
     Raises:
         UnknownNameError: If there is none; the nearest is named.
     """
+    if name not in DEFAULT_ESTIMATORS:
+        raise UnknownNameError(f"compare {name!r}", "task", name, DEFAULT_ESTIMATORS)
+    for option in ("minus",) if name == "text" else ("file", "encoding", "model", "layers"):
+        if getattr(options, option) is not None:
+            raise SettingError(f"compare {name}: it has no option --{option}.")
     if name == "influence-balancing":
-        return influence_balancing(
-            units=23 if options.units is None else options.units,
-            minus=options.minus,
-            rate=options.rate,
-        )
-    if name == "text":
-        if options.encoding not in ("utf-8", "bytes"):
-            raise SettingError(
-                f"compare text(encoding={options.encoding!r}): wanted is 'utf-8' or 'bytes'."
-            )
-        return text(
-            options.files,
-            encoding=options.encoding,  # type: ignore[arg-type]  # checked above
-            model=options.model,
-            units=64 if options.units is None else options.units,
-            layers=options.layers,
-            rate=options.rate,
-        )
-    raise UnknownNameError(f"compare {name!r}", "task", name, DEFAULT_ESTIMATORS)
+        units = 23 if options.units is None else options.units
+        # In the paper's proportion, if only the size was asked for.
+        minus = (13 * units + 11) // 23 if options.minus is None else options.minus
+        return influence_balancing(units=units, minus=minus, rate=options.rate)
+    encoding = options.encoding or "utf-8"
+    if encoding not in ("utf-8", "bytes"):
+        raise SettingError(f"compare text: --encoding {encoding}: wanted is 'utf-8' or 'bytes'.")
+    return text(
+        options.file or (),
+        encoding=encoding,  # type: ignore[arg-type]  # checked above
+        model=options.model or "gru",
+        units=64 if options.units is None else options.units,
+        layers=1 if options.layers is None else options.layers,
+        rate=options.rate,
+    )
 
 
 def run_comparison(
@@ -101,27 +111,32 @@ def run_comparison(
     names = split_estimators(estimator_names) or DEFAULT_ESTIMATORS[task_name]
     choices = [parse_estimator(name) for name in dict.fromkeys(names)]
     wanted = [name.strip() for text in backend_names for name in text.split(",") if name.strip()]
-    backends = [load_backend(name, device=device) for name in wanted or installed_backends()]
+    wanted = list(dict.fromkeys(wanted)) or installed_backends()
+    backends = [load_backend(name, device=device) for name in wanted]
     if not backends:
         raise MissingFrameworkError(
             "compare: no backend is installed. Try: pip install 'uoro[jax]'."
         )
     if eager_steps is None:
         mixed = any(backend.compiled for backend in backends)
-        eager_steps = max(1000, steps // 10) if mixed else steps
+        longest = max(choice.span or 1 for choice in choices)
+        eager_steps = min(steps, max(1000, steps // 10, longest)) if mixed else steps
+    _require_folder(out)
     plan = Plan(task, backends, choices, steps, eager_steps, seed, dtype)
     console.print(f"[bold]{task.title}[/], seed {seed}, {dtype}, {steps:,} items")
 
     cells: list[Cell] = []
     interrupted = False
     try:
-        with _progress(console) as progress:
+        with _progress(console) as progress, deferred_interrupt() as asked_to_stop:
 
             def start(backend: Backend, choice: Choice, items: int) -> Any:
                 bar = progress.add_task(f"{backend.name:>8} {choice.name}", total=items, loss="")
 
                 def update(done: int, loss: float) -> None:
                     progress.update(bar, completed=done, loss=f"loss {loss:.3g}")
+                    if asked_to_stop():
+                        raise KeyboardInterrupt
 
                 return update
 
@@ -143,6 +158,40 @@ def run_comparison(
             + ("what was computed is written." if cells else "nothing was done yet.")
         )
         sys.exit(130)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question that is asked between steps; a second one is raised.
+
+    An exception from the signal handler could surface inside a callback of a framework, which
+    would swallow it.
+    """
+    asked = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _require_folder(out: Path) -> None:
+    """Make the folder for the results, before anything is computed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise SettingError(
+            f"compare --out {out}: nothing can be written there: {error.strerror}."
+        ) from error
 
 
 def _progress(console: Console) -> Progress:
@@ -173,7 +222,7 @@ def _table(plan: Plan, cells: list[Cell]) -> Table:
         table.add_column(heading, justify="right")
     for cell in cells:
         fewer = f" of {cell.asked:,}" if cell.items < cell.asked else ""
-        rate = "-" if math.isnan(cell.items_per_second) else f"{cell.items_per_second:,.0f}"
+        rate = "-" if cell.items_per_second is None else f"{cell.items_per_second:,.0f}"
         deviation = "-" if cell.deviation is None else f"{cell.deviation:.1e}"
         table.add_row(
             cell.backend,

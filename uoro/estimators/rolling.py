@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple
 
 from uoro.algebra import push, repeat
 from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimand, Estimate, Sampler
 
 
@@ -55,10 +55,7 @@ class RollingTruncated:
     window: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.window, int) or self.window < 1:
-            raise SettingError(
-                f"RollingTruncated(window={self.window!r}): the window must be an integer >= 1."
-            )
+        require_count(f"RollingTruncated(window={self.window!r})", "window", self.window)
 
     @property
     def estimand(self) -> Estimand:
@@ -83,10 +80,12 @@ class RollingTruncated:
                 "Pass one, for its shape."
             )
         backend = dynamics.backend
+        leaf: Any = backend.named_leaves(state)[0][1]
         return Window(
             states=repeat(backend, state, past),
             inputs=repeat(backend, backend.from_host(inputs), past),
-            filled=backend.xp.zeros(past),
+            # Made of a leaf of the state, to be on its device.
+            filled=backend.xp.concatenate([leaf.reshape((-1,))[:1] * 0] * past),
         )
 
     def draw(self, sampler: Sampler, state: object) -> None:

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, get_args
 from uoro.algebra import mix, require_like
 from uoro.backend import Backend, Law, Scalar
 from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimand, Estimate, Sampler
 
 
@@ -78,8 +78,7 @@ class UORO:
     epsilon: float = 1e-7
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise SettingError(f"UORO(rank={self.rank!r}): the rank must be an integer >= 1.")
+        require_count(f"UORO(rank={self.rank!r})", "rank", self.rank)
         if self.law not in get_args(Law):
             raise SettingError(
                 f"UORO(law={self.law!r}): the law must be one of {', '.join(get_args(Law))}."

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Backend
-from uoro.errors import NonFiniteLossError, SettingError
+from uoro.errors import NonFiniteError
 from uoro.experiments.curve import Curve
 from uoro.experiments.naming import Choice
 from uoro.experiments.plan import Cell, Plan
@@ -28,8 +28,8 @@ INTERRUPTED = "interrupted"
 EAGER_CHUNK = 50
 PROBES_PER_DECADE = 8
 
-Gradient = dict[str, Any]
-"""A gradient on the host: leaf name to array."""
+Gradient = list[Any]
+"""A gradient on the host: its leaves in order."""
 
 
 Progress = Callable[[int, float], None]
@@ -50,23 +50,19 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
     Raises:
         KeyboardInterrupt: On Ctrl-C, after the cell it interrupted has been yielded.
     """
-    references: dict[str, dict[int, Gradient]] = {}
+    references: dict[tuple[str, int], dict[int, Gradient]] = {}
     for backend in plan.backends:
         for choice in plan.choices:
-            items = plan.items(backend)
-            span = items if choice.span is None else choice.span
-            if span > items:
-                raise SettingError(
-                    f"compare(steps={items}): '{choice.name}' takes {span} items for one update."
-                )
+            span = plan.span(backend, choice)
+            items = plan.items(backend) // span * span
             cell, gradients = _run(plan, backend, choice, span, progress(backend, choice, items))
             if backend is plan.backends[0]:
-                references[choice.name] = gradients
+                references[choice.name, span] = gradients
             else:
-                differences = _differences(gradients, references.get(choice.name, {}))
+                differences = _differences(gradients, references.get((choice.name, span), {}))
                 cell = replace(
                     cell,
-                    deviation=max(differences) if differences else None,
+                    deviation=float(np.max(differences)) if differences else None,
                     compared=len(differences),
                 )
             if cell.items:
@@ -105,7 +101,7 @@ def _run(
                     report(Metrics(before, [float(estimate.loss)]))
                     if before < EARLY or before >= 10 ** (1 / PROBES_PER_DECADE) * max(gradients):
                         host = backend.named_leaves(backend.to_host(estimate.gradient))
-                        gradients[before] = {name: np.asarray(leaf) for name, leaf in host}
+                        gradients[before] = [np.asarray(leaf) for _, leaf in host]
                     continue
                 start = time.perf_counter()
                 chunk = count if backend.compiled else EAGER_CHUNK
@@ -113,7 +109,7 @@ def _run(
                 if count in compiled or not backend.compiled:
                     rates.append(count * span / (time.perf_counter() - start))
                 compiled.add(count)
-        except NonFiniteLossError as error:
+        except NonFiniteError as error:
             failed = True
             note = f"not finite at item {error.step * span:,}"
         except KeyboardInterrupt:
@@ -130,7 +126,7 @@ def _run(
         recent_loss=curve.recent,
         verdict="diverged" if failed else _verdict(task, curve),
         note=note,
-        items_per_second=statistics.median(rates or [math.nan]),
+        items_per_second=statistics.median(rates) if rates else None,
         deviation=None,
         compared=0,
         curve=curve.finished(),
@@ -177,8 +173,8 @@ def _differences(mine: dict[int, Gradient], theirs: dict[int, Gradient]) -> list
     differences = []
     for step in mine.keys() & theirs.keys():
         a, b = mine[step], theirs[step]
-        gap = math.sqrt(sum(float(np.sum((a[name] - b[name]) ** 2)) for name in b))
-        size = math.sqrt(sum(float(np.sum(b[name] ** 2)) for name in b))
+        gap = math.sqrt(sum(float(np.sum((x - y) ** 2)) for x, y in zip(a, b, strict=True)))
+        size = math.sqrt(sum(float(np.sum(y**2)) for y in b))
         differences.append(gap / size if size else float(gap > 0))
     return differences
 
@@ -187,7 +183,9 @@ def _verdict(task: Task, curve: Curve) -> str:
     """Judge a run by its recent loss."""
     if task.solved_below is not None and curve.recent < task.solved_below:
         return "converged"
-    start = curve.points[0].loss if curve.points else math.nan
-    if not curve.recent <= start * 1.01:
-        return "diverged"
-    return "learning" if curve.recent < 0.95 * start else "flat"
+    start, recent = curve.points[0].loss, curve.recent
+    if recent <= start * 1.01:
+        return "learning" if recent < 0.95 * start else "flat"
+    # Above where it began: on its way up, or coming back from an excursion?
+    highest = max(point.loss for point in curve.points)
+    return "undecided" if recent < 0.9 * highest else "diverged"

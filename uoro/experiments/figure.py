@@ -8,10 +8,15 @@ from pathlib import Path
 from uoro.experiments.plan import Cell, Plan
 
 # Okabe and Ito's colours, told apart by most eyes and in grey.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+COLOURS = (
+    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00",
+    "#882255", "#999933", "#6A3D9A", "#7F7F7F", "#8B4513",
+)  # fmt: skip
 # Thick and pale below, thin and dashed on top, so that curves that coincide are all seen.
 STYLES = (("-", 4.0, 0.35), ("-", 1.6, 1.0), ((0, (1, 2)), 2.6, 1.0), ("--", 1.2, 1.0))
 
+# A run that explodes leaves the figure at this multiple of the first loss.
+HIGHEST = 1e9
 # Losses above this leave the figure in any case, and overflow in the plotting library.
 BEYOND = 1e60
 
@@ -48,12 +53,13 @@ def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
             linestyle=style,
             linewidth=width,
             alpha=alpha,
+            marker="o" if len(points) < 3 else None,
         )
     axes.set_xscale("log")
     if values and max(values) > 30 * min(values):
         axes.set_yscale("log")
         start = next((cell.first_loss for cell in cells if cell.first_loss > 0), 1.0)
-        axes.set_ylim(max(min(values), 1e-20) / 3, min(max(values), 1e6 * start) * 3)
+        axes.set_ylim(max(min(values), 1e-20) / 3, min(max(values), HIGHEST * start) * 3)
     axes.set_xlabel("items of the stream")
     axes.set_ylabel(plan.task.loss_name)
     axes.set_title(f"{plan.task.title}\nseed {plan.seed}, {plan.dtype}", fontsize=12)
@@ -83,5 +89,5 @@ def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
         handlelength=3.5,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")
     plt.close(figure)

@@ -70,8 +70,12 @@ def parse_estimator(written: str) -> Choice:
 
 def _parse_uoro(call: str, written: str, options: list[str]) -> Choice:
     given = {"rank": "1", "memory": "1", "law": "signs"}
+    seen: set[str] = set()
     for option in options:
         key, equals, value = option.partition("=")
+        if key in seen:
+            raise SettingError(f"{call}: '{key}' is given twice.")
+        seen.add(key)
         if not equals or key not in given:
             raise SettingError(
                 f"{call}: there is no option '{option}'. Wanted are rank=K, memory=T, law=LAW."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ class Cell:
         first_loss: Loss of the first update, per item.
         final_loss: Loss of the last update, per item.
         recent_loss: Mean over the last thousand items, or the last tenth of a shorter run.
-        verdict: ``"converged"``, ``"learning"``, ``"flat"`` or ``"diverged"``.
+        verdict: ``"converged"``, the recent loss is below what solves the task; ``"learning"``,
+            it is 5 % or more below the first; ``"diverged"``, it is above the first and near its
+            worst, or not finite; ``"undecided"``, it is above the first and falling; ``"flat"``.
         note: What else there is to say.
-        items_per_second: Median over chunks, those that had to be compiled left out; NaN if none
-            is left.
+        items_per_second: Median over chunks, those that had to be compiled left out; ``None`` if
+            none is left.
         deviation: Largest relative difference of its gradients from the reference backend's
             over the probed updates that both made; ``None`` for the reference itself.
         compared: How many updates that is the largest of.
@@ -49,7 +51,7 @@ class Cell:
     recent_loss: float
     verdict: str
     note: str
-    items_per_second: float
+    items_per_second: float | None
     deviation: float | None
     compared: int
     curve: list[Point] = field(repr=False)
@@ -83,12 +85,27 @@ class Plan:
                 f"compare(steps={self.steps}, eager_steps={self.eager_steps}): wanted are "
                 "positive numbers."
             )
+        if self.seed < 0:
+            raise SettingError(f"compare(seed={self.seed}): wanted is an integer >= 0.")
+        for backend in self.backends:
+            for choice in self.choices:
+                if self.span(backend, choice) > self.items(backend):
+                    eager = "" if backend.compiled else " (or --eager-steps)"
+                    raise SettingError(
+                        f"compare: '{choice.name}' takes {choice.span} items for one update, and "
+                        f"on {backend.name} the run has {self.items(backend)}. Raise --steps"
+                        f"{eager}, or leave it out with --estimators."
+                    )
         if self.dtype not in ("float32", "float64"):
             raise SettingError(f"compare(dtype={self.dtype!r}): wanted is 'float32' or 'float64'.")
 
     def items(self, backend: Backend) -> int:
         """How many items a run on this backend shall consume."""
         return self.steps if backend.compiled else min(self.steps, self.eager_steps)
+
+    def span(self, backend: Backend, choice: Choice) -> int:
+        """How many items one update takes; all of them for full BPTT."""
+        return self.items(backend) if choice.span is None else choice.span
 
     def record(self) -> dict[str, Any]:
         """Everything needed to do it again."""
@@ -103,8 +120,19 @@ class Plan:
             "eager_steps": self.eager_steps,
             "seed": self.seed,
             "dtype": self.dtype,
-            "versions": {name: version(name) for name in ("uoro", "numpy")},
+            "versions": _versions(["uoro", "numpy", *(backend.name for backend in self.backends)]),
         }
+
+
+def _versions(names: list[str]) -> dict[str, str]:
+    """Look the versions up of what is a distribution of that name."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> None:

@@ -200,7 +200,7 @@ def text(
         model=SymbolModel((CELLS[model](units),) * layers, len(source.codes)),
         stream=source.stream,
         optimizer=Adam(inverse_sqrt(rate, decay)),
-        loss_name="loss (bits per character)",
+        loss_name=f"loss (bits per {'character' if encoding == 'utf-8' else 'byte'})",
         loss_scale=1.0 / math.log(2.0),
         solved_below=None,
         settings={
