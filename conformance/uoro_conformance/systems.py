@@ -1,0 +1,126 @@
+"""Random systems: a structure and an integer seed, drawn by Hypothesis, printed as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
+from uoro.host_noise import map_host
+from uoro_conformance.cells import KINDS, WIDTH
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the exact checks run on.
+
+    Attributes:
+        dynamics: The model.
+        params: One tree for each step. They differ from step to step: with constant params a
+            stale one could not be told from the right one.
+        state: The state before the first step.
+        items: One item of the stream for each step.
+        line: How to make it again.
+    """
+
+    dynamics: Dynamics[Any, Any, Any]
+    params: Sequence[Any]
+    state: Any
+    items: Sequence[Any]
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class System:
+    """A small random system; `repr` gives the line that makes it again.
+
+    Attributes:
+        kind: One of `KINDS`.
+        n: Its size: units in each layer.
+        steps: How many steps to follow it.
+        seed: Determines every number.
+    """
+
+    kind: str
+    n: int
+    steps: int
+    seed: int = 0
+
+    def numbers(self) -> tuple[list[Any], Any, list[Any]]:
+        """Draw the schedule of params, the state and the items, on the host in float64."""
+        generator = np.random.default_rng([self.seed, self.n, self.steps])
+        params, state = KINDS[self.kind].init(generator, self.n)
+        schedule = [
+            map_host(lambda leaf: leaf + 0.1 * generator.normal(size=np.shape(leaf)), params)
+            for _ in range(self.steps)
+        ]
+        items = [
+            {"x": generator.normal(size=WIDTH), "y": generator.normal(size=WIDTH)}
+            for _ in range(self.steps)
+        ]
+        return schedule, state, items
+
+    def is_lively(self) -> bool:
+        """Whether at each step some unit keeps ``1 - h² >= 0.02``.
+
+        Where every unit saturates, ``1 - tanh²`` cancels, and its rounding error is all that is
+        left to compare.
+        """
+        kind = KINDS[self.kind]
+        schedule, state, items = self.numbers()
+        for params, item in zip(schedule, items, strict=True):
+            state, _ = kind.transition(np, params, state, item)
+            squashed = kind.activity(state)
+            if np.size(squashed) and np.max(1 - np.asarray(squashed) ** 2) < 0.02:
+                return False
+        return True
+
+    def build(self, backend: Backend, dtype: str = "float64") -> Trial:
+        """Put it on a backend; call within ``backend.precision(dtype)``."""
+        schedule, state, items = self.numbers()
+        key: Any = (backend, self.kind)
+        return Trial(
+            _dynamics_of(*key),
+            [backend.from_host(params, dtype=dtype) for params in schedule],
+            backend.from_host(state, dtype=dtype),
+            [backend.from_host(item, dtype=dtype) for item in items],
+            f"{self!r}, {dtype} on {backend.name}",
+        )
+
+
+@cache
+def _dynamics_of(backend: Backend, kind: str) -> Dynamics[Any, Any, Any]:
+    """Make the dynamics of a kind once, so that a compiler sees one function for all seeds."""
+    return backend.dynamics(partial(KINDS[kind].transition, backend.xp))
+
+
+def systems() -> st.SearchStrategy[System]:
+    """Draw systems; they shrink towards ``System('linear', 2, 3, 0)``."""
+    return st.builds(
+        System,
+        st.sampled_from(list(KINDS)),
+        st.sampled_from((2, 3, 1, 4)),
+        st.sampled_from((3, 4, 2, 5)),
+        st.integers(0, 2**32 - 1),
+    ).filter(System.is_lively)
+
+
+GALLERY = (
+    System("tanh", 3, 4, 1),
+    System("linear", 2, 3, 1),
+    System("tied", 3, 3, 2),
+    System("balancing", 4, 5, 3),
+    System("preactivation", 3, 3, 4),
+    System("leaky", 2, 4, 5),
+    System("gru", 2, 3, 6),
+    System("lstm", 2, 3, 7),
+    System("stack", 2, 3, 8),
+    System("leaves", 2, 3, 9),
+)
+"""Fixed systems, every kind once: the guarantee that does not depend on what is drawn."""

@@ -1,0 +1,157 @@
+"""UORO taken apart, so that a single piece can be changed: for right ones, and for wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from uoro.algebra import coordinates
+from uoro.backend import Backend, Law
+from uoro.dynamics import Dynamics
+from uoro.estimator import Estimand, Estimate, Sampler
+
+EPSILON = 1e-7
+
+
+class Pair(NamedTuple):
+    """The memory of a variant: the pair, what it remembers of the last step, and a clock."""
+
+    tangent: Any
+    cotangent: Any
+    params: Any
+    clock: Any
+
+
+class Scales(NamedTuple):
+    """The four factors of ``s̃ = a s̃' + b ν`` and ``θ̃ = c θ̃ + d νᵀK``."""
+
+    a: Any
+    b: Any
+    c: Any
+    d: Any
+
+
+class Moment(NamedTuple):
+    """Everything one step knows."""
+
+    dynamics: Dynamics[Any, Any, Any]
+    backend: Backend
+    params: Any
+    state: Any
+    item: Any
+    memory: Pair
+    signs: Any
+    next_state: Any
+    pullback: Any
+
+
+def push_by_jvp(now: Moment) -> Any:
+    """Push the tangent forward."""
+    return now.dynamics.jvp(now.params, now.state, now.item, now.memory.tangent)[0]
+
+
+def pull_by_vjp(now: Moment) -> Any:
+    """Pull the signs back."""
+    return now.pullback(now.signs, None)[0]
+
+
+def norms(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any, Any, Any]:
+    """Give ‖θ̃‖, ‖s̃'‖, ‖νᵀK‖ and ‖ν‖."""
+    norm = now.backend.norm
+    return norm(now.memory.cotangent), norm(pushed), norm(pulled), norm(now.signs)
+
+
+def rhos(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
+    """Give ρ0 and ρ1 of the paper."""
+    cotangent, tangent, fresh, signs = norms(now, pushed, pulled)
+    return (
+        (cotangent / (tangent + EPSILON)) ** 0.5 + EPSILON,
+        (fresh / (signs + EPSILON)) ** 0.5 + EPSILON,
+    )
+
+
+def balanced(now: Moment, pushed: Any, pulled: Any) -> Scales:
+    """Scale as Algorithm 1 does."""
+    rho0, rho1 = rhos(now, pushed, pulled)
+    return Scales(rho0, rho1, 1.0 / rho0, 1.0 / rho1)
+
+
+def unchanged(now: Moment, old: Any, new: Any) -> Any:
+    """Carry the joined pair on."""
+    return new
+
+
+def old_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
+    """Give the part of the gradient through the state, from the pair it arrived with."""
+    rate = now.backend.inner(sensitivity, now.memory.tangent)
+    return now.backend.combine((rate, now.memory.cotangent))
+
+
+def first_sign(now: Moment) -> Any:
+    """Give one coordinate of ν."""
+    lifted = now.backend.map(lambda leaf: leaf[None], now.signs)
+    return coordinates(now.backend, lifted)[0, 0]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """UORO of rank one with replaceable pieces.
+
+    Args:
+        name: What is different.
+        push: Gives ``s̃'``.
+        pull: Gives ``νᵀK``.
+        scales: Gives the four factors.
+        keep: From the old and the joined tangent and cotangent to what is carried on.
+        through: The part of the gradient that comes through the state.
+        direct: Whether the direct part of the gradient is there.
+        law: The law of ν.
+        spoil: What the sampler does to a draw, given a second, fresh one.
+    """
+
+    name: str
+    push: Callable[[Moment], Any] = push_by_jvp
+    pull: Callable[[Moment], Any] = pull_by_vjp
+    scales: Callable[[Moment, Any, Any], Scales] = balanced
+    keep: Callable[[Moment, Any, Any], Any] = unchanged
+    through: Callable[[Moment, Any, Any], Any] = old_pair
+    direct: bool = True
+    law: Law = "signs"
+
+    @property
+    def estimand(self) -> Estimand:
+        """They all claim it."""
+        return "unbiased"
+
+    def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Pair:
+        """Make the zero pair."""
+        zeros = dynamics.backend.zeros
+        clock = dynamics.backend.from_host(0)
+        return Pair(zeros(state), zeros(params), params, clock)
+
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw ν."""
+        return sampler(state, self.law)
+
+    def step(
+        self, dynamics: Any, params: Any, memory: Pair, state: Any, inputs: Any, noise: Any
+    ) -> tuple[Pair, Any, Estimate]:
+        """Advance by one step, piece by piece."""
+        backend = dynamics.backend
+        outcome, pullback = dynamics.vjp(params, state, inputs)
+        now = Moment(
+            dynamics, backend, params, state, inputs, memory, noise, outcome.next_state, pullback
+        )
+        direct, sensitivity = pullback(None, 1.0)
+        pushed, pulled = self.push(now), self.pull(now)
+        a, b, c, d = self.scales(now, pushed, pulled)
+        joined = (
+            backend.combine((a, pushed), (b, noise)),
+            backend.combine((c, memory.cotangent), (d, pulled)),
+        )
+        tangent, cotangent = self.keep(now, (memory.tangent, memory.cotangent), joined)
+        through = self.through(now, joined, sensitivity)
+        gradient = backend.combine((1.0 if self.direct else 0.0, direct), (1.0, through))
+        after = Pair(tangent, cotangent, params, memory.clock + 1)
+        return after, outcome.next_state, Estimate(outcome.loss, gradient)

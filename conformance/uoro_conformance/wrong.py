@@ -1,0 +1,242 @@
+"""Wrong estimators, one mistake each, with the check that must refuse it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from uoro.algebra import coordinates, mean, mix, select
+from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimators import UORO
+from uoro_conformance.variants import (
+    EPSILON,
+    Moment,
+    Scales,
+    Variant,
+    balanced,
+    first_sign,
+    pull_by_vjp,
+    push_by_jvp,
+    rhos,
+)
+
+
+def _one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:
+    rho0, rho1 = rhos(now, pushed, pulled)
+    return Scales(rho0, rho1, 1.0, 1.0)
+
+
+def _multiplied(now: Moment, pushed: Any, pulled: Any) -> Scales:
+    rho0, rho1 = rhos(now, pushed, pulled)
+    return Scales(rho0, rho1, rho0, rho1)
+
+
+def _by_sign(now: Moment, pushed: Any, pulled: Any) -> Scales:
+    rho0, rho1 = rhos(now, pushed, pulled)
+    rho1 = rho1 * (1.0 + 0.3 * first_sign(now))
+    return Scales(rho0, rho1, 1.0 / rho0, 1.0 / rho1)
+
+
+def _epsilon_one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:
+    rho0, rho1 = rhos(now, pushed, pulled)
+    return Scales(rho0, rho1, 1.0 / rho0, 1.0 / (rho1 - EPSILON))
+
+
+def _diagonal(now: Moment) -> Any:
+    backend, tangent = now.backend, now.memory.tangent
+    _, rows = backend.vmap(lambda row: now.pullback(row, None))(backend.basis(now.state))
+    matrix = coordinates(backend, rows)
+    diagonal = backend.xp.diagonal(matrix)
+    lifted = backend.map(lambda leaf: leaf[None], tangent)
+    return mix(backend, diagonal * coordinates(backend, lifted)[0], backend.basis(now.state))
+
+
+def _transposed(now: Moment) -> Any:
+    return now.pullback(now.memory.tangent, None)[1]
+
+
+def _jvp_later(now: Moment) -> Any:
+    return now.dynamics.jvp(now.params, now.next_state, now.item, now.memory.tangent)[0]
+
+
+def _vjp_later(now: Moment) -> Any:
+    return now.dynamics.vjp(now.params, now.next_state, now.item)[1](now.signs, None)[0]
+
+
+def _block_missing(now: Moment) -> Any:
+    """Forget the first leaf of params that reaches the state."""
+    leaf_count = len(now.backend.named_leaves(now.params))
+    numbers = iter(range(leaf_count))
+    forgotten = leaf_count - 1 if leaf_count > 1 else 0
+    return now.backend.map(
+        lambda leaf: leaf * (0.0 if next(numbers) == forgotten else 1.0), pull_by_vjp(now)
+    )
+
+
+def _absolute(now: Moment) -> Any:
+    return now.backend.map(abs, pull_by_vjp(now))
+
+
+def _no_signs_in_pull(now: Moment) -> Any:
+    return now.pullback(now.backend.map(lambda leaf: leaf * 0 + 1, now.signs), None)[0]
+
+
+def _stale(now: Moment) -> Any:
+    _, pullback = now.dynamics.vjp(now.memory.params, now.state, now.item)
+    return pullback(now.signs, None)[0]
+
+
+def _scaled(factor: float, piece: Callable[[Moment], Any]) -> Callable[[Moment], Any]:
+    return lambda now: now.backend.combine((factor, piece(now)))
+
+
+def _clipped(piece: Callable[[Moment], Any]) -> Callable[[Moment], Any]:
+    def clip(now: Moment) -> Any:
+        whole = piece(now)
+        length: Any = now.backend.norm(whole)
+        return now.backend.combine((1.0 / (1.0 + length), whole))
+
+    return clip
+
+
+def _where(now: Moment, condition: Any, chosen: Any, otherwise: Any) -> Any:
+    """Pick one of two trees by a scalar condition."""
+    backend = now.backend
+    lift = partial(backend.map, lambda leaf: leaf[None])
+    picked = select(backend, condition.reshape((1,)), lift(chosen), lift(otherwise))
+    return backend.map(lambda leaf: leaf[0], picked)
+
+
+def _cut(every: int) -> Callable[[Moment, Any, Any], Any]:
+    def keep(now: Moment, old: Any, new: Any) -> Any:
+        at = (now.memory.clock + 1) % every == 0
+        zero = tuple(now.backend.zeros(part) for part in new)
+        return tuple(_where(now, at, z, part) for z, part in zip(zero, new, strict=True))
+
+    return keep
+
+
+def _detached_once(now: Moment, old: Any, new: Any) -> Any:
+    at = now.memory.clock == 1
+    return new[0], _where(now, at, now.backend.zeros(new[1]), new[1])
+
+
+def _decayed(now: Moment, old: Any, new: Any) -> Any:
+    return now.backend.combine((0.99, new[0])), new[1]
+
+
+def _not_carried(now: Moment, old: Any, new: Any) -> Any:
+    return tuple(now.backend.zeros(part) for part in new)
+
+
+def _not_updated(now: Moment, old: Any, new: Any) -> Any:
+    return new[0], now.backend.combine((1.0, new[1]), (-0.5, old[1]))
+
+
+def _no_signs_in_tangent(now: Moment, pushed: Any, pulled: Any) -> Scales:
+    scales = balanced(now, pushed, pulled)
+    return scales._replace(b=0.0)
+
+
+def _new_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
+    return now.backend.combine((now.backend.inner(sensitivity, new[0]), new[1]))
+
+
+def _mixed_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
+    return now.backend.combine((now.backend.inner(sensitivity, now.memory.tangent), new[1]))
+
+
+@dataclass(frozen=True)
+class WrongRank:
+    """Two pairs whose gradients are put together wrongly.
+
+    Args:
+        name: What is wrong.
+        how: ``"product of means"``, ``"cross"`` or ``"sum"``.
+    """
+
+    name: str
+    how: str
+    rank: int = 2
+
+    @property
+    def estimand(self) -> Estimand:
+        """It claims it."""
+        return "unbiased"
+
+    def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
+        """Make zero pairs."""
+        return UORO(rank=2).init(dynamics, params, state)
+
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw ν for each."""
+        return UORO(rank=2).draw(sampler, state)
+
+    def step(
+        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+    ) -> tuple[Any, Any, Estimate]:
+        """Advance as rank two does, and combine wrongly."""
+        backend = dynamics.backend
+        after, next_state, estimate = UORO(rank=2).step(
+            dynamics, params, memory, state, inputs, noise
+        )
+        direct, sensitivity = dynamics.vjp(params, state, inputs)[1](None, 1.0)
+        lifted = backend.map(lambda leaf: leaf[None], sensitivity)
+        rates = coordinates(backend, memory.tangent) @ coordinates(backend, lifted)[0]
+        if self.how == "sum":
+            through = mix(backend, rates, memory.cotangent)
+        elif self.how == "cross":
+            through = mix(backend, backend.xp.flip(rates, (0,)) / 2, memory.cotangent)
+        else:
+            averaged = mean(backend, memory.cotangent)
+            through = backend.combine((rates.mean(), averaged))
+        gradient = backend.combine((1.0, direct), (1.0, through))
+        return after, next_state, estimate._replace(gradient=gradient)
+
+
+class Mutant(NamedTuple):
+    """A wrong estimator and the check that must refuse it."""
+
+    estimator: Any
+    killed_by: str
+
+
+def _wrong(name: str, killed_by: str = "chain", **pieces: Any) -> Mutant:
+    return Mutant(Variant(name, **pieces), killed_by)
+
+
+WRONG: tuple[Mutant, ...] = (
+    _wrong("ρ on one side only", scales=_one_side),
+    _wrong("ρ multiplied where it must divide", scales=_multiplied),
+    _wrong("ρ depends on a sign of ν", "equivariance", scales=_by_sign),
+    _wrong("ε on one side only", scales=_epsilon_one_side),
+    _wrong("jvp omitted", push=lambda now: now.backend.zeros(now.state)),
+    _wrong("jvp replaced by the identity", push=lambda now: now.memory.tangent),
+    _wrong("jvp of the Jacobian's diagonal", push=_diagonal),
+    _wrong("jvp transposed", push=_transposed),
+    _wrong("jvp taken at the next state", push=_jvp_later),
+    _wrong("jvp scaled by 1 %", push=_scaled(1.01, push_by_jvp)),
+    _wrong("jvp clipped", push=_clipped(push_by_jvp)),
+    _wrong("vjp taken at the next state", pull=_vjp_later),
+    _wrong("vjp misses a block of params", pull=_block_missing),
+    _wrong("vjp scaled by 1 %", pull=_scaled(1.01, pull_by_vjp)),
+    _wrong("vjp clipped", pull=_clipped(pull_by_vjp)),
+    _wrong("vjp made positive", pull=_absolute),
+    _wrong("vjp at stale params", pull=_stale),
+    _wrong("ν missing from the tangent", scales=_no_signs_in_tangent),
+    _wrong("ν missing from the cotangent", pull=_no_signs_in_pull),
+    _wrong("pair cut every 2 steps", keep=_cut(2)),
+    _wrong("pair cut every 3 steps", keep=_cut(3)),
+    _wrong("pair detached once", keep=_detached_once),
+    _wrong("pair not carried", keep=_not_carried),
+    _wrong("pair mixed with the old one", keep=_not_updated),
+    _wrong("pair decays by 0.99", keep=_decayed),
+    _wrong("gradient from the new pair", "gradient", through=_new_pair),
+    _wrong("gradient from a mixed pair", "gradient", through=_mixed_pair),
+    _wrong("gradient without the direct term", "gradient", direct=False),
+    Mutant(WrongRank("rank 2: product of means", "product of means"), "gradient"),
+    Mutant(WrongRank("rank 2: cross-rank", "cross"), "gradient"),
+    Mutant(WrongRank("rank 2: sum for mean", "sum"), "gradient"),
+)
