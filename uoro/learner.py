@@ -271,15 +271,17 @@ class Learner:
 
     def _advance(
         self, now: Progress, inputs: Any, noise: Any, step: Any
-    ) -> tuple[Progress, Estimate]:
+    ) -> tuple[Progress, Estimate, Any]:
+        """Take one step, to be compiled; also give the norm of the gradient."""
         memory, state, estimate = self._estimate(now, inputs, noise, step)
-        return self._update(now, memory, state, estimate.gradient, step), estimate
+        after = self._update(now, memory, state, estimate.gradient, step)
+        return after, estimate, self.backend.norm(estimate.gradient)
 
     def _advance_chunk(
         self, now: Progress, inputs: Any, noise: Any, steps: Any
     ) -> tuple[Progress, Any, Any]:
         def body(now: Progress, item: tuple[Any, Any, Any]) -> tuple[Progress, Any]:
-            now, estimate = self._advance(now, *item)
+            now, estimate, _ = self._advance(now, *item)
             return now, estimate.loss
 
         now, losses = self.backend.scan(body, now, (inputs, noise, steps))
@@ -290,12 +292,12 @@ class Learner:
         if self.backend.compiled:
             after: Progress
             estimate: Estimate
-            after, estimate = self._advance_compiled(now, inputs, noise, self.steps)
-            self._require_finite(estimate)
+            after, estimate, size = self._advance_compiled(now, inputs, noise, self.steps)
+            self._require_finite(estimate, size)
         else:
             # An optimizer of the user's may change the params in place: look before it does.
             memory, state, estimate = self._estimate(now, inputs, noise, self.steps)
-            self._require_finite(estimate)
+            self._require_finite(estimate, self.backend.norm(estimate.gradient))
             after = self._update(now, memory, state, estimate.gradient, self.steps)
         self._progress = after
         self.steps += 1
@@ -349,11 +351,10 @@ class Learner:
                 " Give one that lasts as long as the stream of items, or none."
             )
 
-    def _require_finite(self, estimate: Estimate) -> None:
-        size = float(self.backend.norm(estimate.gradient))
+    def _require_finite(self, estimate: Estimate, size: Any) -> None:
         for what, value in (
             ("the loss", float(estimate.loss)),
-            ("the norm of the gradient", size),
+            ("the norm of the gradient", float(size)),
         ):
             if not math.isfinite(value):
                 raise NonFiniteError("Learner.step(inputs)", self.steps, what, value)

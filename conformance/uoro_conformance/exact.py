@@ -54,19 +54,16 @@ def check_chain(
         return _chain(trial, "biased", math.inf, dtype, "The initial memory is not zero.")
     state, found = trial.state, list[Finding]()
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
-        noise = lab.designs(state, seed * 1000 + step)
-        starts = [
-            (f"scale {scale:g}", _at_scale(lab, memory, scale, 100 * seed + step))
-            for scale in SCALES[dtype]
-        ]
-        for name, start in (*starts, ("the path", memory)):
-            reading = lab.over_designs(params, start, state, item, noise)
-            truth = lab.truth(params, start, state, item)
-            found.append(_compare(trial, lab, reading, truth, f"step {step}, {name}", dtype))
-            if not found[-1].holds:
-                return found[-1]
-        # The last reading is that of the path.
-        memory, state = lab.after(reading, 7 * step + seed), reading.next_state
+        at = params, state, item, lab.designs(state, seed * 1000 + step)
+        finding, path = _measure(trial, lab, memory, at, f"step {step} of the path", dtype)
+        found.append(finding)
+        for scale in SCALES[dtype]:
+            start = _at_scale(lab, memory, scale, 100 * seed + step)
+            finding, _ = _measure(trial, lab, start, at, f"step {step}, scale {scale:g}", dtype)
+            found.append(finding)
+        if not worst(found).holds:
+            break
+        memory, state = lab.after(path, 7 * step + seed), path.next_state
     return worst(found)
 
 
@@ -78,10 +75,19 @@ def _at_scale(lab: Apparatus, memory: Any, scale: float, seed: int) -> Any:
     return memory._replace(tangent=backend.combine((scale, draw[0])), cotangent=draw[1])
 
 
+def _measure(
+    trial: Trial, lab: Apparatus, memory: Any, at: Any, where: str, dtype: str
+) -> tuple[Finding, Reading]:
+    """Compare the mean over the designs with the truth, in units of roundoff."""
+    params, state, item, noise = at
+    reading = lab.over_designs(params, memory, state, item, noise)
+    truth = lab.truth(params, memory, state, item)
+    return _compare(trial, lab, reading, truth, where, dtype), reading
+
+
 def _compare(
     trial: Trial, lab: Apparatus, reading: Reading, truth: Truth, where: str, dtype: str
 ) -> Finding:
-    """Compare the mean over the designs with the truth, in units of roundoff."""
     norm = lab.backend.norm
     error = float(norm(lab.backend.combine((1.0, reading.outer), (-1.0, truth.outer))))
     weight, scale = float(reading.weight), float(truth.scale)

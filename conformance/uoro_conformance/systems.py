@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.host_noise import map_host
 from uoro_conformance.cells import KINDS, WIDTH
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ def _dynamics_of(backend: Backend, kind: str) -> Dynamics[Any, Any, Any]:
     return backend.dynamics(partial(KINDS[kind].transition, backend.xp))
 
 
-def systems() -> st.SearchStrategy[System]:
-    """Draw systems; they shrink towards ``System('linear', 2, 3, 0)``."""
+def systems() -> SearchStrategy[System]:
+    """Draw systems; they shrink towards ``System('linear', 2, 3, 0)``. Needs hypothesis."""
+    from hypothesis import strategies as st
+
     return st.builds(
         System,
         st.sampled_from(list(KINDS)),

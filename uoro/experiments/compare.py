@@ -65,7 +65,7 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
                     deviation=float(np.max(differences)) if differences else None,
                     compared=len(differences),
                 )
-            if cell.items:
+            if cell.items or cell.verdict == "diverged":
                 yield cell
             if cell.note == INTERRUPTED:
                 raise KeyboardInterrupt
@@ -183,6 +183,8 @@ def _verdict(task: Task, curve: Curve) -> str:
     """Judge a run by its recent loss."""
     if task.solved_below is not None and curve.recent < task.solved_below:
         return "converged"
+    if not curve.points:
+        return "undecided"
     start, recent = curve.points[0].loss, curve.recent
     if recent <= start * 1.01:
         return "learning" if recent < 0.95 * start else "flat"
