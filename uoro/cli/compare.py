@@ -13,6 +13,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -123,7 +124,7 @@ def run_comparison(
         eager_steps = min(steps, max(1000, steps // 10, longest)) if mixed else steps
     _require_folder(out)
     plan = Plan(task, backends, choices, steps, eager_steps, seed, dtype)
-    console.print(f"[bold]{task.title}[/], seed {seed}, {dtype}, {steps:,} items")
+    console.print(f"[bold]{escape(task.title)}[/], seed {seed}, {dtype}, {steps:,} items")
 
     cells: list[Cell] = []
     interrupted = False
@@ -150,7 +151,8 @@ def run_comparison(
         console.print(_table(plan, cells))
         write_json(out / "compare.json", plan, cells, complete=not interrupted)
         draw(out / "compare.png", plan, cells)
-        console.print(f"Written: {out / 'compare.json'}, {out / 'compare.png'}", highlight=False)
+        written = f"Written: {out / 'compare.json'}, {out / 'compare.png'}"
+        console.print(written, markup=False, highlight=False)
     if interrupted:
         total = len(backends) * len(choices)
         console.print(
