@@ -15,8 +15,8 @@ from uoro.estimators import RollingTruncated as RollingTruncated
 from uoro.estimators import Truncated as Truncated
 from uoro.estimators import bptt as bptt
 from uoro.learner import Learner as Learner
-from uoro.learner import Metrics as Metrics
-from uoro.learner import Summary as Summary
+from uoro.metrics import Metrics as Metrics
+from uoro.metrics import Summary as Summary
 from uoro.optimizers import SGD as SGD
 from uoro.optimizers import Adam as Adam
 from uoro.optimizers import Optimizer as Optimizer

@@ -18,7 +18,8 @@ from uoro.experiments.curve import Curve
 from uoro.experiments.naming import Choice
 from uoro.experiments.plan import Cell, Plan
 from uoro.host_noise import SharedNoise, map_host
-from uoro.learner import Learner, Metrics
+from uoro.learner import Learner
+from uoro.metrics import Metrics
 from uoro.stream import Windows
 from uoro.tasks import Task
 from uoro.unroll import unroll
