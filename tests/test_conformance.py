@@ -29,7 +29,7 @@ from uoro_conformance import (
     check_truth,
     drawn_signs,
 )
-from uoro_conformance.apparatus import hadamard_designs
+from uoro_conformance.designs import hadamard_designs
 from uoro_conformance.finding import largest
 from uoro_conformance.right import RIGHT
 from uoro_conformance.sampling import log_e_value

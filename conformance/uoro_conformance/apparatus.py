@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from uoro.algebra import coordinates, mix, size
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
-
-
-def hadamard_designs(coordinates: int, seed: int) -> Any:
-    """Make signs closed under negation with mean(ν νᵀ) = I: 2m rows, m = 2^⌈log2 n⌉.
-
-    Rows of a Hadamard matrix of order m, first n columns, each column times a random sign; and
-    their negatives.
-    """
-    order = 1
-    matrix = np.ones((1, 1))
-    while order < coordinates:
-        matrix, order = np.block([[matrix, matrix], [matrix, -matrix]]), 2 * order
-    rows = matrix[:, :coordinates] * np.random.default_rng(seed).choice([-1.0, 1.0], coordinates)
-    return np.concatenate([rows, -rows])
+from uoro_conformance.designs import as_noise, flat_pairs, hadamard_designs
 
 
 class Reading(NamedTuple):
@@ -85,16 +69,7 @@ class Apparatus:
 
     def noise(self, state: Any, rows: Any) -> Any:
         """Shape rows of signs, each of rank × n numbers, into a stack of noise trees."""
-        batch = (len(rows),) if self.rank == 1 else (len(rows), self.rank)
-        signs = rows.reshape((len(rows), self.rank, -1))
-        parts, start = [], 0
-        for _, leaf in self.backend.named_leaves(state):
-            count = math.prod(leaf.shape)
-            parts.append(signs[:, :, start : start + count].reshape((*batch, *leaf.shape)))
-            start += count
-        drawn = iter(parts)
-        like = self.backend.zeros(state, batch=batch)
-        return self.backend.map(lambda zero: zero + self.backend.from_host(next(drawn)), like)
+        return as_noise(self.backend, state, rows, self.rank)
 
     def designs(self, state: Any, seed: int) -> Any:
         """Make the Hadamard designs for a state, as a stack of noise trees."""
@@ -121,13 +96,7 @@ class Apparatus:
             return after, next_state, estimate.gradient
 
         after, states, gradients = backend.vmap(one)(noise)
-        tangents, cotangents = after.tangent, after.cotangent
-        if self.rank > 1:
-            tangents, cotangents = (
-                backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
-                for tree in (tangents, cotangents)
-            )
-        rows = coordinates(backend, tangents)
+        rows, cotangents = flat_pairs(backend, after, self.rank)
         outer = mix(backend, rows.T / rows.shape[0], cotangents)
         absolute = backend.map(abs, cotangents)
         weight = backend.norm(mix(backend, abs(rows).T / rows.shape[0], absolute))

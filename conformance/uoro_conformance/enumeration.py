@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import coordinates, mean, mix, repeat, size
+from uoro.algebra import mean, mix, repeat, size
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimators import RTRL, UORO
+from uoro_conformance.designs import as_noise, flat_pairs
 from uoro_conformance.finding import Finding, largest
 
 MOST_SIGNS = 14
@@ -38,23 +39,8 @@ def sign_sequences(backend: Backend, state: Any, steps: int, *, rank: int = 1) -
             f"2^{each * steps} sequences; at most 2^{MOST_SIGNS} are listed."
         )
     table = np.array(list(product((-1.0, 1.0), repeat=each * steps)))
-    batch = () if rank == 1 else (rank,)
-    sequences = []
-    for step in range(steps):
-        block = table[:, step * each : (step + 1) * each].reshape((len(table), rank, -1))
-        start = 0
-        leaves = []
-        for _, leaf in backend.named_leaves(state):
-            count = int(np.prod(leaf.shape, dtype=int))
-            part = block[:, :, start : start + count]
-            leaves.append(part.reshape((len(table), *batch, *leaf.shape)))
-            start += count
-        drawn = iter(leaves)
-        like = backend.zeros(state, batch=(len(table), *batch))
-        sequences.append(
-            backend.map(lambda zero, drawn=drawn: zero + backend.from_host(next(drawn)), like)
-        )
-    return sequences
+    columns = (table[:, step * each : (step + 1) * each] for step in range(steps))
+    return [as_noise(backend, state, rows, rank) for rows in columns]
 
 
 def check_mean_over_all_signs(
@@ -108,13 +94,7 @@ def check_mean_over_all_signs(
         influence, state, estimate = exact_step(theta, influence, state, item, None)
         gaps.append(_relative(backend, average, estimate.gradient))
 
-    tangents, cotangents = memory
-    if estimator.rank > 1:
-        tangents, cotangents = (
-            backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
-            for tree in (tangents, cotangents)
-        )
-    rows = coordinates(backend, tangents)
+    rows, cotangents = flat_pairs(backend, memory, estimator.rank)
     outer = mix(backend, rows.T / rows.shape[0], cotangents)
     gaps.append(_relative(backend, outer, influence))
     return Finding(
