@@ -30,7 +30,7 @@ from uoro_conformance import (
     drawn_signs,
 )
 from uoro_conformance.designs import hadamard_designs
-from uoro_conformance.finding import largest
+from uoro_conformance.finding import Finding, Verdict, largest, worst
 from uoro_conformance.right import RIGHT
 from uoro_conformance.sampling import log_e_value
 from uoro_conformance.systems import systems
@@ -90,6 +90,14 @@ def test_no_right_estimator_is_called_biased(backend: Backend, variant: Variant)
         else {"holds"}
     )
     assert set(verdicts.values()) <= allowed, verdicts
+
+
+def test_a_bias_is_reported_before_what_proves_nothing() -> None:
+    verdicts: list[Verdict] = ["holds", "unverifiable", "biased", "holds"]
+    findings = [Finding("law", verdict, 1.0, 1.0, "") for verdict in verdicts]
+    assert worst(findings).verdict == "biased"
+    assert worst(findings[:2]).verdict == "unverifiable"
+    assert worst(findings[:1]).verdict == "holds"
 
 
 def test_parity_tells_other_numbers_apart_without_calling_them_biased() -> None:

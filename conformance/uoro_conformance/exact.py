@@ -16,10 +16,9 @@ import numpy as np
 from uoro.algebra import repeat
 from uoro.estimator import Estimator
 from uoro_conformance.apparatus import Apparatus, Reading, Truth, apparatus
-from uoro_conformance.finding import Finding, Verdict, worst
+from uoro_conformance.finding import UNIT, Finding, Verdict, worst
 from uoro_conformance.systems import Trial
 
-UNIT = {"float64": 2.0**-53, "float32": 2.0**-24}
 ROUNDING = {"float64": 1e4, "float32": 1e3}
 """How many units of roundoff, relative to what was added up, count as rounding."""
 
@@ -61,7 +60,7 @@ def check_chain(
             start = _at_scale(lab, memory, scale, 100 * seed + step)
             finding, _ = _measure(trial, lab, start, at, f"step {step}, scale {scale:g}", dtype)
             found.append(finding)
-        if not worst(found).holds:
+        if worst(found).verdict == "biased":
             break
         memory, state = lab.after(path, 7 * step + seed), path.next_state
     return worst(found)

@@ -14,6 +14,9 @@ Algorithm 1*, other numbers than the paper's, biased or not; *unverifiable*, not
 what was seen (hidden randomness, non-finite numbers, noise that drowns everything); *undecided*,
 too few samples for the bias asked about; *not checked*, with the reason."""
 
+UNIT = {"float64": 2.0**-53, "float32": 2.0**-24}
+"""Unit roundoff of each dtype."""
+
 
 class Finding(NamedTuple):
     """The verdict of one check, with the evidence.
@@ -64,7 +67,10 @@ def largest(gaps: Iterable[float]) -> float:
 
 
 def worst(findings: list[Finding]) -> Finding:
-    """Pick the finding that matters most: the first that does not hold, or the largest gap."""
+    """Pick the finding that matters most: a refusal, then what proves nothing, then by gap."""
+    for finding in findings:
+        if finding.verdict in ("broken", "biased", "not Algorithm 1"):
+            return finding
     for finding in findings:
         if not finding.holds:
             return finding

@@ -12,9 +12,8 @@ import numpy as np
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, bptt
-from uoro_conformance.finding import Finding, largest
+from uoro_conformance.finding import UNIT, Finding, largest
 
-UNIT = {"float64": 2.0**-53, "float32": 2.0**-24}
 ADJOINT = 1e3
 """How many units of roundoff, relative to ‖u‖ ‖J v‖, an adjoint gap may have."""
 

@@ -107,7 +107,6 @@ class Variant:
         through: The part of the gradient that comes through the state.
         direct: Whether the direct part of the gradient is there.
         law: The law of ν.
-        spoil: What the sampler does to a draw, given a second, fresh one.
     """
 
     name: str

@@ -66,7 +66,7 @@ def _vjp_later(now: Moment) -> Any:
 
 
 def _block_missing(now: Moment) -> Any:
-    """Forget the first leaf of params that reaches the state."""
+    """Forget the last leaf of the params."""
     leaf_count = len(now.backend.named_leaves(now.params))
     numbers = iter(range(leaf_count))
     forgotten = leaf_count - 1 if leaf_count > 1 else 0
