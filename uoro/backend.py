@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -47,6 +47,7 @@ class Backend(Protocol):
     A *tree* is whatever the framework calls one: a JAX pytree, a dict of tensors, a tuple of
     arrays, a bare array. A *stack* is a tree every leaf of which has one more leading axis.
     Methods are pure: they never change an argument, and equal arguments give equal results.
+    Backends, and the dynamics they make, are hashable: what is compiled is kept by them.
 
     Everything else the algorithms do with trees is derived from these methods in
     `uoro.algebra`; an adapter has nothing more to supply.
@@ -57,6 +58,8 @@ class Backend(Protocol):
         compiled: Whether `compile` compiles. If not, Python runs each step.
         xp: The framework's namespace of array functions (``numpy``-like), of which only those
             are used that ``autograd.numpy``, ``torch`` and ``jax.numpy`` spell the same way.
+        lacks: What it cannot do, with the reason: ``"float32"``, ``"float64"`` or a `Law`. The
+            conformance suite then does not check what needs it, and says so.
     """
 
     @property
@@ -67,6 +70,8 @@ class Backend(Protocol):
     def compiled(self) -> bool: ...  # noqa: D102
     @property
     def xp(self) -> Any: ...  # noqa: D102
+    @property
+    def lacks(self) -> Mapping[str, str]: ...  # noqa: D102
 
     def dynamics(
         self, transition: Callable[..., Any], *, has_aux: bool = False
@@ -160,7 +165,10 @@ class Backend(Protocol):
         ...
 
     def fold(self, key: Any, number: Any) -> Any:
-        """Derive the independent key numbered ``number`` (an integer, traced or not)."""
+        """Derive the independent key numbered ``number`` (an integer >= 0, traced or not).
+
+        Number 0 is another key than the one it is derived from.
+        """
         ...
 
     def random(

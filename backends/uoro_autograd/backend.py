@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import autograd.numpy as anp
 import numpy as np
@@ -29,6 +29,7 @@ class AutogradBackend:
     name = "autograd"
     compiled = False
     xp = anp
+    lacks: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, device: str = "cpu") -> None:
         if device != "cpu":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ class JaxBackend:
     name = "jax"
     compiled = True
     xp = jnp
+    lacks: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, device: str | None = None) -> None:
         self._device = None if device is None else _find_device(device)

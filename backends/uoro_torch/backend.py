@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import optree
@@ -34,6 +34,7 @@ class TorchBackend:
     name = "torch"
     compiled = False
     xp = torch
+    lacks: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, device: str = "cpu") -> None:
         try:

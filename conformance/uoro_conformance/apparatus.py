@@ -1,47 +1,54 @@
-"""One step of an estimator over all sign designs, and what exact RTRL makes of it."""
+"""One step of an estimator over a set of sign designs, and what exact RTRL makes of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, mix, size
+from uoro.algebra import coordinates, mix, repeat, size, take
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
-from uoro_conformance.designs import as_noise, flat_pairs, hadamard_designs
+from uoro_conformance.designs import (
+    as_noise,
+    draws_of,
+    flat_pairs,
+    hadamard_designs,
+    random_designs,
+    unstack,
+)
+
+FEW = 6
+"""How many random rows of signs, before their negatives, stand for a balanced design."""
 
 
-class Reading(NamedTuple):
-    """One step over all designs.
+class Measurement(NamedTuple):
+    """One step over all designs against exact RTRL, both seen by the probes u.
+
+    The scalars are Frobenius norms.
 
     Attributes:
-        outer: Mean over the designs of the influence that the new memory stands for.
-        weight: Norm of the mean of its absolute terms: what rounding is relative to.
-        gradients: The gradient under each design.
+        error: Of ``mean <u, s̃'> θ̃'`` minus the exact one.
+        exact: Of ``<u, J s̃> θ̃ + uᵀ M K``, with M the mean of ``ν νᵀ`` over the designs.
+        weight: Of the mean of absolute terms: what rounding is relative to.
+        scale: ``‖uᵀ M K‖ + ‖uᵀ J s̃‖ ‖θ̃‖``, pairs averaged: what noise is relative to.
+        gradient_error: Of all gradients minus ``(∂ℓ/∂s · s̃) θ̃ + ∂ℓ/∂θ``.
+        gradient: Of the exact gradients, over all designs together.
+        gradient_terms: Of ``‖∂ℓ/∂s‖ ‖s̃‖ ‖θ̃‖``, over all designs together.
         memory: The memory that each design leads to.
         next_state: The next state under the first design.
     """
 
-    outer: Any
+    error: Any
+    exact: Any
     weight: Any
-    gradients: Any
+    scale: Any
+    gradient_error: Any
+    gradient: Any
+    gradient_terms: Any
     memory: Any
     next_state: Any
-
-
-class Truth(NamedTuple):
-    """What one step must give.
-
-    Attributes:
-        outer: ``K + ∂F/∂s · (influence that the old memory stands for)``.
-        scale: ``‖K‖ + ‖∂F/∂s s̃‖ ‖θ̃‖``, pairs averaged.
-        gradient: ``∂ℓ/∂s · influence + ∂ℓ/∂θ``.
-    """
-
-    outer: Any
-    scale: Any
-    gradient: Any
 
 
 class Apparatus:
@@ -50,44 +57,57 @@ class Apparatus:
     Args:
         dynamics: The model.
         estimator: Its memory has ``tangent`` and ``cotangent``; with rank k they are stacks.
+        batched: Whether to map over the designs with the backend's `vmap`. Otherwise Python
+            loops, for a model that cannot be mapped.
     """
 
-    def __init__(self, dynamics: Dynamics[Any, Any, Any], estimator: Estimator) -> None:
+    def __init__(
+        self, dynamics: Dynamics[Any, Any, Any], estimator: Estimator, batched: bool
+    ) -> None:
         self.dynamics, self.estimator = dynamics, estimator
         self.backend: Backend = dynamics.backend
         self.rank: int = getattr(estimator, "rank", 1)
-        self.over_designs = self.backend.compile(self._over_designs)
-        self.truth = self.backend.compile(self._truth)
-        self.step = self.backend.compile(partial(estimator.step, dynamics))
-
-    def pairs(self, memory: Any) -> tuple[Any, Any]:
-        """Give the memory's tangents and cotangents as stacks of `rank`."""
-        if self.rank > 1:
-            return memory.tangent, memory.cotangent
-        lift = partial(self.backend.map, lambda leaf: leaf[None])
-        return lift(memory.tangent), lift(memory.cotangent)
-
-    def noise(self, state: Any, rows: Any) -> Any:
-        """Shape rows of signs, each of rank × n numbers, into a stack of noise trees."""
-        return as_noise(self.backend, state, rows, self.rank)
+        self._each = self.backend.vmap if batched else partial(one_by_one, self.backend)
+        compiled = self.backend.compile if batched else lambda function: function
+        self.measure = compiled(self._measure)
+        self.step = compiled_step(dynamics, estimator)
 
     def designs(self, state: Any, seed: int) -> Any:
         """Make the Hadamard designs for a state, as a stack of noise trees."""
-        return self.noise(state, hadamard_designs(size(self.backend, state) * self.rank, seed))
+        draws = draws_of(self.estimator)
+        rows = hadamard_designs(size(self.backend, state) * draws, seed)
+        return as_noise(self.backend, state, rows, draws)
+
+    def some_designs(self, state: Any, seed: int) -> Any:
+        """Make a few random designs, for a state too large for balanced ones."""
+        draws = draws_of(self.estimator)
+        rows = random_designs(size(self.backend, state) * draws, FEW, seed)
+        return as_noise(self.backend, state, rows, draws)
 
     def one_design(self, state: Any, seed: int) -> Any:
-        """Make one noise tree: a row of the designs, picked by the seed."""
-        rows = hadamard_designs(size(self.backend, state) * self.rank, seed)
-        pick = (7 * seed + 1) % len(rows)
-        return self.backend.map(lambda leaf: leaf[0], self.noise(state, rows[pick : pick + 1]))
+        """Make one noise tree: one of the designs, picked by the seed."""
+        stack = self.designs(state, seed)
+        return take(self.backend, stack, (7 * seed + 1) % self._count(stack))
 
-    def after(self, reading: Reading, number: int) -> Any:
+    def after(self, measurement: Measurement, number: int) -> Any:
         """Pick the memory that one of the designs leads to."""
-        count = self.backend.named_leaves(reading.memory)[0][1].shape[0]
-        return self.backend.map(lambda leaf: leaf[number % count], reading.memory)
+        stack = measurement.memory
+        return take(self.backend, stack, number % self._count(stack))
 
-    def _over_designs(self, params: Any, memory: Any, state: Any, item: Any, noise: Any) -> Reading:
-        backend = self.backend
+    def _count(self, stack: Any) -> int:
+        return int(self.backend.named_leaves(stack)[0][1].shape[0])
+
+    def _flat(self, memory: Any, *, stacked: bool) -> tuple[Any, Any]:
+        """Give tangents as a matrix, one row a pair, and cotangents as a stack."""
+        pair = memory.tangent, memory.cotangent
+        if not stacked:
+            pair = repeat(self.backend, pair, 1)
+        return flat_pairs(self.backend, *pair, self.rank)
+
+    def _measure(
+        self, params: Any, memory: Any, state: Any, item: Any, noise: Any, probes: Any
+    ) -> Measurement:
+        backend, norm = self.backend, self.backend.norm
 
         def one(signs: Any) -> Any:
             after, next_state, estimate = self.estimator.step(
@@ -95,36 +115,74 @@ class Apparatus:
             )
             return after, next_state, estimate.gradient
 
-        after, states, gradients = backend.vmap(one)(noise)
-        rows, cotangents = flat_pairs(backend, after, self.rank)
-        outer = mix(backend, rows.T / rows.shape[0], cotangents)
-        absolute = backend.map(abs, cotangents)
-        weight = backend.norm(mix(backend, abs(rows).T / rows.shape[0], absolute))
-        return Reading(outer, weight, gradients, after, backend.map(lambda leaf: leaf[0], states))
+        after, states, gradients = self._each(one)(noise)
+        looks = coordinates(backend, probes)
+        rows, cotangents = self._flat(after, stacked=True)
+        outer = mix(backend, looks @ rows.T / rows.shape[0], cotangents)
+        sizes = backend.map(abs, cotangents)
+        weight = norm(mix(backend, abs(looks) @ abs(rows).T / rows.shape[0], sizes))
 
-    def _truth(self, params: Any, memory: Any, state: Any, item: Any) -> Truth:
-        backend = self.backend
         _, pullback = self.dynamics.vjp(params, state, item)
         direct, sensitivity = pullback(None, 1.0)
-        immediate, jacobian = backend.vmap(lambda row: pullback(row, None))(backend.basis(state))
-        tangents, cotangents = self.pairs(memory)
-        rows, matrix = coordinates(backend, tangents), coordinates(backend, jacobian)
-        influence = mix(backend, rows.T / rows.shape[0], cotangents)
-        carried = mix(backend, matrix, influence)
-        row = coordinates(backend, backend.map(lambda leaf: leaf[None], sensitivity))[0]
-        pushed = backend.norm((rows @ matrix.T) / rows.shape[0] ** 0.5)
-        size_of_pairs = pushed * backend.norm(cotangents) / rows.shape[0] ** 0.5
-        return Truth(
-            outer=backend.combine((1.0, immediate), (1.0, carried)),
-            scale=backend.norm(immediate) + size_of_pairs,
-            gradient=backend.combine((1.0, direct), (1.0, mix(backend, row, influence))),
+        draws = noise if draws_of(self.estimator) == 1 else unstack(backend, noise)
+        signs = coordinates(backend, draws)
+        images = mix(backend, looks @ signs.T / signs.shape[0], draws)
+
+        def pull(look: Any, image: Any) -> tuple[Any, Any]:
+            return pullback(image, None)[0], pullback(look, None)[1]
+
+        fresh, back = self._each(pull)(probes, images)
+        tangents, carried = self._flat(memory, stacked=False)
+        rank = tangents.shape[0]
+        seen = coordinates(backend, back) @ tangents.T
+        exact = backend.combine((1.0, fresh), (1.0, mix(backend, seen / rank, carried)))
+
+        row = coordinates(backend, repeat(backend, sensitivity, 1))[0]
+        through = mix(backend, row @ tangents.T / rank, carried)
+        count = self._count(noise)
+        wanted = repeat(backend, backend.combine((1.0, direct), (1.0, through)), count)
+        return Measurement(
+            error=norm(backend.combine((1.0, outer), (-1.0, exact))),
+            exact=norm(exact),
+            weight=weight,
+            scale=norm(fresh) + norm(seen) * norm(carried) / rank,
+            gradient_error=norm(backend.combine((1.0, gradients), (-1.0, wanted))),
+            gradient=norm(wanted),
+            gradient_terms=norm(row) * norm(tangents) * norm(carried) * count**0.5 / rank,
+            memory=after,
+            next_state=take(backend, states, 0),
         )
 
 
-def apparatus(dynamics: Dynamics[Any, Any, Any], estimator: Estimator) -> Apparatus:
+def one_by_one(backend: Backend, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Map a function over the leading axis of its arguments in a Python loop."""
+
+    def mapped(*stacks: Any) -> Any:
+        count = int(backend.named_leaves(stacks[0])[0][1].shape[0])
+        results = [function(*(take(backend, stack, i) for stack in stacks)) for i in range(count)]
+        return backend.map(lambda *leaves: backend.xp.stack(leaves), *results)
+
+    return mapped
+
+
+def apparatus(
+    dynamics: Dynamics[Any, Any, Any], estimator: Estimator, *, batched: bool = True
+) -> Apparatus:
     """Make the apparatus for dynamics and an estimator, once; both are hashable."""
-    key: Any = (dynamics, estimator)
+    key: Any = (dynamics, estimator, batched)
     return _apparatus(*key)
 
 
+def compiled_step(dynamics: Dynamics[Any, Any, Any], estimator: Estimator) -> Callable[..., Any]:
+    """Compile ``(params, memory, state, inputs, noise)`` to an estimator's step, once."""
+    key: Any = (dynamics, estimator)
+    step: Callable[..., Any] = _compiled_step(*key)
+    return step
+
+
 _apparatus = lru_cache(maxsize=256)(Apparatus)
+
+
+@lru_cache(maxsize=1024)
+def _compiled_step(dynamics: Any, estimator: Any) -> Any:
+    return dynamics.backend.compile(partial(estimator.step, dynamics))

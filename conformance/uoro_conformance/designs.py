@@ -9,6 +9,7 @@ import numpy as np
 
 from uoro.algebra import coordinates
 from uoro.backend import Backend
+from uoro.estimator import Estimator
 
 
 def hadamard_designs(coordinates: int, seed: int) -> Any:
@@ -25,17 +26,28 @@ def hadamard_designs(coordinates: int, seed: int) -> Any:
     return np.concatenate([rows, -rows])
 
 
-def as_noise(backend: Backend, state: Any, rows: Any, rank: int) -> Any:
+def random_designs(coordinates: int, count: int, seed: int) -> Any:
+    """Draw ``count`` rows of signs and add their negatives; mean(ν νᵀ) is what it happens to be."""
+    rows = np.random.default_rng(seed).choice([-1.0, 1.0], (count, coordinates))
+    return np.concatenate([rows, -rows])
+
+
+def draws_of(estimator: Estimator) -> int:
+    """Count the draws an estimator takes at a step: one for each pair, unless it says otherwise."""
+    return int(getattr(estimator, "draws", getattr(estimator, "rank", 1)))
+
+
+def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:
     """Shape rows of signs into a stack of noise trees.
 
     Args:
         backend: The backend of the state.
         state: What one draw is shaped like.
-        rows: A matrix of signs, rank × coordinates of the state in each row.
-        rank: How many draws a step takes; with more than one they are a second leading axis.
+        rows: A matrix of signs, draws × coordinates of the state in each row.
+        draws: How many draws a step takes; with more than one they are a second leading axis.
     """
-    batch = (len(rows),) if rank == 1 else (len(rows), rank)
-    signs = rows.reshape((len(rows), rank, -1))
+    batch = (len(rows),) if draws == 1 else (len(rows), draws)
+    signs = rows.reshape((len(rows), draws, -1))
     parts, start = [], 0
     for _, leaf in backend.named_leaves(state):
         count = math.prod(leaf.shape)
@@ -46,16 +58,17 @@ def as_noise(backend: Backend, state: Any, rows: Any, rank: int) -> Any:
     return backend.map(lambda zero: zero + backend.from_host(next(drawn)), like)
 
 
-def flat_pairs(backend: Backend, memory: Any, rank: int) -> tuple[Any, Any]:
+def flat_pairs(backend: Backend, tangents: Any, cotangents: Any, rank: int) -> tuple[Any, Any]:
     """Line up the pairs of a stack of memories, whatever their rank.
 
     Returns:
         The tangents as a matrix, one row a pair, and the cotangents as a stack.
     """
-    tangents, cotangents = memory.tangent, memory.cotangent
     if rank > 1:
-        tangents, cotangents = (
-            backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
-            for tree in (tangents, cotangents)
-        )
+        tangents, cotangents = unstack(backend, tangents), unstack(backend, cotangents)
     return coordinates(backend, tangents), cotangents
+
+
+def unstack(backend: Backend, tree: Any) -> Any:
+    """Merge the two leading axes of every leaf into one."""
+    return backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)

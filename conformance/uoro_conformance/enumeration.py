@@ -94,7 +94,7 @@ def check_mean_over_all_signs(
         influence, state, estimate = exact_step(theta, influence, state, item, None)
         gaps.append(_relative(backend, average, estimate.gradient))
 
-    rows, cotangents = flat_pairs(backend, memory, estimator.rank)
+    rows, cotangents = flat_pairs(backend, memory.tangent, memory.cotangent, estimator.rank)
     outer = mix(backend, rows.T / rows.shape[0], cotangents)
     gaps.append(_relative(backend, outer, influence))
     return Finding(

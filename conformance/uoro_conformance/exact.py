@@ -4,19 +4,22 @@ Conditional on the memory, one step of UORO adds up to ``a ⊗ b + ν νᵀ K`` 
 a = ∂F/∂s · s̃, b = θ̃, K = ∂F/∂θ. So any set of ν closed under negation with mean(ν νᵀ) = I gives
 the conditional mean exactly. That it is right at every memory, with fresh independent ν and a zero
 start, makes the estimator unbiased for all times.
+
+A set with another mean(ν νᵀ) = M must give ``a ⊗ b + M K``, exactly as well. That is how a model
+too large for balanced designs is checked, on random projections.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.algebra import repeat
 from uoro.estimator import Estimator
-from uoro_conformance.apparatus import Apparatus, Reading, Truth, apparatus
-from uoro_conformance.finding import UNIT, Finding, Verdict, worst
+from uoro_conformance.apparatus import Apparatus, Measurement, apparatus
+from uoro_conformance.finding import UNIT, Finding, Verdict, largest, precision_of, worst
 from uoro_conformance.systems import Trial
 
 ROUNDING = {"float64": 1e4, "float32": 1e3}
@@ -29,8 +32,25 @@ SCALES = {"float64": (1e-8, 1e-3, 1.0, 1e4), "float32": (1e-3, 1.0)}
 """Scales of the random memories that the chain also starts from."""
 
 
+class Point(NamedTuple):
+    """Where a step is measured: everything it starts from, and what it is seen by."""
+
+    step: int
+    params: Any
+    memory: Any
+    state: Any
+    item: Any
+    noise: Any
+    probes: Any
+
+
 def check_chain(
-    trial: Trial, estimator: Estimator, *, dtype: str = "float64", seed: int = 0
+    trial: Trial,
+    estimator: Estimator,
+    *,
+    seed: int = 0,
+    projections: int | None = None,
+    batched: bool = True,
 ) -> Finding:
     """Check that each step's conditional mean is RTRL's, at every memory on the way.
 
@@ -40,30 +60,92 @@ def check_chain(
     Args:
         trial: What to run on.
         estimator: What to check; its memory has ``tangent`` and ``cotangent``.
-        dtype: Whose rounding to allow for.
         seed: Of the path and the random memories.
+        projections: If given, look at that many random projections of the state, under a few
+            random sign designs, instead of at the whole influence under balanced ones. The
+            identity is exact either way.
+        batched: Whether the backend may map over the designs; otherwise Python loops.
 
     Returns:
         *biased* with the relative error of the mean; *unverifiable* where the terms are so large
         that rounding covers everything, or not finite.
     """
-    lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    memory = estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
-    if float(backend.norm(memory.tangent)) * float(backend.norm(memory.cotangent)) > 0:
-        return _chain(trial, "biased", math.inf, dtype, "The initial memory is not zero.")
-    state, found = trial.state, list[Finding]()
-    for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
-        at = params, state, item, lab.designs(state, seed * 1000 + step)
-        finding, path = _measure(trial, lab, memory, at, f"step {step} of the path", dtype)
-        found.append(finding)
+    law = "each step's mean is RTRL's"
+    lab, backend = apparatus(trial.dynamics, estimator, batched=batched), trial.dynamics.backend
+    dtype = precision_of(backend, trial.state, trial.params[0])
+    start = _start(trial, estimator)
+    if float(backend.norm(start.tangent)) * float(backend.norm(start.cotangent)) > 0:
+        evidence = "The initial memory is not zero."
+        return Finding(law, "biased", math.inf, ROUNDING[dtype], evidence, trial.line)
+    found = list[Finding]()
+    for at, measured in _path(trial, lab, seed, projections):
+        seen = [(f"step {at.step} of the path", measured)]
         for scale in SCALES[dtype]:
-            start = _at_scale(lab, memory, scale, 100 * seed + step)
-            finding, _ = _measure(trial, lab, start, at, f"step {step}, scale {scale:g}", dtype)
-            found.append(finding)
-        if worst(found).verdict == "biased":
-            break
-        memory, state = lab.after(path, 7 * step + seed), path.next_state
+            memory = _at_scale(lab, at.memory, scale, 100 * seed + at.step)
+            seen.append(
+                (f"step {at.step}, scale {scale:g}", lab.measure(at.params, memory, *at[3:]))
+            )
+        for where, measurement in seen:
+            verdict, units, evidence = _judge(measurement, dtype)
+            evidence = f"At {where}: {evidence}"
+            found.append(Finding(law, verdict, units, ROUNDING[dtype], evidence, trial.line))
     return worst(found)
+
+
+def check_gradient_path(
+    trial: Trial,
+    estimator: Estimator,
+    *,
+    seed: int = 0,
+    projections: int | None = None,
+    batched: bool = True,
+) -> Finding:
+    """Check that the gradient is ``∂ℓ/∂s · (influence of the old memory) + ∂ℓ/∂θ``, on a path.
+
+    No averaging: under every design of signs, at every memory on one path. The arguments are
+    those of `check_chain`.
+    """
+    lab, backend = apparatus(trial.dynamics, estimator, batched=batched), trial.dynamics.backend
+    dtype = precision_of(backend, trial.state, trial.params[0])
+    found = list[Finding]()
+    for at, measured in _path(trial, lab, seed, projections):
+        error, gradient = float(measured.gradient_error), float(measured.gradient)
+        units = _units(error, gradient + float(measured.gradient_terms), dtype)
+        verdict: Verdict = "holds" if units <= ROUNDING[dtype] else "biased"
+        found.append(
+            Finding(
+                "the gradient uses the pair it arrived with",
+                verdict if math.isfinite(units) else "unverifiable",
+                units,
+                ROUNDING[dtype],
+                f"At step {at.step}: ‖gradient - exact‖ = {error:.3g}, ‖exact‖ = {gradient:.3g}.",
+                trial.line,
+            )
+        )
+    return worst(found)
+
+
+def _start(trial: Trial, estimator: Estimator) -> Any:
+    return estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
+
+
+def _path(
+    trial: Trial, lab: Apparatus, seed: int, projections: int | None
+) -> Iterator[tuple[Point, Measurement]]:
+    """Follow one path of signs, measuring each step over all designs."""
+    backend, memory, state = lab.backend, _start(trial, lab.estimator), trial.state
+    for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
+        number = seed * 1000 + step
+        if projections is None:
+            noise, probes = lab.designs(state, number), backend.basis(state)
+        else:
+            key = backend.fold(backend.key(seed), step)
+            noise = lab.some_designs(state, number)
+            probes = backend.random(key, state, "gaussian", (projections,))
+        at = Point(step, params, memory, state, item, noise, probes)
+        measured = lab.measure(*at[1:])
+        yield at, measured
+        memory, state = lab.after(measured, 7 * step + seed), measured.next_state
 
 
 def _at_scale(lab: Apparatus, memory: Any, scale: float, seed: int) -> Any:
@@ -74,34 +156,20 @@ def _at_scale(lab: Apparatus, memory: Any, scale: float, seed: int) -> Any:
     return memory._replace(tangent=backend.combine((scale, draw[0])), cotangent=draw[1])
 
 
-def _measure(
-    trial: Trial, lab: Apparatus, memory: Any, at: Any, where: str, dtype: str
-) -> tuple[Finding, Reading]:
+def _judge(measured: Measurement, dtype: str) -> tuple[Verdict, float, str]:
     """Compare the mean over the designs with the truth, in units of roundoff."""
-    params, state, item, noise = at
-    reading = lab.over_designs(params, memory, state, item, noise)
-    truth = lab.truth(params, memory, state, item)
-    return _compare(trial, lab, reading, truth, where, dtype), reading
-
-
-def _compare(
-    trial: Trial, lab: Apparatus, reading: Reading, truth: Truth, where: str, dtype: str
-) -> Finding:
-    norm = lab.backend.norm
-    error = float(norm(lab.backend.combine((1.0, reading.outer), (-1.0, truth.outer))))
-    weight, scale = float(reading.weight), float(truth.scale)
-    evidence = (
-        f"At {where}: ‖mean - exact‖ = {error:.3g}, ‖exact‖ = {float(norm(truth.outer)):.3g}, "
-        f"terms of size {weight:.3g}."
-    )
+    error, weight = float(measured.error), float(measured.weight)
+    exact, scale = float(measured.exact), float(measured.scale)
+    evidence = f"‖mean - exact‖ = {error:.3g}, ‖exact‖ = {exact:.3g}, terms of size {weight:.3g}."
     units = _units(error, weight, dtype)
     if not (math.isfinite(error) and math.isfinite(weight)):
-        return _chain(trial, "unverifiable", math.nan, dtype, f"Not finite. {evidence}")
+        return "unverifiable", math.nan, f"Not finite. {evidence}"
     if units > ROUNDING[dtype]:
-        return _chain(trial, "biased", units, dtype, evidence)
+        relative = error / exact if exact else math.inf
+        return "biased", units, f"The mean is off by {relative:.2%}. {evidence}"
     if weight > NOISIEST * scale:
-        return _chain(trial, "unverifiable", units, dtype, f"Noise drowns all. {evidence}")
-    return _chain(trial, "holds", units, dtype, evidence)
+        return "unverifiable", units, f"Noise drowns all. {evidence}"
+    return "holds", units, evidence
 
 
 def _units(error: float, weight: float, dtype: str) -> float:
@@ -111,66 +179,14 @@ def _units(error: float, weight: float, dtype: str) -> float:
     return math.inf if error else 0.0
 
 
-def _chain(trial: Trial, verdict: Verdict, gap: float, dtype: str, evidence: str) -> Finding:
-    return Finding(
-        "each step's mean is RTRL's", verdict, gap, ROUNDING[dtype], evidence, trial.line
-    )
-
-
-def check_gradient_path(
-    trial: Trial, estimator: Estimator, *, dtype: str = "float64", seed: int = 0
-) -> Finding:
-    """Check that the gradient is ``∂ℓ/∂s · (influence of the old memory) + ∂ℓ/∂θ``, on a path.
-
-    No averaging: under every design of signs, at every memory on one path.
-    """
-    lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    memory = estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
-    state, worst_units, evidence = trial.state, 0.0, ""
-    verdict: Verdict = "holds"
-    for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
-        noise = lab.designs(state, seed * 1000 + step)
-        reading = lab.over_designs(params, memory, state, item, noise)
-        truth = lab.truth(params, memory, state, item)
-        count = int(backend.named_leaves(reading.gradients)[0][1].shape[0])
-        wanted = repeat(backend, truth.gradient, count)
-        error = float(backend.norm(backend.combine((1.0, reading.gradients), (-1.0, wanted))))
-        tangents, cotangents = lab.pairs(memory)
-        size_of_terms = float(backend.norm(wanted)) + math.sqrt(count) * float(
-            backend.norm(tangents)
-        ) * float(backend.norm(cotangents))
-        units = _units(error, size_of_terms, dtype)
-        if not units <= ROUNDING[dtype]:
-            verdict = "biased" if math.isfinite(units) else "unverifiable"
-        if units >= worst_units or verdict != "holds":
-            worst_units = units
-            evidence = (
-                f"step {step}: ‖gradient - exact‖ = {error:.3g} over {count} designs, "
-                f"‖exact‖ = {float(backend.norm(wanted)):.3g}."
-            )
-        if verdict != "holds":
-            break
-        memory, state = lab.after(reading, step), reading.next_state
-    return Finding(
-        "the gradient uses the pair it arrived with",
-        verdict,
-        worst_units,
-        ROUNDING[dtype],
-        evidence,
-        trial.line,
-    )
-
-
-def check_sign_equivariance(
-    trial: Trial, estimator: Estimator, *, dtype: str = "float64", seed: int = 0
-) -> Finding:
+def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Finding:
     """Check that flipping pair and signs flips the new pair and leaves the gradient, bit for bit.
 
     A normaliser that looks at the sign of ν fails here.
     """
+    law = "flipped signs flip the pair"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    memory = estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
-    state = trial.state
+    memory, state = _start(trial, estimator), trial.state
 
     def minus(tree: Any) -> Any:
         return backend.combine((-1.0, tree))
@@ -180,54 +196,37 @@ def check_sign_equivariance(
         flipped = memory._replace(tangent=minus(memory.tangent), cotangent=minus(memory.cotangent))
         one, after, first = lab.step(params, memory, state, item, signs)
         two, _, second = lab.step(params, flipped, state, item, minus(signs))
-        gaps = {
-            "tangent": backend.combine((1.0, one.tangent), (1.0, two.tangent)),
-            "cotangent": backend.combine((1.0, one.cotangent), (1.0, two.cotangent)),
-            "gradient": backend.combine((1.0, first.gradient), (-1.0, second.gradient)),
-        }
-        for name, difference in gaps.items():
-            gap = float(backend.norm(difference))
+        for name, got, wanted in (
+            ("tangent", two.tangent, minus(one.tangent)),
+            ("cotangent", two.cotangent, minus(one.cotangent)),
+            ("gradient", second.gradient, first.gradient),
+        ):
+            gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
             if gap != 0.0:
-                return Finding(
-                    "flipped signs flip the pair",
-                    "biased",
-                    gap,
-                    0.0,
-                    f"step {step}: the {name} differs by {gap:.3g} where it must be equal.",
-                    trial.line,
-                )
+                evidence = f"step {step}: the {name} differs by {gap:.3g} where it must be equal."
+                return Finding(law, "biased", gap, 0.0, evidence, trial.line)
         memory, state = one, after
-    return Finding("flipped signs flip the pair", "holds", 0.0, 0.0, "Bit for bit.", trial.line)
+    return Finding(law, "holds", 0.0, 0.0, "Bit for bit.", trial.line)
 
 
-def check_determinism(trial: Trial, estimator: Estimator) -> Finding:
+def check_determinism(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Finding:
     """Check that a step is a function of its arguments: twice the same call, the same bits.
 
     Returns:
         *unverifiable* if it is not: whatever averages are then taken, they are not over ν alone.
     """
+    law = "a step is a function of its arguments"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    memory = estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
-    signs = lab.one_design(trial.state, 0)
-    one, two = (
-        lab.step(trial.params[0], memory, trial.state, trial.items[0], signs) for _ in range(2)
-    )
-    for (name, a), (_, b) in zip(
-        backend.named_leaves(backend.to_host(one)),
-        backend.named_leaves(backend.to_host(two)),
-        strict=True,
-    ):
+    arguments = trial.params[0], _start(trial, estimator), trial.state, trial.items[0]
+    signs = lab.one_design(trial.state, seed)
+    one, two = (backend.to_host(lab.step(*arguments, signs)) for _ in range(2))
+    leaves = zip(backend.named_leaves(one), backend.named_leaves(two), strict=True)
+    for (name, a), (_, b) in leaves:
         if not np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True):
-            gap = float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
-            return Finding(
-                "a step is a function of its arguments",
-                "unverifiable",
-                gap,
-                0.0,
+            gap = largest([float(np.max(np.abs(np.asarray(a) - np.asarray(b))))])
+            evidence = (
                 f"Two equal calls differ at '{name}' by {gap:.3g}: there is randomness inside, "
-                "such as dropout, or state kept between calls.",
-                trial.line,
+                "such as dropout, or state kept between calls."
             )
-    return Finding(
-        "a step is a function of its arguments", "holds", 0.0, 0.0, "Bit for bit.", trial.line
-    )
+            return Finding(law, "unverifiable", gap, 0.0, evidence, trial.line)
+    return Finding(law, "holds", 0.0, 0.0, "Bit for bit.", trial.line)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from uoro.backend import Backend
+from uoro.errors import SettingError
 
 Verdict: TypeAlias = Literal[
     "holds", "broken", "biased", "not Algorithm 1", "unverifiable", "undecided", "not checked"
@@ -13,6 +16,9 @@ Verdict: TypeAlias = Literal[
 Algorithm 1*, other numbers than the paper's, biased or not; *unverifiable*, nothing follows from
 what was seen (hidden randomness, non-finite numbers, noise that drowns everything); *undecided*,
 too few samples for the bias asked about; *not checked*, with the reason."""
+
+REFUSALS = ("broken", "biased", "not Algorithm 1")
+"""The verdicts that say something is wrong."""
 
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24}
 """Unit roundoff of each dtype."""
@@ -28,6 +34,10 @@ class Finding(NamedTuple):
         allowed: The largest violation that counts as rounding or chance.
         evidence: What was compared, with values.
         system: A line that makes the system again, if the check drew one.
+        false_alarm: For a statistical check, the largest probability that it refuses what is
+            right; 0 for one that leaves nothing to chance.
+        resolves: For a statistical check, the smallest violation it could have seen, in the unit
+            that the evidence states; NaN for one that leaves nothing to chance.
     """
 
     law: str
@@ -36,6 +46,8 @@ class Finding(NamedTuple):
     allowed: float
     evidence: str
     system: str = ""
+    false_alarm: float = 0.0
+    resolves: float = math.nan
 
     @property
     def holds(self) -> bool:
@@ -44,11 +56,11 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         """Say it in one paragraph."""
-        where = f" System: {self.system}." if self.system else ""
-        return (
-            f"{self.law}: {self.verdict}. gap {self.gap:.3g}, allowed {self.allowed:.3g}. "
-            f"{self.evidence}{where}"
+        measured = (
+            "" if math.isnan(self.gap) else f" gap {self.gap:.3g}, allowed {self.allowed:.3g}."
         )
+        where = f" System: {self.system}." if self.system else ""
+        return f"{self.law}: {self.verdict}.{measured} {self.evidence}{where}"
 
     def require(self) -> Finding:
         """Return the finding if the law holds.
@@ -61,17 +73,49 @@ class Finding(NamedTuple):
         return self
 
 
+def not_checked(law: str, reason: str, system: str = "") -> Finding:
+    """Make the finding of a check that was not made, with the reason."""
+    return Finding(law, "not checked", math.nan, math.nan, reason, system)
+
+
 def largest(gaps: Iterable[float]) -> float:
     """Give the largest of several gaps; NaN counts as infinite, not as nothing."""
     return max((math.inf if math.isnan(gap) else gap for gap in gaps), default=0.0)
 
 
-def worst(findings: list[Finding]) -> Finding:
+def worst(findings: Sequence[Finding]) -> Finding:
     """Pick the finding that matters most: a refusal, then what proves nothing, then by gap."""
-    for finding in findings:
-        if finding.verdict in ("broken", "biased", "not Algorithm 1"):
-            return finding
-    for finding in findings:
-        if not finding.holds:
-            return finding
-    return max(findings, key=lambda finding: finding.gap / (finding.allowed or 1.0))
+    refused = [finding for finding in findings if finding.verdict in REFUSALS]
+    unsettled = [finding for finding in findings if not finding.holds]
+
+    def excess(finding: Finding) -> float:
+        return largest([finding.gap / (finding.allowed or 1.0)])
+
+    return (
+        max(refused, key=excess)
+        if refused
+        else unsettled[0]
+        if unsettled
+        else max(findings, key=excess)
+    )
+
+
+def precision_of(backend: Backend, *trees: Any) -> str:
+    """Name the coarsest floating dtype among the leaves: the one whose rounding to allow for.
+
+    Raises:
+        SettingError: If it is neither float32 nor float64, whose rounding the tolerances are for.
+    """
+    names = {
+        str(leaf.dtype).rpartition(".")[2]
+        for tree in trees
+        for _, leaf in backend.named_leaves(tree)
+    }
+    floating = {name for name in names if "float" in name}
+    if not floating or floating - set(UNIT):
+        raise SettingError(
+            f"uoro_conformance: the leaves have dtypes {', '.join(sorted(names)) or 'none'}; the "
+            f"tolerances are for {' and '.join(sorted(UNIT))}. Make params and state of one of "
+            "them."
+        )
+    return max(floating, key=UNIT.__getitem__)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimators import UORO
 from uoro_conformance.variants import (
     Moment,
     Scales,
@@ -50,7 +53,45 @@ def _minus(now: Moment, old: Any, new: Any) -> Any:
     return tuple(now.backend.combine((-1.0, part)) for part in new)
 
 
-RIGHT: tuple[Variant, ...] = (
+@dataclass(frozen=True)
+class SharedSigns:
+    """Two pairs that are given one draw of signs, or one and its negative.
+
+    Each is unbiased, and so is their mean, however they depend on each other.
+
+    Args:
+        name: What is different.
+        second: What multiplies the signs for the second pair: 1 or -1.
+    """
+
+    name: str
+    second: float
+    rank: int = 2
+    draws: int = 1
+
+    @property
+    def estimand(self) -> Estimand:
+        """It is unbiased."""
+        return "unbiased"
+
+    def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
+        """Make two zero pairs."""
+        return UORO(rank=2).init(dynamics, params, state)
+
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw ν once."""
+        return sampler(state, "signs")
+
+    def step(
+        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+    ) -> tuple[Any, Any, Estimate]:
+        """Advance as rank two does."""
+        xp = dynamics.backend.xp
+        both = dynamics.backend.map(lambda leaf: xp.stack([leaf, self.second * leaf]), noise)
+        return UORO(rank=2).step(dynamics, params, memory, state, inputs, both)
+
+
+RIGHT: tuple[Any, ...] = (
     Variant("Algorithm 1, piece by piece"),
     Variant("ρ = 1", scales=_ones),
     Variant("ρ constant", scales=_constants),
@@ -61,4 +102,7 @@ RIGHT: tuple[Variant, ...] = (
     Variant("the pair's sign flipped", keep=_minus),
     Variant("Gaussian ν", law="gaussian"),
     Variant("spherical ν", law="spherical"),
+    SharedSigns("rank 2 with shared ν", 1.0),
+    SharedSigns("rank 2, antithetic", -1.0),
 )
+"""In float64 and in float32, whose rounding must not be taken for a bias either."""

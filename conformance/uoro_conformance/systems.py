@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.host_noise import map_host
+from uoro.unroll import unroll
 from uoro_conformance.cells import KINDS, WIDTH
 
 if TYPE_CHECKING:
@@ -36,6 +37,23 @@ class Trial:
     state: Any
     items: Sequence[Any]
     line: str = ""
+
+    def unrolled(self, length: int) -> Trial:
+        """Make ``length`` steps one: the trial of memory-T, or of chunked truncation.
+
+        Params are held within each chunk; items that do not fill one are left out.
+        """
+        chunks = range(len(self.items) // length)
+        return Trial(
+            unroll(self.dynamics, length),
+            [self.params[chunk * length] for chunk in chunks],
+            self.state,
+            [
+                self.dynamics.backend.collect(list(self.items[chunk * length :][:length]))
+                for chunk in chunks
+            ],
+            f"{self.line}, {length} steps as one",
+        )
 
 
 @dataclass(frozen=True)
@@ -102,17 +120,31 @@ def _dynamics_of(backend: Backend, kind: str) -> Dynamics[Any, Any, Any]:
     return backend.dynamics(partial(KINDS[kind].transition, backend.xp))
 
 
-def systems() -> SearchStrategy[System]:
-    """Draw systems; they shrink towards ``System('linear', 2, 3, 0)``. Needs hypothesis."""
+def systems(pool: Sequence[System] = ()) -> SearchStrategy[System]:
+    """Draw systems, the simplest kind first: they shrink towards ``System('linear', 2, 3, 0)``.
+
+    Needs hypothesis.
+
+    Args:
+        pool: If given, only the kinds and sizes of these are drawn, with any seed: for a backend
+            that compiles for each shape.
+    """
     from hypothesis import strategies as st
 
-    return st.builds(
-        System,
-        st.sampled_from(list(KINDS)),
-        st.sampled_from((2, 3, 1, 4)),
-        st.sampled_from((3, 4, 2, 5)),
-        st.integers(0, 2**32 - 1),
-    ).filter(System.is_lively)
+    seeds = st.integers(0, 2**32 - 1)
+    if pool:
+        ordered = sorted(pool, key=lambda system: list(KINDS).index(system.kind))
+        drawn = st.builds(lambda system, seed: replace(system, seed=seed),
+                          st.sampled_from(ordered), seeds)  # fmt: skip
+    else:
+        drawn = st.builds(
+            System,
+            st.sampled_from(list(KINDS)),
+            st.sampled_from((2, 3, 1, 4)),
+            st.sampled_from((3, 4, 2, 5)),
+            seeds,
+        )
+    return drawn.filter(System.is_lively)
 
 
 GALLERY = (

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, mean, mix, select
+from uoro.algebra import coordinates, mean, mix, repeat, select, take
+from uoro.backend import Backend
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.estimators import UORO
+from uoro.parallel import Streams
 from uoro_conformance.variants import (
     EPSILON,
     Moment,
@@ -83,6 +85,17 @@ def _no_signs_in_pull(now: Moment) -> Any:
     return now.pullback(now.backend.map(lambda leaf: leaf * 0 + 1, now.signs), None)[0]
 
 
+def _last_inner_step(now: Moment) -> Any:
+    """Pull the signs back through the last of the T steps of an unrolled dynamics alone."""
+    backend, state = now.backend, now.state
+    unrolled: Any = now.dynamics
+    for step in range(unrolled.span - 1):
+        item = take(backend, now.item, step)
+        state = unrolled.dynamics.forward(now.params, state, item).next_state
+    last = take(backend, now.item, unrolled.span - 1)
+    return unrolled.dynamics.vjp(now.params, state, last)[1](now.signs, None)[0]
+
+
 def _stale(now: Moment) -> Any:
     _, pullback = now.dynamics.vjp(now.memory.params, now.state, now.item)
     return pullback(now.signs, None)[0]
@@ -149,6 +162,41 @@ def _mixed_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Differenced:
+    """Dynamics whose jvp is a difference quotient, with a step that forgets the dtype.
+
+    In float32 a step of 1e-7 leaves mostly rounding. Several public implementations do that.
+    """
+
+    dynamics: Any
+    h: float = 1e-7
+    span: int = 1
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the dynamics."""
+        backend: Backend = self.dynamics.backend
+        return backend
+
+    def forward(self, params: Any, state: Any, inputs: Any) -> Any:
+        """Take one step."""
+        return self.dynamics.forward(params, state, inputs)
+
+    def vjp(self, params: Any, state: Any, inputs: Any) -> Any:
+        """Give the true pullback."""
+        return self.dynamics.vjp(params, state, inputs)
+
+    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> Any:
+        """Give ``(F(s + h s̃) - F(s)) / h``."""
+        combine = self.backend.combine
+        here = self.dynamics.forward(params, state, inputs)
+        moved = combine((1.0, state), (self.h, state_tangent))
+        there = self.dynamics.forward(params, moved, inputs)
+        quotient = combine((1.0 / self.h, there.next_state), (-1.0 / self.h, here.next_state))
+        return quotient, (there.loss - here.loss) / self.h
+
+
+@dataclass(frozen=True)
 class WrongRank:
     """Two pairs whose gradients are put together wrongly.
 
@@ -196,11 +244,34 @@ class WrongRank:
         return after, next_state, estimate._replace(gradient=gradient)
 
 
+@dataclass(frozen=True)
+class OneCotangent(Streams):
+    """Streams that share one cotangent: unbiased, but noisier, and not what each is alone."""
+
+    name: str = "streams share one cotangent"
+
+    def step(
+        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+    ) -> tuple[Any, Any, Estimate]:
+        """Advance, and give every stream the mean cotangent."""
+        after, next_state, estimate = super().step(dynamics, params, memory, state, inputs, noise)
+        shared = mean(dynamics.backend, after.cotangent)
+        after = after._replace(cotangent=repeat(dynamics.backend, shared, self.count))
+        return after, next_state, estimate
+
+
 class Mutant(NamedTuple):
-    """A wrong estimator and the check that must refuse it."""
+    """A wrong estimator and the check that must refuse it.
+
+    Attributes:
+        estimator: It has a ``name``.
+        killed_by: ``"chain"``, ``"gradient"``, ``"equivariance"`` or ``"streams"``.
+        span: How many steps to unroll into one for it.
+    """
 
     estimator: Any
     killed_by: str
+    span: int = 1
 
 
 def _wrong(name: str, killed_by: str = "chain", **pieces: Any) -> Mutant:
@@ -239,4 +310,6 @@ WRONG: tuple[Mutant, ...] = (
     Mutant(WrongRank("rank 2: product of means", "product of means"), "gradient"),
     Mutant(WrongRank("rank 2: cross-rank", "cross"), "gradient"),
     Mutant(WrongRank("rank 2: sum for mean", "sum"), "gradient"),
+    Mutant(Variant("memory-2: only the last inner step", pull=_last_inner_step), "chain", span=2),
+    Mutant(OneCotangent(UORO(), 2), "streams"),
 )

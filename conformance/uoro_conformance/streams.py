@@ -1,0 +1,86 @@
+"""Parallel streams: each must be what it would be alone, with a pair of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from uoro.algebra import mean, take
+from uoro.backend import Backend
+from uoro.parallel import Streams
+from uoro_conformance.apparatus import apparatus, compiled_step
+from uoro_conformance.finding import UNIT, Finding, Verdict, precision_of
+from uoro_conformance.systems import Trial
+
+ROUNDING = 1e4
+"""How many units of roundoff, relative to what a stream is alone, count as rounding."""
+
+
+def check_streams(trial: Trial, streams: Streams, *, seed: int = 0) -> Finding:
+    """Run streams together and one by one, with the same noise, and compare all there is.
+
+    The streams start from different states, read the trial's items from different places, and
+    one of them is started anew at the end. If each is what it is alone, then all that is known of
+    the estimator on one stream holds of each, and of the mean.
+
+    Args:
+        trial: Where the states and items come from.
+        streams: The estimator to check, and how many streams of it.
+        seed: Of the noise.
+    """
+    law = "parallel streams are streams alone"
+    dynamics, backend, count = trial.dynamics, trial.dynamics.backend, streams.count
+    allowed = ROUNDING * UNIT[precision_of(backend, trial.state, trial.params[0])]
+    lab = apparatus(dynamics, streams.estimator)
+    together = compiled_step(dynamics, streams)
+    states = [backend.combine((1.0 - 0.2 * b, trial.state)) for b in range(count)]
+    first = [trial.items[b % len(trial.items)] for b in range(count)]
+    memories = [
+        streams.estimator.init(dynamics, trial.params[0], state, inputs=item)
+        for state, item in zip(states, first, strict=True)
+    ]
+    state = backend.collect(states)
+    memory = streams.init(dynamics, trial.params[0], state, inputs=backend.collect(first))
+    worst_gap, evidence = 0.0, ""
+
+    def compare(where: str, got: Any, wanted: Any) -> None:
+        nonlocal worst_gap, evidence
+        gap = _relative(backend, got, wanted)
+        if not gap < worst_gap:
+            worst_gap, evidence = gap, f"{where}: relative gap {gap:.3g}."
+
+    for step, params in enumerate(trial.params):
+        items = [trial.items[(step + b) % len(trial.items)] for b in range(count)]
+        noises = [lab.one_design(trial.state, 100 * seed + step * count + b) for b in range(count)]
+        memory, state, estimate = together(
+            params, memory, state, backend.collect(items), backend.collect(noises)
+        )
+        gradients = []
+        for b in range(count):
+            memories[b], states[b], alone = lab.step(
+                params, memories[b], states[b], items[b], noises[b]
+            )
+            gradients.append(alone.gradient)
+            compare(f"step {step}, memory of stream {b}", take(backend, memory, b), memories[b])
+            compare(f"step {step}, state of stream {b}", take(backend, state, b), states[b])
+        average = mean(backend, backend.collect(gradients))
+        compare(f"step {step}, gradient", estimate.gradient, average)
+
+    mask = backend.from_host(np.arange(count) == count - 1)
+    fresh = backend.collect([trial.state] * count)
+    anew, _ = streams.reset(
+        dynamics, trial.params[0], memory, state, mask, fresh, inputs=backend.collect(first)
+    )
+    for b in range(count - 1):
+        compare(f"after the reset, memory of stream {b}", take(backend, anew, b), memories[b])
+    start = streams.estimator.init(dynamics, trial.params[0], trial.state, inputs=first[-1])
+    compare("after the reset, memory of the last stream", take(backend, anew, count - 1), start)
+    verdict: Verdict = "holds" if worst_gap <= allowed else "broken"
+    return Finding(law, verdict, worst_gap, allowed, evidence, trial.line)
+
+
+def _relative(backend: Backend, got: Any, wanted: Any) -> float:
+    gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
+    size = float(backend.norm(wanted))
+    return gap / size if size else gap

@@ -1,0 +1,284 @@
+"""The suite: every law by name, to be run on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uoro.backend import Backend
+from uoro.estimators import UORO, RollingTruncated, Truncated
+from uoro.models import InfluenceBalancing
+from uoro.parallel import Streams
+from uoro_conformance.declared import check_declaration
+from uoro_conformance.enumeration import check_mean_over_all_signs
+from uoro_conformance.exact import (
+    check_chain,
+    check_determinism,
+    check_gradient_path,
+    check_sign_equivariance,
+)
+from uoro_conformance.explore import explore
+from uoro_conformance.finding import Finding, not_checked, worst
+from uoro_conformance.free_runs import check_by_sampling
+from uoro_conformance.laws import (
+    check_adjointness,
+    check_linearity,
+    check_outcomes_agree,
+    check_purity,
+    check_rtrl_sums_to_bptt,
+    check_truth,
+)
+from uoro_conformance.parity import check_parity
+from uoro_conformance.primitives import PRIMITIVES, check_gaussian
+from uoro_conformance.profiles import Profile
+from uoro_conformance.signs import check_signs, drawn_signs
+from uoro_conformance.streams import check_streams
+from uoro_conformance.systems import System, Trial
+
+DTYPES = ("float64", "float32")
+"""The first tier, and the second: float32 is never inferred from float64."""
+
+DERIVATIVE_LAWS: dict[str, Any] = {
+    "adjoint": check_adjointness,
+    "linear": check_linearity,
+    "true": check_truth,
+    "agree": check_outcomes_agree,
+    "pure": check_purity,
+}
+"""The laws of `Dynamics`, by name."""
+
+TrialCheck = Callable[[Trial, int], Finding]
+"""From a trial and the seed of whatever the check draws."""
+
+
+class Bench:
+    """What a run of the suite works with.
+
+    Attributes:
+        backend: What is checked.
+        profile: How much of it.
+        seed: Determines everything that is drawn.
+        shapes: The kinds, sizes and dtypes of systems met so far: what had to be compiled.
+    """
+
+    def __init__(self, backend: Backend, profile: Profile, seed: int = 0) -> None:
+        self.backend, self.profile, self.seed = backend, profile, seed
+        self.shapes = set[tuple[str, int, str]]()
+
+    def build(self, system: System, dtype: str) -> Trial:
+        """Put a system on the backend."""
+        self.shapes.add((system.kind, system.n, dtype))
+        return system.build(self.backend, dtype)
+
+
+class Case(NamedTuple):
+    """One law, to be run on a bench.
+
+    Attributes:
+        id: Its name, as in ``float64/exact/chain/uoro``.
+        needs: What the backend must be able to do: a dtype, and perhaps a law of noise.
+        check: From a bench to a finding.
+    """
+
+    id: str
+    needs: Sequence[str]
+    check: Callable[[Bench], Finding]
+
+
+def run_case(case: Case, bench: Bench) -> Finding:
+    """Run one case; what the check raises becomes its finding.
+
+    Returns:
+        *not checked* if the backend declares, in ``lacks``, that it cannot do what is needed.
+    """
+    lacks = getattr(bench.backend, "lacks", {})
+    for need in case.needs:
+        if need in lacks:
+            return not_checked(case.id, f"The backend has no {need}: {lacks[need]}")
+    with bench.backend.precision(case.needs[0]):
+        return guarded(partial(case.check, bench), case.id)
+
+
+def guarded(check: Callable[[], Finding], law: str, system: str = "") -> Finding:
+    """Run a check; an exception in it is a finding too."""
+    try:
+        return check()
+    except Exception as error:
+        said = " ".join(str(error).split())
+        return Finding(
+            law,
+            "broken",
+            float("nan"),
+            float("nan"),
+            f"It raised {type(error).__name__}: {said[:500]}",
+            system,
+        )
+
+
+def cases(profile: Profile) -> list[Case]:
+    """List all cases of a profile, in the order in which one would want to read them."""
+    found = list[Case]()
+    for dtype in DTYPES:
+        found += _backend_cases(dtype)
+        found += _derivative_cases(dtype)
+        found += _exact_cases(dtype, profile)
+    return found + list(_float64_cases(profile))
+
+
+def _backend_cases(dtype: str) -> Iterator[Case]:
+    for name, check in PRIMITIVES:
+        yield Case(
+            f"{dtype}/backend/{name}",
+            (dtype,),
+            lambda bench, check=check, dtype=dtype: check(bench.backend, dtype),  # type: ignore[misc]  # bound early
+        )
+
+
+def _derivative_cases(dtype: str) -> Iterator[Case]:
+    for name, law in DERIVATIVE_LAWS.items():
+        yield _on_systems(f"{dtype}/derivatives/{name}", dtype, partial(_at_first, law))
+
+
+def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
+    checks: dict[str, Any] = {"chain": check_chain, "gradient": check_gradient_path}
+    for name, check in checks.items():
+        path = f"{dtype}/exact/{name}"
+        yield _on_systems(f"{path}/uoro", dtype, partial(_with, check, UORO()))
+        rank = partial(_with, check, UORO(rank=2))
+        yield _on_systems(f"{path}/uoro:rank=2", dtype, rank, gallery=profile.few)
+        memory = partial(_unrolled, check, UORO())
+        yield _on_systems(f"{path}/uoro:memory=2", dtype, memory, gallery=profile.few[:2])
+
+
+def _float64_cases(profile: Profile) -> Iterator[Case]:
+    dtype, few = "float64", profile.few
+    yield Case(f"{dtype}/exact/enumeration/uoro", (dtype,), _enumerate)
+    for name, check in (
+        ("exact/equivariance/uoro", partial(_with, check_sign_equivariance, UORO())),
+        ("exact/determinism/uoro", partial(_with, check_determinism, UORO())),
+        ("parity/uoro", partial(_with, check_parity, UORO())),
+    ):
+        yield _on_systems(f"{dtype}/{name}", dtype, check)
+    rank = partial(_with, check_parity, UORO(rank=2))
+    yield _on_systems(f"{dtype}/parity/uoro:rank=2", dtype, rank, gallery=few)
+    for streams in (Streams(UORO(), 3), Streams(UORO(rank=2), 2)):
+        name = f"{dtype}/streams/uoro{':rank=2' if streams.count == 2 else ''}"
+        check = partial(_with, check_streams, streams)
+        yield _on_systems(name, dtype, check, gallery=few[:1] if streams.count == 2 else few)
+    yield _on_systems(f"{dtype}/declared/rtrl", dtype, _rtrl_sums_to_bptt)
+    rolling = partial(_with, check_declaration, RollingTruncated(2))
+    yield _on_systems(f"{dtype}/declared/rolling:2", dtype, rolling, gallery=few)
+    yield Case(
+        f"{dtype}/declared/tbptt:10",
+        (dtype,),
+        lambda bench: check_declaration(
+            influence_balancing(bench.backend).unrolled(10), Truncated()
+        ),
+    )
+    yield Case(f"{dtype}/sampling/signs", (dtype,), _signs)
+    yield Case(
+        f"{dtype}/sampling/gaussian",
+        (dtype, "gaussian", "spherical"),
+        lambda bench: check_gaussian(bench.backend, dtype, seed=bench.seed),
+    )
+    yield Case(f"{dtype}/sampling/mean", (dtype,), _sample)
+
+
+def _on_systems(
+    name: str, dtype: str, check: TrialCheck, *, gallery: Sequence[System] | None = None
+) -> Case:
+    """Make a case of a check on a trial: on a gallery, and on random systems."""
+
+    def on_bench(bench: Bench) -> Finding:
+        profile, fixed = bench.profile, gallery is not None
+        bounded = bench.backend.compiled and not profile.any_size
+
+        def on_system(system: System) -> Finding:
+            trial = bench.build(system, dtype)
+            return guarded(partial(check, trial, bench.seed), name, trial.line)
+
+        return explore(
+            on_system,
+            gallery=gallery if gallery is not None else profile.gallery,
+            examples=0 if fixed and bounded else profile.examples // (4 if fixed else 1),
+            seed=bench.seed,
+            pool=profile.gallery if bounded else (),
+        )
+
+    return Case(name, (dtype,), on_bench)
+
+
+def _with(check: Any, estimator: Any, trial: Trial, seed: int) -> Finding:
+    finding: Finding = check(trial, estimator, seed=seed)
+    return finding
+
+
+def _unrolled(check: Any, estimator: Any, trial: Trial, seed: int) -> Finding:
+    return _with(check, estimator, trial.unrolled(2), seed)
+
+
+def _at_first(law: Any, trial: Trial, seed: int) -> Finding:
+    """Check a law of the dynamics where the trial starts."""
+    finding: Finding = law(trial.dynamics, trial.params[0], trial.state, trial.items[0], seed=seed)
+    return finding._replace(system=trial.line)
+
+
+def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
+    finding = check_rtrl_sums_to_bptt(trial.dynamics, trial.params[0], trial.state, trial.items)
+    return finding._replace(system=trial.line)
+
+
+def _enumerate(bench: Bench) -> Finding:
+    found = []
+    for system in bench.profile.enumerated:
+        trial = bench.build(system, "float64")
+        finding = check_mean_over_all_signs(trial.dynamics, trial.params, trial.state, trial.items)
+        found.append(finding._replace(system=trial.line))
+    return worst(found)
+
+
+def _signs(bench: Bench) -> Finding:
+    """Test the signs of free runs of two streams with two pairs each."""
+    trial, backend = bench.build(bench.profile.few[0], "float64"), bench.backend
+    both = Trial(
+        trial.dynamics,
+        trial.params,
+        backend.collect([trial.state] * 2),
+        [backend.collect([item] * 2) for item in trial.items],
+        trial.line,
+    )
+    estimator = Streams(UORO(rank=2), 2)
+    return check_signs(drawn_signs(both, estimator, steps=bench.profile.steps, seed=bench.seed))
+
+
+def _sample(bench: Bench) -> Finding:
+    profile = bench.profile
+    return check_by_sampling(
+        bench.build(profile.few[0], "float64"),
+        UORO(),
+        delta=profile.delta,
+        batch=profile.batch,
+        seed=bench.seed,
+    )
+
+
+def influence_balancing(backend: Backend, *, steps: int = 100, dtype: str = "float64") -> Trial:
+    """Make the trial on which truncation has the wrong sign: the paper's figure 2a, params held.
+
+    23 units, 13 of them with a minus, so that what θ does late outweighs, with the other sign,
+    what it does soon.
+    """
+    model = InfluenceBalancing(23, 13)
+    dynamics = backend.dynamics(partial(model.transition, backend.xp))
+    numbers = {"theta": np.array(0.01)}, np.zeros(23), np.zeros(())
+    params, state, item = (backend.from_host(tree, dtype=dtype) for tree in numbers)
+    return Trial(
+        dynamics,
+        [params] * steps,
+        state,
+        [item] * steps,
+        f"influence balancing, 23 units, {steps} steps, {dtype} on {backend.name}",
+    )
