@@ -1,0 +1,119 @@
+"""``python -m uoro_conformance``: run the suite on a registered backend."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from uoro.backend import load_backend, registered_backends
+from uoro.errors import MissingFrameworkError, SettingError, UOROError
+from uoro_conformance.profiles import PROFILES, profile_named
+from uoro_conformance.report import Entry, ExpectedFailures, Report
+from uoro_conformance.running import choose_cases, choose_seed, run_suite
+from uoro_conformance.table import print_report
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+@app.command()
+def conformance(
+    name: Annotated[
+        str | None, typer.Argument(help="A registered backend, such as autograd, torch, jax")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All registered backends; the missing are skipped")
+    ] = False,
+    profile: Annotated[str, typer.Option(help=f"How much: {', '.join(PROFILES)}")] = "ci",
+    seed: Annotated[int | None, typer.Option(help="Of everything drawn. Default: 0")] = None,
+    vary_seed: Annotated[bool, typer.Option("--vary-seed", help="Take a fresh seed")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Ids of laws to check, with wildcards: '*/exact/*'")
+    ] = None,
+    xfails_file: Annotated[
+        Path | None, typer.Option(help="Laws expected to fail: one id or pattern a line")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the findings there, as JSON")] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda")] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the ids of the laws and stop")] = False,
+) -> None:
+    """Check that a backend obeys every law, and that UORO on it is unbiased for exact RTRL.
+
+    Exit status: 0 all laws hold, 1 one is broken, 2 the suite cannot be run as asked, 3 something
+    is undecided or unverifiable.
+
+    Example: python -m uoro_conformance jax --profile ci --report jax.json
+    """
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    chosen = profile_named(profile)
+    if show:
+        for case in choose_cases(chosen, only or ()):
+            console.print(case.id, markup=False, highlight=False)
+        return
+    if (name is None) == (not every):
+        known = ", ".join(sorted(registered_backends()))
+        raise SettingError(
+            f"python -m uoro_conformance: name one backend, or give --all. Registered: {known}."
+        )
+    number = choose_seed(seed, vary_seed)
+    expected = ExpectedFailures.read(xfails_file) if xfails_file else ExpectedFailures()
+    statuses, documents = [], list[Report]()
+    for backend_name in sorted(registered_backends()) if name is None else [name]:
+        try:
+            backend = load_backend(backend_name, device=device)
+        except MissingFrameworkError as missing:
+            if name is not None:
+                raise
+            console.print(f"[yellow]skipped[/] {backend_name}: {missing}", soft_wrap=True)
+            continue
+        total = len(choose_cases(chosen, only or ()))
+        with _progress() as progress:
+            bar = progress.add_task(backend_name, total=total, now="")
+
+            def advance(entry: Entry, bar: object = bar, progress: Progress = progress) -> None:
+                progress.update(bar, advance=1, now=entry.id)  # type: ignore[arg-type]  # a task's id
+
+            found = run_suite(
+                backend,
+                chosen,
+                seed=number,
+                only=only or (),
+                expected=expected,
+                progress=advance,
+            )
+        print_report(console, found)
+        documents.append(found)
+        statuses.append(found.exit_status)
+        if report is not None:
+            many = name is None
+            path = report.with_stem(f"{report.stem}-{backend_name}") if many else report
+            found.write_json(path)
+            console.print(f"Written: {path}", markup=False, highlight=False)
+    sys.exit(next((status for status in (1, 3) if status in statuses), 0))
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[now]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def main() -> None:
+    """Run the command; an error of the library is one line and exit status 2."""
+    try:
+        app()
+    except UOROError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"uoro_conformance: {error}", markup=False, highlight=False
+        )
+        sys.exit(2)
