@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from uoro.cli.backends import show_backends
+from uoro.cli.check import run_check
 from uoro.cli.compare import TaskOptions, run_comparison
 from uoro.errors import UOROError
 
@@ -121,6 +122,42 @@ def compare(
         out=out or Path("results") / task,
         device=device,
         options=TaskOptions(rate, units, minus, file, encoding, model, layers),
+    )
+
+
+@app.command()
+def check(
+    factory: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:factory or file.py:factory; the factory takes nothing and returns "
+            "dynamics, params, state and items"
+        ),
+    ],
+    steps: Annotated[int, typer.Option(help="How many of the items to take")] = 4,
+    seed: Annotated[int | None, typer.Option(help="Of everything drawn. Default: 0")] = None,
+    vary_seed: Annotated[bool, typer.Option("--vary-seed", help="Take a fresh seed")] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Cast params, state and items to float32 or float64. Default: as made"),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the findings there, as JSON")] = None,
+) -> None:
+    """Check a model of your own: its derivatives, and that UORO on it is unbiased for exact RTRL.
+
+    Exit status: 0 all holds, 1 a law is broken, 2 it cannot be checked as asked, 3 something is
+    undecided or unverifiable.
+
+    Example: uoro check my_package.my_model:factory --dtype float64
+    """
+    run_check(
+        _console(),
+        factory,
+        steps=steps,
+        seed=seed,
+        vary_seed=vary_seed,
+        dtype=dtype,
+        report=report,
     )
 
 

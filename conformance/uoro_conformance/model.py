@@ -1,0 +1,196 @@
+"""The suite on a user's own model: its derivatives, UORO on it, and how noisy that is."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from uoro.algebra import size
+from uoro.dynamics import Dynamics
+from uoro.errors import StreamError
+from uoro.estimators import UORO
+from uoro_conformance.designs import hadamard_designs
+from uoro_conformance.exact import check_chain, check_determinism, check_gradient_path
+from uoro_conformance.finding import Finding, not_checked, precision_of, worst
+from uoro_conformance.free_runs import relative_variance
+from uoro_conformance.laws import check_purity
+from uoro_conformance.report import Entry, Report
+from uoro_conformance.suite import DERIVATIVE_LAWS, guarded
+from uoro_conformance.systems import Trial
+
+MOST_COORDINATES = 256
+"""Up to so many state coordinates the whole influence is looked at."""
+
+MOST_UNBATCHED = 16
+"""The same for a model that the backend cannot map over, so that Python loops."""
+
+MOST_NUMBERS = 2**25
+"""Up to so many numbers may be held at once: cotangents, one for each design."""
+
+PROJECTIONS = 4
+"""How many random projections are looked at otherwise."""
+
+
+def check_model(
+    dynamics: Dynamics[Any, Any, Any],
+    params: Any,
+    state: Any,
+    items: Iterable[Any],
+    *,
+    name: str = "model",
+    steps: int = 4,
+    seed: int = 0,
+    progress: Callable[[Entry], None] = lambda entry: None,
+) -> Report:
+    """Check a model of one's own: can what UORO says on it be trusted, and how noisy is it?
+
+    Its derivatives are held to the laws of `Dynamics`, at the first and the last of the states
+    that the items lead to. If they obey, UORO on it is held to being unbiased for exact RTRL:
+    over the whole influence where that is small enough, on random projections elsewhere, exactly
+    in both cases.
+
+    Args:
+        dynamics: The model.
+        params: Its parameters, in float32 or float64.
+        state: The state before the first item.
+        items: The stream, or its beginning.
+        name: What to call it in the report.
+        steps: How many items to take.
+        seed: Determines everything that is drawn.
+        progress: Called with each entry as it is done.
+
+    Raises:
+        StreamError: If there are no items.
+        SettingError: If params or state are neither float32 nor float64.
+
+    Example:
+        >>> import autograd.numpy as np
+        >>> from uoro import load_backend
+        >>> from uoro_conformance import check_model
+        >>> def transition(w, state, x):
+        ...     state = np.tanh(w @ state + x)
+        ...     return state, np.sum(state ** 2)
+        >>> dynamics = load_backend("autograd").dynamics(transition)
+        >>> report = check_model(dynamics, 0.5 * np.eye(3), np.zeros(3), [1.0, -1.0, 0.5])
+        >>> report.exit_status
+        0
+    """
+    backend = dynamics.backend
+    params, state = backend.from_host(params), backend.from_host(state)
+    taken = [backend.from_host(item) for item in islice(items, steps)]
+    if not taken:
+        raise StreamError(f"check_model(items=...): there are none. Give at least one of {steps}.")
+    dtype = precision_of(backend, state, params)
+    report = Report(
+        name, {"backend": backend.name, "dtype": dtype, "steps": len(taken), "seed": seed}
+    )
+    trial = Trial(dynamics, [params] * len(taken), state, taken, name)
+
+    def run(law: str, check: Callable[[], Finding]) -> Finding:
+        begun = time.perf_counter()
+        finding = guarded(check, law)
+        report.entries.append(Entry(law, finding, time.perf_counter() - begun))
+        progress(report.entries[-1])
+        return finding
+
+    if not _derivatives(run, trial, seed):
+        reason = "What UORO is on this model depends on its derivatives: see above."
+        run("exact/chain", lambda: not_checked("each step's mean is RTRL's", reason))
+        return report
+    _unbiasedness(run, report, trial, seed)
+    if dtype == "float32":
+        report.notes.append(
+            "In float32 an error below about 1e-3 of a derivative may hide; in float64 one of 1e-8 "
+            "does not. If the model can be float64, check it there."
+        )
+    return report
+
+
+def _derivatives(
+    run: Callable[[str, Callable[[], Finding]], Finding], trial: Trial, seed: int
+) -> bool:
+    """Check the laws of the dynamics; tell whether they hold."""
+    first = trial.dynamics, trial.params[0], trial.state, trial.items[0]
+    states = [trial.state]
+
+    def follow() -> Finding:
+        for params, item in zip(trial.params, trial.items, strict=True):
+            states.append(trial.dynamics.forward(params, states[-1], item).next_state)
+        return Finding("the model runs", "holds", math.nan, math.nan, f"{len(trial.items)} steps.")
+
+    if not run("forward", follow).holds:
+        return False
+    pure = run("derivatives/pure", lambda: check_purity(*first, seed=seed))
+    if pure.verdict == "unverifiable" or pure.gap > 0:
+        reason = "Nothing follows from calls that differ by themselves: see derivatives/pure."
+        run("derivatives/others", lambda: not_checked("the other laws of dynamics", reason))
+        return False
+    points = [first, (trial.dynamics, trial.params[-1], states[-2], trial.items[-1])]
+    found = []
+    for name, law in DERIVATIVE_LAWS.items():
+        if name != "pure":
+            at_points = partial(_at_points, law, points, seed)
+            found.append(run(f"derivatives/{name}", at_points))
+    return pure.holds and all(finding.holds for finding in found)
+
+
+def _at_points(law: Any, points: list[Any], seed: int) -> Finding:
+    return worst([law(*point, seed=seed + number) for number, point in enumerate(points)])
+
+
+def _unbiasedness(
+    run: Callable[[str, Callable[[], Finding]], Finding], report: Report, trial: Trial, seed: int
+) -> None:
+    """Check UORO on the model against exact RTRL, as far as its size allows."""
+    backend, estimator = trial.dynamics.backend, UORO()
+    n, count = size(backend, trial.state), size(backend, trial.params[0])
+    report.notes.append(f"{n:,} state coordinates, {count:,} parameters.")
+    batched = _can_be_mapped(trial, estimator, report)
+    run("exact/determinism", lambda: check_determinism(trial, estimator, seed=seed))
+    small = n <= (MOST_COORDINATES if batched else MOST_UNBATCHED)
+    whole = small and 2 * len(hadamard_designs(n, 0)) * count <= MOST_NUMBERS
+    projections = None if whole else PROJECTIONS
+    options = {"seed": seed, "projections": projections, "batched": batched}
+    run("exact/chain", lambda: check_chain(trial, estimator, **options))  # type: ignore[arg-type]  # a dict of options
+    run("exact/gradient", lambda: check_gradient_path(trial, estimator, **options))  # type: ignore[arg-type]  # the same
+    if not whole:
+        run(
+            "exact/whole influence",
+            lambda: not_checked(
+                "each step's mean is RTRL's, in all entries",
+                f"Of the {n:,} × {count:,} influence, {PROJECTIONS} random projections were looked "
+                "at under a few random designs at each step: exact, but not every entry.",
+            ),
+        )
+    runs = max(16, min(256, MOST_NUMBERS // max(1, count))) if batched else 16
+    noise, error = relative_variance(trial, estimator, seed=seed, count=runs, batched=batched)
+    report.notes.append(
+        f"Relative variance of UORO's gradient at step {len(trial.items)}: {noise:.3g} ± "
+        f"{error:.2g} ({runs} runs); rank k divides it by k."
+    )
+
+
+def _can_be_mapped(trial: Trial, estimator: UORO, report: Report) -> bool:
+    """Try the backend's vmap on a step of the model; where it fails, note what that means."""
+    backend, dynamics = trial.dynamics.backend, trial.dynamics
+    memory = estimator.init(dynamics, trial.params[0], trial.state)
+
+    def one(signs: Any) -> Any:
+        return estimator.step(
+            dynamics, trial.params[0], memory, trial.state, trial.items[0], signs
+        )[1]
+
+    try:
+        backend.vmap(one)(backend.basis(trial.state))
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        report.notes.append(
+            f"The backend cannot map over this model ({type(error).__name__}: {said}): rank k > 1 "
+            "and Streams will not run on it. Here designs were taken one by one."
+        )
+        return False
+    return True

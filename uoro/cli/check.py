@@ -1,0 +1,83 @@
+"""``uoro check``: the conformance suite on a user's own model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from uoro.cli.factory import load_factory
+from uoro.errors import MissingFrameworkError, SettingError
+
+
+def run_check(
+    console: Console,
+    spelling: str,
+    *,
+    steps: int,
+    seed: int | None,
+    vary_seed: bool,
+    dtype: str | None,
+    report: Path | None,
+) -> None:
+    """Check the model that a factory makes, print the report, and exit with its status."""
+    try:
+        from uoro_conformance.model import check_model
+        from uoro_conformance.running import choose_seed
+        from uoro_conformance.table import print_report
+    except ModuleNotFoundError as error:
+        raise MissingFrameworkError(
+            f"uoro check: the module '{error.name}' is not installed. "
+            "Try: pip install 'uoro[conformance]'."
+        ) from error
+    if steps < 1:
+        raise SettingError(f"uoro check --steps {steps}: it must be at least 1.")
+    if dtype not in (None, "float32", "float64"):
+        raise SettingError(f"uoro check --dtype {dtype}: wanted is 'float32' or 'float64'.")
+    number = choose_seed(seed, vary_seed)
+    dynamics, params, state, items = _made(spelling)
+    backend = dynamics.backend
+    with backend.precision(dtype or "float32"):
+        if dtype is not None:
+            params, state = (backend.from_host(tree, dtype=dtype) for tree in (params, state))
+            items = (backend.from_host(item, dtype=dtype) for item in items)
+        with console.status(spelling) as status:
+            found = check_model(
+                dynamics,
+                params,
+                state,
+                items,
+                name=spelling,
+                steps=steps,
+                seed=number,
+                progress=lambda entry: status.update(f"{spelling}: {entry.id}"),
+            )
+    print_report(console, found)
+    if report is not None:
+        found.write_json(report)
+        console.print(f"Written: {report}", markup=False, highlight=False)
+    sys.exit(found.exit_status)
+
+
+def _made(spelling: str) -> tuple[Any, Any, Any, Iterable[Any]]:
+    """Call the factory and look at what it made."""
+    made = load_factory("uoro check", spelling)()
+    wanted = "a tuple (dynamics, params, state, items)"
+    if not isinstance(made, tuple) or len(made) != 4:
+        got = f"{len(made)} elements" if isinstance(made, tuple) else type(made).__name__
+        raise SettingError(f"uoro check {spelling}: it returned {got}, wanted is {wanted}.")
+    if not hasattr(made[0], "vjp"):
+        raise SettingError(
+            f"uoro check {spelling}: it returned {wanted} whose first element is a "
+            f"{type(made[0]).__name__}. Make dynamics of a transition: "
+            "load_backend(name).dynamics(transition)."
+        )
+    if not isinstance(made[3], Iterable):
+        raise SettingError(
+            f"uoro check {spelling}: the items are a {type(made[3]).__name__}, wanted is a "
+            "sequence of them or an iterator."
+        )
+    return made
