@@ -42,13 +42,17 @@ def test_there_are_examples_for_what_a_user_calls() -> None:
         assert ">>>" in (thing.__doc__ or ""), thing
 
 
-def _readme_blocks() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def _blocks(*documents: str) -> list[str]:
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in documents)
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("block", _readme_blocks(), ids=lambda block: block.splitlines()[0][:40])
-def test_python_blocks_of_the_readme_run(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "block",
+    _blocks("README.md", "docs/conformance.md"),
+    ids=lambda block: block.splitlines()[0][:40],
+)
+def test_python_blocks_of_the_documents_run(block: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(block, encoding="utf-8")
     done = subprocess.run(
@@ -64,6 +68,6 @@ def test_python_blocks_of_the_readme_run(block: str, tmp_path: Path) -> None:
 
 
 def test_the_readme_has_an_example_for_each_framework() -> None:
-    blocks = "\n".join(_readme_blocks())
+    blocks = "\n".join(_blocks("README.md"))
     for word in ("autograd", "import torch", "import jax"):
         assert word in blocks
