@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uoro import SGD, UORO, Backend, Learner, UOROError, load_backend
+from uoro import SGD, UORO, Backend, Learner, UOROError, load_backend, unroll
 from uoro import backend as backend_module
 from uoro.errors import (
     BrokenBackendError,
@@ -203,3 +203,19 @@ def test_a_state_that_turns_from_a_tuple_into_a_list_is_refused(backend: Backend
     theta, state = backend.from_host(np.array(0.5)), (backend.from_host(np.ones(3)),)
     with pytest.raises(StructureError, match="it is a list, wanted is a tuple"):
         dynamics.forward(theta, state, None)
+
+
+def test_a_cotangent_of_another_shape_is_refused(backend: Backend) -> None:
+    """Broadcast without a word, it would be a wrong gradient without a sign of it."""
+    dynamics = backend.dynamics(lambda w, s, x: (w * s, (w * s).sum()))
+    state = backend.from_host(np.ones(2))
+    _, pullback = dynamics.vjp(backend.from_host(np.array(0.5)), state, None)
+    with pytest.raises((UOROError, ValueError, TypeError, RuntimeError), match=r"shape|match"):
+        pullback(backend.from_host(np.ones((3, 2))), None)
+
+
+def test_unrolling_without_items_says_so(backend: Backend) -> None:
+    dynamics = backend.dynamics(lambda w, s, x: (w * s, (w * s).sum()))
+    w, state = backend.from_host(np.array(0.5)), backend.from_host(np.ones(2))
+    with pytest.raises(StructureError, match="the inputs hold no array"):
+        unroll(dynamics, 3).forward(w, state, None)

@@ -34,7 +34,13 @@ class Unrolled(Generic[Params, State]):
         return self.length * self.dynamics.span
 
     def _require_length(self, inputs: Any) -> None:
-        for name, leaf in self.backend.named_leaves(inputs):
+        leaves = self.backend.named_leaves(inputs)
+        if not leaves:
+            raise StructureError(
+                f"unroll(dynamics, {self.length}): the inputs hold no array. Stack {self.length} "
+                "items of the stream; if the model ignores them, any numbers will do."
+            )
+        for name, leaf in leaves:
             if not leaf.shape or leaf.shape[0] != self.length:
                 raise StructureError(
                     f"unroll(dynamics, {self.length}): {leaf_name(name)} of the inputs has shape "

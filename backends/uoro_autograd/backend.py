@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
@@ -29,7 +30,7 @@ class AutogradBackend:
     name = "autograd"
     compiled = False
     xp = anp
-    lacks: ClassVar[Mapping[str, str]] = {}
+    lacks: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *, device: str = "cpu") -> None:
         if device != "cpu":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import autograd.numpy
+import numpy as np
 import optree
 from autograd import make_jvp
 from autograd.builtins import tuple as boxed_tuple
@@ -13,6 +14,7 @@ from autograd.core import VJPNode, backward_pass
 from autograd.tracer import getval, isbox, trace
 
 from uoro.dynamics import Outcome, Pullback
+from uoro.errors import StructureError
 from uoro.transition import checked
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class AutogradDynamics:
                 (loss_box, None if loss_cotangent is None else loss.dtype.type(loss_cotangent)),
             ):
                 if cotangent is not None and isbox(box):
+                    _require_shapes(cotangent, _unbox(box))
                     pulled = [a + b for a, b in zip(pulled, _pull(cotangent, box), strict=True)]
             return (
                 optree.tree_unflatten(param_structure, pulled[:split]),
@@ -123,6 +126,16 @@ def _pull(cotangent: Any, box: Any) -> tuple[Any, ...]:
     """Go back from one output alone: the others are neither paid for nor multiplied by 0."""
     pulled: tuple[Any, ...] = backward_pass(cotangent, box._node)
     return pulled
+
+
+def _require_shapes(cotangent: Any, output: Any) -> None:
+    """Refuse a cotangent that autograd would broadcast against its output without a word."""
+    for got, wanted in zip(_leaves(cotangent), _leaves(output), strict=True):
+        if np.shape(got) != np.shape(wanted):
+            raise StructureError(
+                f"pullback(cotangent): a leaf has shape {np.shape(got)}, that of the output is "
+                f"{np.shape(wanted)}. A cotangent is shaped like what it is pulled back from."
+            )
 
 
 def _flat(leaves: list[Any]) -> Any:

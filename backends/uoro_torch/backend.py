@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import optree
@@ -34,7 +35,7 @@ class TorchBackend:
     name = "torch"
     compiled = False
     xp = torch
-    lacks: ClassVar[Mapping[str, str]] = {}
+    lacks: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *, device: str = "cpu") -> None:
         try:

@@ -30,7 +30,7 @@ def check_unbiased(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Find
     """
     if _noise(trial, estimator, seed) is None:
         return _compare_with_rtrl(trial, estimator, seed)
-    start = estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
+    start = trial.memory_of(estimator)
     if hasattr(start, "tangent") and hasattr(start, "cotangent"):
         return worst(
             [check(trial, estimator, seed=seed) for check in (check_chain, check_gradient_path)]
@@ -73,7 +73,7 @@ def _compare_with_rtrl(trial: Trial, estimator: Estimator, seed: int) -> Finding
     dtype = precision_of(backend, trial.state, trial.params[0])
     allowed = EXACT * UNIT[dtype]
     key, state = backend.key(seed), trial.state
-    memory = estimator.init(dynamics, trial.params[0], state, inputs=trial.items[0])
+    memory = trial.memory_of(estimator)
     influence = exact.init(dynamics, trial.params[0], state)
     follow, follow_exact = compiled_step(dynamics, estimator), compiled_step(dynamics, exact)
     worst_gap, evidence = 0.0, ""

@@ -15,7 +15,7 @@ from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimators import RTRL, UORO
 from uoro_conformance.designs import as_noise, flat_pairs
-from uoro_conformance.finding import Finding, largest
+from uoro_conformance.finding import Finding, largest, relative_gap
 
 MOST_SIGNS = 14
 
@@ -92,11 +92,11 @@ def check_mean_over_all_signs(
     for theta, item, signs in zip(params, items, noise, strict=True):
         memory, average = estimate_step(theta, memory, state, item, signs)
         influence, state, estimate = exact_step(theta, influence, state, item, None)
-        gaps.append(_relative(backend, average, estimate.gradient))
+        gaps.append(relative_gap(backend, average, estimate.gradient))
 
     rows, cotangents = flat_pairs(backend, memory.tangent, memory.cotangent, estimator.rank)
     outer = mix(backend, rows.T / rows.shape[0], cotangents)
-    gaps.append(_relative(backend, outer, influence))
+    gaps.append(relative_gap(backend, outer, influence))
     return Finding(
         law="the mean over all sign sequences is RTRL",
         verdict="holds" if largest(gaps) <= tolerance else "biased",
@@ -108,9 +108,3 @@ def check_mean_over_all_signs(
             f"of the gradients and, last, of the influence: {', '.join(f'{g:.2g}' for g in gaps)}."
         ),
     )
-
-
-def _relative(backend: Backend, got: Any, wanted: Any) -> float:
-    gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
-    scale = float(backend.norm(wanted))
-    return gap / scale if scale else gap

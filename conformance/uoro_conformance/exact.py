@@ -73,7 +73,7 @@ def check_chain(
     law = "each step's mean is RTRL's"
     lab, backend = apparatus(trial.dynamics, estimator, batched=batched), trial.dynamics.backend
     dtype = precision_of(backend, trial.state, trial.params[0])
-    start = _start(trial, estimator)
+    start = trial.memory_of(estimator)
     if float(backend.norm(start.tangent)) * float(backend.norm(start.cotangent)) > 0:
         evidence = "The initial memory is not zero."
         return Finding(law, "biased", math.inf, ROUNDING[dtype], evidence, trial.line)
@@ -125,15 +125,11 @@ def check_gradient_path(
     return worst(found)
 
 
-def _start(trial: Trial, estimator: Estimator) -> Any:
-    return estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
-
-
 def _path(
     trial: Trial, lab: Apparatus, seed: int, projections: int | None
 ) -> Iterator[tuple[Point, Measurement]]:
     """Follow one path of signs, measuring each step over all designs."""
-    backend, memory, state = lab.backend, _start(trial, lab.estimator), trial.state
+    backend, memory, state = lab.backend, trial.memory_of(lab.estimator), trial.state
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         number = seed * 1000 + step
         if projections is None:
@@ -186,7 +182,7 @@ def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0
     """
     law = "flipped signs flip the pair"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    memory, state = _start(trial, estimator), trial.state
+    memory, state = trial.memory_of(estimator), trial.state
 
     def minus(tree: Any) -> Any:
         return backend.combine((-1.0, tree))
@@ -217,7 +213,7 @@ def check_determinism(trial: Trial, estimator: Estimator, *, seed: int = 0) -> F
     """
     law = "a step is a function of its arguments"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    arguments = trial.params[0], _start(trial, estimator), trial.state, trial.items[0]
+    arguments = trial.params[0], trial.memory_of(estimator), trial.state, trial.items[0]
     signs = lab.one_design(trial.state, seed)
     one, two = (backend.to_host(lab.step(*arguments, signs)) for _ in range(2))
     leaves = zip(backend.named_leaves(one), backend.named_leaves(two), strict=True)

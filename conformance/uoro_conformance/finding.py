@@ -83,6 +83,13 @@ def largest(gaps: Iterable[float]) -> float:
     return max((math.inf if math.isnan(gap) else gap for gap in gaps), default=0.0)
 
 
+def relative_gap(backend: Backend, got: Any, wanted: Any) -> float:
+    """Give ``‖got - wanted‖ / ‖wanted‖``; the plain distance if nothing is wanted."""
+    gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
+    scale = float(backend.norm(wanted))
+    return gap / scale if scale else gap
+
+
 def worst(findings: Sequence[Finding]) -> Finding:
     """Pick the finding that matters most: a refusal, then what proves nothing, then by gap."""
     refused = [finding for finding in findings if finding.verdict in REFUSALS]

@@ -56,7 +56,7 @@ def check_by_sampling(
         name: _looks(backend, name, tree)
         for name, tree in (("last gradient", exact.last), ("sum of gradients", exact.total))
     }
-    start = estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
+    start = trial.memory_of(estimator)
     carries_pair = hasattr(start, "tangent") and hasattr(start, "cotangent")
     blocks = _looks(backend, "influence", exact.influence) if carries_pair else []
 
@@ -141,8 +141,7 @@ def run_freely(
     """Make batch ``number`` of ``count`` runs through a trial, with the estimator's own draws."""
     dynamics, backend, state = trial.dynamics, trial.dynamics.backend, trial.state
     key = backend.fold(backend.key(seed), number)
-    start = estimator.init(dynamics, trial.params[0], state, inputs=trial.items[0])
-    memory, total, last = repeat(backend, start, count), None, None
+    memory, total, last = repeat(backend, trial.memory_of(estimator), count), None, None
     key_of_both: Any = (dynamics, estimator)
     advance = _advance_all(*key_of_both, batched)
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):

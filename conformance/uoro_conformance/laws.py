@@ -13,7 +13,7 @@ from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, Truncated
 from uoro.unroll import unroll
 from uoro_conformance.apparatus import compiled_step
-from uoro_conformance.finding import UNIT, Finding, largest, precision_of
+from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 
 ADJOINT = 1e3
 """How many units of roundoff, relative to ‖u‖ ‖J v‖, an adjoint gap may have."""
@@ -81,10 +81,10 @@ def check_linearity(
     _, pullback = dynamics.vjp(params, state, inputs)
     pulled = backend.combine((2.0, pullback(a, 0.5)[0]), (-3.0, pullback(b, 0.5)[0]))
     gaps = (
-        _relative(backend, push(mixed)[0], pushed),
-        _relative(backend, pullback(mixed, -0.5)[0], pulled),
-        _relative(backend, pullback(a, 0.0)[0], pullback(a, None)[0]),
-        _relative(backend, pullback(backend.zeros(state), 1.0)[0], pullback(None, 1.0)[0]),
+        relative_gap(backend, push(mixed)[0], pushed),
+        relative_gap(backend, pullback(mixed, -0.5)[0], pulled),
+        relative_gap(backend, pullback(a, 0.0)[0], pullback(a, None)[0]),
+        relative_gap(backend, pullback(backend.zeros(state), 1.0)[0], pullback(None, 1.0)[0]),
     )
     return _law(
         "jvp and vjp are linear",
@@ -169,7 +169,7 @@ def check_outcomes_agree(
     plain = dynamics.forward(params, state, inputs)
     taped, _ = dynamics.vjp(params, state, inputs)
     gaps = (
-        _relative(backend, plain.next_state, taped.next_state),
+        relative_gap(backend, plain.next_state, taped.next_state),
         abs(float(plain.loss) - float(taped.loss)) / (abs(float(taped.loss)) or 1.0),
     )
     return _law(
@@ -252,17 +252,11 @@ def check_rtrl_sums_to_bptt(
         total = backend.combine((1.0, total), (1.0, estimate.gradient))
     return _law(
         "RTRL summed over time is BPTT",
-        largest([_relative(backend, total, whole.gradient)]),
+        largest([relative_gap(backend, total, whole.gradient)]),
         tolerance,
         f"{len(items)} steps, gradient of norm {float(backend.norm(whole.gradient)):.6g}, "
         f"backend {backend.name}.",
     )
-
-
-def _relative(backend: Backend, x: Any, y: Any) -> float:
-    gap = float(backend.norm(backend.combine((1.0, x), (-1.0, y))))
-    size = float(backend.norm(y))
-    return gap / size if size else gap
 
 
 def _direction(backend: Backend, gradient: Any, random: Any, number: int) -> Any:

@@ -177,7 +177,7 @@ def _unbiasedness(
 def _can_be_mapped(trial: Trial, estimator: UORO, report: Report) -> bool:
     """Try the backend's vmap on a step of the model; where it fails, note what that means."""
     backend, dynamics = trial.dynamics.backend, trial.dynamics
-    memory = estimator.init(dynamics, trial.params[0], trial.state)
+    memory = trial.memory_of(estimator)
 
     def one(signs: Any) -> Any:
         return estimator.step(

@@ -45,7 +45,7 @@ def check_parity(
     """
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
     law, rank = "the numbers are those of Algorithm 1", lab.rank
-    memory = estimator.init(trial.dynamics, trial.params[0], trial.state, inputs=trial.items[0])
+    memory = trial.memory_of(estimator)
     state, worst_gap, evidence = trial.state, 0.0, ""
     tangents = _matrix(backend, memory.tangent, rank)
     cotangents = _matrix(backend, memory.cotangent, rank)

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from uoro.algebra import mean, take
-from uoro.backend import Backend
 from uoro.parallel import Streams
 from uoro_conformance.apparatus import apparatus, compiled_step
-from uoro_conformance.finding import UNIT, Finding, Verdict, precision_of
+from uoro_conformance.finding import UNIT, Finding, Verdict, precision_of, relative_gap
 from uoro_conformance.systems import Trial
 
 ROUNDING = 1e4
@@ -46,7 +45,7 @@ def check_streams(trial: Trial, streams: Streams, *, seed: int = 0) -> Finding:
 
     def compare(where: str, got: Any, wanted: Any) -> None:
         nonlocal worst_gap, evidence
-        gap = _relative(backend, got, wanted)
+        gap = relative_gap(backend, got, wanted)
         if not gap < worst_gap:
             worst_gap, evidence = gap, f"{where}: relative gap {gap:.3g}."
 
@@ -78,9 +77,3 @@ def check_streams(trial: Trial, streams: Streams, *, seed: int = 0) -> Finding:
     compare("after the reset, memory of the last stream", take(backend, anew, count - 1), start)
     verdict: Verdict = "holds" if worst_gap <= allowed else "broken"
     return Finding(law, verdict, worst_gap, allowed, evidence, trial.line)
-
-
-def _relative(backend: Backend, got: Any, wanted: Any) -> float:
-    gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
-    size = float(backend.norm(wanted))
-    return gap / size if size else gap

@@ -11,6 +11,7 @@ import numpy as np
 
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
+from uoro.estimator import Estimator
 from uoro.host_noise import map_host
 from uoro.unroll import unroll
 from uoro_conformance.cells import KINDS, WIDTH
@@ -37,6 +38,10 @@ class Trial:
     state: Any
     items: Sequence[Any]
     line: str = ""
+
+    def memory_of(self, estimator: Estimator) -> Any:
+        """Make the memory that an estimator starts from."""
+        return estimator.init(self.dynamics, self.params[0], self.state, inputs=self.items[0])
 
     def unrolled(self, length: int) -> Trial:
         """Make ``length`` steps one: the trial of memory-T, or of chunked truncation.
