@@ -29,9 +29,7 @@ from uoro_conformance import (
     check_outcomes_agree,
     check_parity,
     check_purity,
-    check_sign_equivariance,
     check_signs,
-    check_streams,
     check_truth,
     check_unbiased,
     drawn_signs,
@@ -43,6 +41,12 @@ from uoro_conformance.monte_carlo import Bet, Moments
 from uoro_conformance.primitives import PRIMITIVES, check_gaussian
 from uoro_conformance.right import RIGHT
 from uoro_conformance.samplers import WRONG_SAMPLERS, fair
+from uoro_conformance.self_test import (
+    BIAS,
+    check_right_are_not_biased,
+    check_wrong_are_refused,
+    refuse,
+)
 from uoro_conformance.signs import log_e_value
 from uoro_conformance.suite import guarded, influence_balancing
 from uoro_conformance.systems import systems
@@ -51,21 +55,10 @@ from uoro_conformance.wrong import WRONG, Differenced, Mutant
 
 from uoro import RTRL, UORO, Backend, Truncated, load_backend
 
-EXACT: dict[str, Any] = {
-    "chain": check_chain,
-    "gradient": check_gradient_path,
-    "equivariance": check_sign_equivariance,
-    "streams": check_streams,
-}
-BIAS: dict[str, Any] = {name: EXACT[name] for name in ("chain", "gradient", "equivariance")}
-
 
 @pytest.mark.parametrize("mutant", WRONG, ids=lambda mutant: mutant.estimator.name)
 def test_each_wrong_estimator_is_killed_by_its_check(backend: Backend, mutant: Mutant) -> None:
-    trial = GALLERY[0].build(backend)
-    if mutant.span > 1:
-        trial = trial.unrolled(mutant.span)
-    finding = EXACT[mutant.killed_by](trial, mutant.estimator)
+    finding = refuse(GALLERY[0].build(backend), mutant)
     assert finding.verdict == ("broken" if mutant.killed_by == "streams" else "biased"), finding
     assert finding.gap > 10 * finding.allowed or finding.allowed == 0.0
 
@@ -100,6 +93,17 @@ def test_a_bias_is_reported_before_what_proves_nothing() -> None:
     assert worst(findings[:1]).verdict == "holds"
     sizes = [Finding("law", "biased", gap, 1.0, "") for gap in (2.0, math.inf, 3.0)]
     assert worst(sizes).gap == math.inf
+
+
+def test_the_self_test_of_the_suite_names_who_got_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = GALLERY[0].build(load_backend("torch"))
+    check_wrong_are_refused(trial).require()
+    check_right_are_not_biased(trial).require()
+    monkeypatch.setattr("uoro_conformance.self_test.WRONG", (Mutant(UORO(), "chain"), WRONG[0]))
+    monkeypatch.setattr("uoro_conformance.self_test.RIGHT", (WRONG[0].estimator,))
+    assert check_right_are_not_biased(trial).verdict == "broken"
+    monkeypatch.setattr(UORO, "name", "Algorithm 1", raising=False)
+    assert "1 of 2; not: Algorithm 1" in check_wrong_are_refused(trial).evidence
 
 
 def test_parity_tells_other_numbers_apart_without_calling_them_biased() -> None:

@@ -22,6 +22,7 @@ class Profile:
         batch: How many free runs it makes side by side.
         steps: How long the runs are whose signs are tested.
         enumerated: The systems over all of whose sign sequences the mean is taken.
+        self_test: Whether the suite also tests itself: wrong estimators and right ones.
         any_size: Whether random systems have any size even where each has to be compiled.
     """
 
@@ -33,6 +34,7 @@ class Profile:
     batch: int
     steps: int
     enumerated: Sequence[System]
+    self_test: bool = False
     any_size: bool = False
 
 
@@ -70,6 +72,7 @@ PROFILES = {
             batch=4096,
             steps=4096,
             enumerated=[System(kind, 2, 5, 1) for kind in ("linear", "tied", "tanh", "gru")],
+            self_test=True,
             any_size=True,
         ),
     )

@@ -34,6 +34,7 @@ from uoro_conformance.laws import (
 from uoro_conformance.parity import check_parity
 from uoro_conformance.primitives import PRIMITIVES, check_gaussian
 from uoro_conformance.profiles import Profile
+from uoro_conformance.self_test import check_right_are_not_biased, check_wrong_are_refused
 from uoro_conformance.signs import check_signs, drawn_signs
 from uoro_conformance.streams import check_streams
 from uoro_conformance.systems import System, Trial
@@ -185,6 +186,16 @@ def _float64_cases(profile: Profile) -> Iterator[Case]:
         lambda bench: check_gaussian(bench.backend, dtype, seed=bench.seed),
     )
     yield Case(f"{dtype}/sampling/mean", (dtype,), _sample)
+    if profile.self_test:
+        for name, law in (
+            ("wrong", check_wrong_are_refused),
+            ("right", check_right_are_not_biased),
+        ):
+            yield Case(
+                f"{dtype}/self-test/{name}",
+                (dtype,),
+                lambda bench, law=law: law(bench.build(bench.profile.few[0], dtype)),  # type: ignore[misc]  # bound early
+            )
 
 
 def _on_systems(

@@ -46,8 +46,11 @@ class Trial:
     def unrolled(self, length: int) -> Trial:
         """Make ``length`` steps one: the trial of memory-T, or of chunked truncation.
 
-        Params are held within each chunk; items that do not fill one are left out.
+        Params are held within each chunk; items that do not fill one are left out. With a length
+        of one it is the same trial.
         """
+        if length == 1:
+            return self
         chunks = range(len(self.items) // length)
         return Trial(
             unroll(self.dynamics, length),
