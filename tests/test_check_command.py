@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from uoro.cli.app import app
@@ -74,6 +75,15 @@ def custom_vjp():
     squash.defvjp(lambda x: (jnp.tanh(x), x), lambda x, g: (1.01 * g * (1 - jnp.tanh(x) ** 2),))
     def transition(w, state, x):
         state = squash(w @ state + x)
+        return state, state.sum()
+    dynamics = load_backend("jax").dynamics(transition)
+    return dynamics, jnp.asarray(W), jnp.ones(5), [jnp.ones(5)]
+
+def always_float64():
+    # As in a program that has set the flag for good.
+    jax.config.update("jax_enable_x64", True)
+    def transition(w, state, x):
+        state = jnp.tanh(w @ state + x)
         return state, state.sum()
     dynamics = load_backend("jax").dynamics(transition)
     return dynamics, jnp.asarray(W), jnp.ones(5), [jnp.ones(5)]
@@ -196,6 +206,17 @@ def test_a_custom_vjp_off_by_a_percent_is_refused_for_that(check: Any) -> None:
     found = {entry["id"]: entry for entry in report["findings"]}
     assert found["derivatives/true"]["verdict"] == "broken"
     assert "off by 1.0" in found["derivatives/true"]["evidence"]
+
+
+def test_a_program_that_always_uses_float64_is_checked_in_it(check: Any) -> None:
+    config: Any = jax.config
+    before = config.jax_enable_x64
+    try:
+        status, report = check("always_float64")
+    finally:
+        config.update("jax_enable_x64", before)
+    assert status == 0, _verdicts(report)
+    assert report["settings"]["dtype"] == "float64"
 
 
 def test_a_model_that_does_not_run_is_a_finding_and_no_traceback(check: Any) -> None:

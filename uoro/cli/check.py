@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def run_check(
     number = choose_seed(seed, vary_seed)
     dynamics, params, state, items = _made(spelling)
     backend = dynamics.backend
-    with backend.precision(dtype or "float32"):
+    with nullcontext() if dtype is None else backend.precision(dtype):
         if dtype is not None:
             params, state = (backend.from_host(tree, dtype=dtype) for tree in (params, state))
             items = (backend.from_host(item, dtype=dtype) for item in items)
