@@ -12,7 +12,7 @@ demo: $(STAMP)
 	  --steps 100000 --eager-steps 10000 --seed 2 --out results/demo
 
 test: $(STAMP)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -92,3 +92,14 @@ def relative(backend: Backend, got: Any, wanted: Any) -> float:
     gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
     size = float(backend.norm(wanted))
     return gap / size if size else gap
+
+
+class Changed:
+    """Dynamics with one method replaced."""
+
+    span = 1
+
+    def __init__(self, dynamics: Any, **methods: Any) -> None:
+        self.backend = dynamics.backend
+        self.forward, self.jvp, self.vjp = dynamics.forward, dynamics.jvp, dynamics.vjp
+        self.__dict__.update(methods)

@@ -114,7 +114,6 @@ def _derivatives(
     run: Callable[[str, Callable[[], Finding]], Finding], trial: Trial, seed: int
 ) -> bool:
     """Check the laws of the dynamics; tell whether they hold."""
-    first = trial.dynamics, trial.params[0], trial.state, trial.items[0]
     states = [trial.state]
 
     def follow() -> Finding:
@@ -124,12 +123,12 @@ def _derivatives(
 
     if not run("forward", follow).holds:
         return False
-    pure = run("derivatives/pure", lambda: check_purity(*first, seed=seed))
+    pure = run("derivatives/pure", lambda: check_purity(*trial.first, seed=seed))
     if pure.verdict == "unverifiable" or pure.gap > 0:
         reason = "Nothing follows from calls that differ by themselves: see derivatives/pure."
         run("derivatives/others", lambda: not_checked("the other laws of dynamics", reason))
         return False
-    points = [first, (trial.dynamics, trial.params[-1], states[-2], trial.items[-1])]
+    points = [trial.first, (trial.dynamics, trial.params[-1], states[-2], trial.items[-1])]
     found = []
     for name, law in DERIVATIVE_LAWS.items():
         if name != "pure":

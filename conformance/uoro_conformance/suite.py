@@ -233,7 +233,7 @@ def _unrolled(check: Any, estimator: Any, trial: Trial, seed: int) -> Finding:
 
 def _at_first(law: Any, trial: Trial, seed: int) -> Finding:
     """Check a law of the dynamics where the trial starts."""
-    finding: Finding = law(trial.dynamics, trial.params[0], trial.state, trial.items[0], seed=seed)
+    finding: Finding = law(*trial.first, seed=seed)
     return finding._replace(system=trial.line)
 
 

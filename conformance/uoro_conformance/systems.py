@@ -39,6 +39,11 @@ class Trial:
     items: Sequence[Any]
     line: str = ""
 
+    @property
+    def first(self) -> tuple[Dynamics[Any, Any, Any], Any, Any, Any]:
+        """The dynamics and what they are given at the first step, as the laws take them."""
+        return self.dynamics, self.params[0], self.state, self.items[0]
+
     def memory_of(self, estimator: Estimator) -> Any:
         """Make the memory that an estimator starts from."""
         return estimator.init(self.dynamics, self.params[0], self.state, inputs=self.items[0])

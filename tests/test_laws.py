@@ -1,0 +1,180 @@
+"""Dynamics that break one law, and the check that says which."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from systems import Changed
+from uoro_conformance import (
+    GALLERY,
+    Trial,
+    check_adjointness,
+    check_chain,
+    check_determinism,
+    check_linearity,
+    check_outcomes_agree,
+    check_purity,
+    check_truth,
+)
+from uoro_conformance.finding import largest
+
+from uoro import UORO, Backend, load_backend
+
+
+def _with_pullback(dynamics: Any, change: Any) -> Changed:
+    def vjp(*arguments: Any) -> Any:
+        outcome, pullback = dynamics.vjp(*arguments)
+        return outcome, lambda *cotangents: change(*pullback(*cotangents))
+
+    return Changed(dynamics, vjp=vjp)
+
+
+def test_a_wrong_block_of_params_is_seen_by_differences_alone(backend: Backend) -> None:
+    """A factor on one leaf leaves jvp and vjp adjoint, since the jvp is in the state."""
+    dynamics, *point = GALLERY[0].build(backend).first
+    broken = _with_pullback(
+        dynamics, lambda params, state: ({**params, "b": 1.01 * params["b"]}, state)
+    )
+    assert check_adjointness(broken, *point).holds
+    assert check_linearity(broken, *point).holds
+    finding = check_truth(broken, *point)
+    assert finding.verdict == "broken"
+    assert "params/b" in finding.evidence
+
+
+def test_a_jvp_off_by_a_percent_is_not_adjoint(backend: Backend) -> None:
+    dynamics, *point = GALLERY[0].build(backend).first
+
+    def jvp(*arguments: Any) -> Any:
+        pushed, rate = dynamics.jvp(*arguments)
+        return backend.combine((1.01, pushed)), rate
+
+    assert check_adjointness(Changed(dynamics, jvp=jvp), *point).verdict == "broken"
+
+
+def test_nan_is_broken_and_never_passes(backend: Backend) -> None:
+    dynamics, *point = GALLERY[0].build(backend).first
+
+    def jvp(*arguments: Any) -> Any:
+        pushed, rate = dynamics.jvp(*arguments)
+        return backend.combine((math.nan, pushed)), rate
+
+    broken = Changed(dynamics, jvp=jvp)
+    for check in (check_adjointness, check_linearity):
+        assert check(broken, *point).verdict == "broken"
+    trial = replace(GALLERY[0].build(backend), dynamics=broken)
+    assert check_chain(trial, UORO()).verdict == "unverifiable"
+    assert largest([0.0, math.nan, 1.0]) == math.inf
+
+
+def test_a_pullback_that_is_not_linear_is_refused(backend: Backend) -> None:
+    dynamics, *point = GALLERY[0].build(backend).first
+    broken = _with_pullback(dynamics, lambda params, state: (backend.map(abs, params), state))
+    assert check_linearity(broken, *point).verdict == "broken"
+
+
+def test_a_forward_that_differs_from_vjp_is_refused(backend: Backend) -> None:
+    dynamics, *point = GALLERY[0].build(backend).first
+
+    def forward(*arguments: Any) -> Any:
+        outcome = dynamics.forward(*arguments)
+        return outcome._replace(loss=outcome.loss * 1.0001)
+
+    assert check_outcomes_agree(Changed(dynamics, forward=forward), *point).verdict == "broken"
+
+
+def _torch_trial(transition: Any) -> Trial:
+    backend = load_backend("torch")
+    trial = GALLERY[0].build(backend)
+    inner = partial(_tanh, backend.xp)
+    return replace(trial, dynamics=backend.dynamics(lambda *a: transition(inner, *a)))
+
+
+def _tanh(xp: Any, params: Any, state: Any, inputs: Any) -> Any:
+    state = xp.tanh(params["W"] @ state + params["B"] @ inputs["x"] + params["b"])
+    return state, 0.5 * xp.sum((params["C"] @ state - inputs["y"]) ** 2)
+
+
+def test_dropout_makes_a_model_unverifiable() -> None:
+    def transition(inner: Any, params: Any, state: Any, inputs: Any) -> Any:
+        state, loss = inner(params, torch.nn.functional.dropout(state, 0.5), inputs)
+        return state, loss
+
+    trial = _torch_trial(transition)
+    torch.manual_seed(0)
+    assert check_purity(*trial.first).verdict == "unverifiable"
+    finding = check_determinism(trial, UORO())
+    assert finding.verdict == "unverifiable"
+    assert "randomness" in finding.evidence
+
+
+def test_no_grad_inside_a_model_is_seen_by_differences() -> None:
+    def transition(inner: Any, params: Any, state: Any, inputs: Any) -> Any:
+        with torch.no_grad():
+            state = 0.5 * state
+        return inner(params, state, inputs)
+
+    assert check_truth(*_torch_trial(transition).first).verdict == "broken"
+
+
+def test_a_model_that_changes_its_state_in_place_is_refused() -> None:
+    def transition(inner: Any, params: Any, state: Any, inputs: Any) -> Any:
+        following, loss = inner(params, state.clone(), inputs)
+        with torch.no_grad():
+            state.mul_(0.9)
+        return following, loss
+
+    finding = check_purity(*_torch_trial(transition).first)
+    assert finding.verdict == "broken"
+    assert "state changed" in finding.evidence
+
+
+def test_a_custom_vjp_that_is_off_by_a_percent_is_seen_by_differences() -> None:
+    @jax.custom_vjp
+    def squash(x: Any) -> Any:
+        return jnp.tanh(x)
+
+    squash.defvjp(lambda x: (jnp.tanh(x), x), lambda x, g: (1.01 * g * (1 - jnp.tanh(x) ** 2),))
+    backend = load_backend("jax")
+    with backend.precision("float64"):
+        trial = GALLERY[0].build(backend)
+
+        def transition(params: Any, state: Any, inputs: Any) -> Any:
+            pre = params["W"] @ state + params["B"] @ inputs["x"] + params["b"]
+            state = squash(pre)
+            return state, 0.5 * jnp.sum((params["C"] @ state - inputs["y"]) ** 2)
+
+        trial = replace(trial, dynamics=backend.dynamics(transition))
+        finding = check_truth(*trial.first)
+        assert finding.verdict == "broken"
+        assert "off by 1.0" in finding.evidence
+
+
+def test_an_autograd_function_that_is_off_by_a_percent_is_seen_by_differences() -> None:
+    class Squash(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            y = torch.tanh(x)
+            ctx.save_for_backward(y)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            (y,) = ctx.saved_tensors
+            return 1.01 * g * (1 - y**2)
+
+    apply: Any = Squash.apply
+
+    def transition(inner: Any, params: Any, state: Any, inputs: Any) -> Any:
+        state = apply(params["W"] @ state + params["B"] @ inputs["x"] + params["b"])
+        return state, 0.5 * torch.sum((params["C"] @ state - inputs["y"]) ** 2)
+
+    finding = check_truth(*_torch_trial(transition).first)
+    assert finding.verdict == "broken"
+    assert "off by 1.0" in finding.evidence

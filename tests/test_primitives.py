@@ -1,0 +1,62 @@
+"""Backends that break a law of theirs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from uoro_conformance.primitives import PRIMITIVES, check_gaussian
+from uoro_conformance.suite import guarded
+
+from uoro import Backend, load_backend
+
+
+def _broken_backend(backend: Backend, **methods: Any) -> Any:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return methods.get(name) or getattr(backend, name)
+
+    return Broken()
+
+
+def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
+    def plain_norm(x: Any) -> Any:
+        leaves: list[Any] = [leaf for _, leaf in backend.named_leaves(x)]
+        return sum((leaf**2).sum() for leaf in leaves) ** 0.5
+
+    def scan(body: Any, carry: Any, items: Any, *, reverse: bool = False) -> Any:
+        return backend.scan(body, carry, items)
+
+    def random(key: Any, like: Any, law: Any, batch: Any = (), stacked: int = 0) -> Any:
+        return backend.random(backend.key(0), like, law, batch, stacked)
+
+    return {
+        "trees": {"map": lambda f, tree, *others: dict(backend.map(f, tree, *others), list=())},
+        "algebra": {"inner": lambda x, y: backend.inner(x, y) * 1.001},
+        "norm": {"norm": plain_norm},
+        "loops": {"scan": scan},
+        "border": {"from_host": lambda tree, dtype=None: backend.from_host(tree, dtype="float32")},
+        "draws": {"random": random},
+    }
+
+
+@pytest.mark.parametrize("law", ["trees", "algebra", "norm", "loops", "border", "draws"])
+def test_each_broken_primitive_is_refused(law: str) -> None:
+    backend = load_backend("autograd")
+    check = dict(PRIMITIVES)[law]
+    check(backend, "float64").require()
+    finding = guarded(
+        partial(check, _broken_backend(backend, **_breakages(backend)[law]), "float64"), law
+    )
+    assert finding.verdict == "broken", finding
+
+
+def test_gaussian_noise_of_another_variance_is_refused() -> None:
+    backend = load_backend("autograd")
+
+    def random(*arguments: Any) -> Any:
+        return backend.map(lambda leaf: 1.2 * leaf, backend.random(*arguments))
+
+    check_gaussian(backend, "float64").require()
+    assert check_gaussian(_broken_backend(backend, random=random), "float64").verdict == "broken"
