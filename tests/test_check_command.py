@@ -190,7 +190,8 @@ def test_no_grad_is_a_wrong_derivative_of_the_state(check: Any) -> None:
     status, report = check("no_grad")
     assert status == 1
     assert _verdicts(report)["derivatives/true"] == "broken"
-    assert "leaf 'state'" in str(report["findings"])
+    assert "of the next state by 'state'" in str(report["findings"])
+    assert "detached, or computed where gradients are off?" in str(report["findings"])
 
 
 def test_a_state_changed_in_place_is_named(check: Any) -> None:

@@ -53,6 +53,20 @@ def test_truncation_that_declares_itself_otherwise_is_refused(estimand: str) -> 
     assert check_declaration(trial, Boasting(estimand)).verdict == "biased"
 
 
+def test_a_gradient_that_is_no_number_proves_nothing() -> None:
+    @dataclass(frozen=True)
+    class NoNumber(Boasting):
+        def step(self, *arguments: Any) -> Any:
+            memory, state, estimate = Truncated().step(*arguments)
+            backend = arguments[0].backend
+            gradient = backend.combine((float("nan"), estimate.gradient))
+            return memory, state, estimate._replace(gradient=gradient)
+
+    trial = GALLERY[0].build(load_backend("autograd"))
+    for estimand in ("exact", "unbiased", "biased"):
+        assert check_declaration(trial, NoNumber(estimand)).verdict == "unverifiable"
+
+
 def test_rtrl_is_exact_and_uoro_unbiased_as_they_declare(backend: Backend) -> None:
     trial = GALLERY[0].build(backend)
     for estimator in (RTRL(), UORO(), UORO(rank=2), UORO(law="gaussian")):

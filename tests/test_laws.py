@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pytest
 import torch
 from systems import Changed
 from uoro_conformance import (
@@ -46,6 +47,101 @@ def test_a_wrong_block_of_params_is_seen_by_differences_alone(backend: Backend) 
     finding = check_truth(broken, *point)
     assert finding.verdict == "broken"
     assert "params/b" in finding.evidence
+
+
+LEAF_MISTAKES: dict[str, Any] = {
+    "a percent too large": lambda leaf: 1.01 * leaf,
+    "of the wrong sign": lambda leaf: -leaf,
+    "missing": lambda leaf: 0.0 * leaf,
+}
+
+
+@pytest.mark.parametrize("mistake", LEAF_MISTAKES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_no_leaf_of_any_system_may_be_wrong(dtype: str, mistake: str) -> None:
+    """Scalars among them, whose random direction is often against the gradient."""
+    backend = load_backend("autograd")
+    for system in GALLERY:
+        dynamics, *point = system.build(backend, dtype).first
+        check_truth(dynamics, *point).require()
+        names = [name for tree in point[:2] for name, _ in backend.named_leaves(tree)]
+        for wrong in range(len(names)):
+
+            def change(params: Any, state: Any, wrong: int = wrong) -> Any:
+                numbers = iter(range(100))
+
+                def leaf(x: Any) -> Any:
+                    return LEAF_MISTAKES[mistake](x) if next(numbers) == wrong else x
+
+                return backend.map(leaf, (params, state))
+
+            finding = check_truth(_with_pullback(dynamics, change), *point)
+            assert finding.verdict == "broken", (system, names[wrong], finding)
+
+
+def test_a_large_loss_does_not_hide_a_wrong_derivative_of_the_state() -> None:
+    def transition(inner: Any, params: Any, state: Any, inputs: Any) -> Any:
+        following, loss = inner(params, state, inputs)
+        return following.detach(), 1e6 + loss
+
+    trial = _torch_trial(transition)
+    assert check_truth(*trial.first).verdict == "broken"
+
+
+def test_kinks_and_steep_places_are_not_called_wrong() -> None:
+    """ReLU, and LayerNorm of nearly nothing, in float32: right, and hard to difference."""
+    backend, count = load_backend("torch"), 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        cell, norm = torch.nn.RNNCell(8, 32, nonlinearity="relu"), torch.nn.LayerNorm(32)
+        both = torch.nn.ModuleDict({"cell": cell, "norm": norm})
+        params = {name: p.detach() for name, p in both.named_parameters()}
+
+        def relu(params: Any, state: Any, x: Any, cell: Any = cell) -> Any:
+            own = {k.removeprefix("cell."): v for k, v in params.items() if "cell." in k}
+            state = torch.func.functional_call(cell, own, (x, state))
+            return state, state.square().sum()
+
+        def layer_norm(params: Any, state: Any, x: Any) -> Any:
+            pre = params["cell.weight_hh"] @ state + 0.01 * params["cell.weight_ih"] @ x
+            shape = params["norm.weight"], params["norm.bias"]
+            state = torch.tanh(torch.nn.functional.layer_norm(pre, (32,), *shape))
+            return state, (state - 0.5).square().sum()
+
+        for transition in (relu, layer_norm):
+            finding = check_truth(
+                backend.dynamics(transition), params, torch.zeros(32), torch.randn(8), seed=seed
+            )
+            assert finding.verdict != "broken", finding
+            count += finding.holds
+    assert count >= 18, "and seldom left open"
+
+
+def test_a_pullback_of_the_loss_alone_must_agree_with_the_full_one(backend: Backend) -> None:
+    dynamics, *point = GALLERY[0].build(backend).first
+
+    def vjp(*arguments: Any) -> Any:
+        outcome, pullback = dynamics.vjp(*arguments)
+
+        def doubled(state: Any, loss: Any) -> Any:
+            by_params, by_state = pullback(state, loss)
+            return by_params, backend.combine((2.0 if state is None else 1.0, by_state))
+
+        return outcome, doubled
+
+    finding = check_linearity(Changed(dynamics, vjp=vjp), *point)
+    assert finding.verdict == "broken"
+    assert "without the state" in finding.evidence
+
+
+def test_an_outcome_that_is_not_finite_proves_nothing() -> None:
+    def transition(inner: Any, params: Any, state: Any, inputs: Any) -> Any:
+        following, loss = inner(params, state, inputs)
+        return following, loss / 0.0
+
+    trial = _torch_trial(transition)
+    for check in (check_truth, check_outcomes_agree):
+        assert check(*trial.first).verdict == "unverifiable"
 
 
 def test_a_jvp_off_by_a_percent_is_not_adjoint(backend: Backend) -> None:

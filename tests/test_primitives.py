@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
-from uoro_conformance.primitives import PRIMITIVES, check_gaussian
+from uoro_conformance.primitives import PRIMITIVES, check_draws, check_gaussian
 from uoro_conformance.suite import guarded
 
 from uoro import Backend, load_backend
@@ -38,10 +39,13 @@ def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
         "loops": {"scan": scan},
         "border": {"from_host": lambda tree, dtype=None: backend.from_host(tree, dtype="float32")},
         "draws": {"random": random},
+        "dynamics": {"dynamics": lambda f, has_aux=False: backend.dynamics(lambda *a: f(*a)[:2])},
     }
 
 
-@pytest.mark.parametrize("law", ["trees", "algebra", "norm", "loops", "border", "draws"])
+@pytest.mark.parametrize(
+    "law", ["trees", "algebra", "norm", "loops", "border", "draws", "dynamics"]
+)
 def test_each_broken_primitive_is_refused(law: str) -> None:
     backend = load_backend("autograd")
     check = dict(PRIMITIVES)[law]
@@ -50,6 +54,29 @@ def test_each_broken_primitive_is_refused(law: str) -> None:
         partial(check, _broken_backend(backend, **_breakages(backend)[law]), "float64"), law
     )
     assert finding.verdict == "broken", finding
+
+
+@pytest.mark.parametrize("number", [lambda key, n: key if n == 0 else (key, n), lambda key, n: 0])
+def test_keys_that_collide_are_refused(number: Any) -> None:
+    """fold(key, 0) that is the key itself, and a fold that forgets its number."""
+    backend = load_backend("autograd")
+
+    def fold(key: Any, n: int) -> Any:
+        made = number(key, n)
+        return backend.fold(*made) if isinstance(made, tuple) else key
+
+    broken = _broken_backend(backend, fold=fold)
+    assert check_draws(broken, "float64").verdict == "broken"
+
+
+def test_gaussian_draws_that_are_all_one_number_are_refused() -> None:
+    backend = load_backend("autograd")
+
+    def random(*arguments: Any) -> Any:
+        draws = backend.random(*arguments)
+        return {**draws, "a": np.repeat(draws["a"][:, :1], 2, axis=1)}
+
+    assert check_gaussian(_broken_backend(backend, random=random), "float64").verdict == "broken"
 
 
 def test_gaussian_noise_of_another_variance_is_refused() -> None:

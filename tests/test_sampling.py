@@ -88,6 +88,25 @@ def test_a_sampling_test_finds_a_bias_excludes_one_or_says_that_it_cannot() -> N
     assert "draws would decide" in undecided.evidence
 
 
+def test_a_variance_that_the_pilot_missed_leaves_the_question_open() -> None:
+    def sample(number: int) -> Any:
+        generator = np.random.default_rng([1, number])
+        spread = 0.1 if number == 0 else 1.0
+        return 1.0 + spread * generator.normal(size=(500, 2))
+
+    finding = check_mean(sample, [1.0, 1.0], ["a", "b"], delta=0.2)
+    assert finding.verdict in ("unverifiable", "undecided")
+
+
+def test_a_constant_is_judged_by_more_than_its_first_value() -> None:
+    def sample(number: int) -> Any:
+        return np.full((10, 1), 1.0 if number == 0 else 5.0)
+
+    assert check_mean(sample, [1.0], ["a"], delta=0.25).verdict == "biased"
+    assert check_mean(lambda number: np.ones((10, 1)), [1.0], ["a"], delta=0.25).holds
+    assert check_mean(lambda number: 1.2 * np.ones((10, 1)), [1.0], ["a"], delta=0.25).gap > 0.19
+
+
 def test_the_number_of_draws_a_sampling_test_needs_is_as_published() -> None:
     """N = 152 σ²/δ² at α = 1e-9, power 99.9 %, ten functionals."""
     bet = Bet(np.ones(10), delta=0.1, alpha=1e-9)

@@ -137,6 +137,8 @@ def _report(*verdicts: Any, expected: bool = False) -> Report:
     ("verdicts", "status"),
     [
         (["holds", "not checked"], 0),
+        (["not checked"], 3),
+        ([], 3),
         (["holds", "biased", "undecided"], 1),
         (["broken"], 1),
         (["not Algorithm 1"], 1),
@@ -179,6 +181,7 @@ def test_expectations_that_match_nothing_are_warned_of(tmp_path: Path) -> None:
         (["autograd", "--only", "nothing"], "it matches no law"),
         (["autograd", "--xfails-file", "missing.txt"], "it cannot be read"),
         (["autograd", "--seed", "1", "--vary-seed"], "give one of them"),
+        (["autograd", "--report", "no/such/folder.json"], "it cannot be written there"),
     ],
 )
 def test_what_cannot_be_run_as_asked_is_one_line_and_status_2(
@@ -224,6 +227,34 @@ def test_what_a_backend_lacks_is_not_checked_and_says_why() -> None:
     assert {finding.verdict for finding in verdicts.values()} == {"not checked"}
     assert "it computes in float64 alone" in verdicts["float32/backend/norm"].evidence
     assert report.exit_status == 0
+
+
+def test_a_backend_with_float32_alone_is_checked_in_it() -> None:
+    class Single:
+        lacks: ClassVar = dict.fromkeys(("float64", "gaussian", "spherical"), "on purpose")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(load_backend("torch"), name)
+
+    report = run_suite(Single(), PROFILES["dev"])
+    verdicts = {entry.id: entry.finding.verdict for entry in report.entries}
+    assert set(verdicts.values()) == {"holds", "not checked"}, report.entries
+    for name in ("parity/uoro", "streams/uoro", "sampling/signs", "sampling/mean"):
+        assert verdicts[f"float32/{name}"] == "holds"
+    assert report.exit_status == 0
+
+
+def test_a_precision_that_cannot_be_entered_is_a_finding() -> None:
+    class Unlucky:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(load_backend("autograd"), name)
+
+        def precision(self, dtype: str) -> Any:
+            raise RuntimeError(f"no {dtype} today")
+
+    report = run_suite(Unlucky(), PROFILES["dev"], only=["*/backend/norm"])
+    assert {entry.finding.verdict for entry in report.entries} == {"broken"}
+    assert "no float64 today" in report.entries[0].finding.evidence
 
 
 # Under pytest, as in a framework author's own CI.
@@ -322,4 +353,5 @@ def test_a_backend_asked_for_by_name_fails_without_its_framework(
     done = _run(["uoro_conformance", *arguments, "--report", "r.json"], tmp_path, blocked)
     assert done.returncode == 0, done.stderr
     assert "skipped jax" in done.stdout
+    assert "uoro[jax]" in done.stdout
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["r-autograd.json"]

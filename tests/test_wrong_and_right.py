@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,15 @@ from uoro_conformance import (
     GALLERY,
     System,
     check_chain,
+    check_determinism,
     check_gradient_path,
+    check_mean_over_all_signs,
     check_parity,
+    check_rtrl_sums_to_bptt,
+    check_streams,
 )
 from uoro_conformance.designs import hadamard_designs
+from uoro_conformance.explore import explore
 from uoro_conformance.finding import Finding, Verdict, worst
 from uoro_conformance.right import RIGHT
 from uoro_conformance.self_test import (
@@ -25,16 +31,17 @@ from uoro_conformance.self_test import (
     refuse,
 )
 from uoro_conformance.systems import systems
-from uoro_conformance.variants import Variant
+from uoro_conformance.variants import Variant, push_by_jvp
 from uoro_conformance.wrong import WRONG, Mutant
 
-from uoro import UORO, Backend, load_backend
+from uoro import UORO, Backend, Streams, load_backend
 
 
 @pytest.mark.parametrize("mutant", WRONG, ids=lambda mutant: mutant.estimator.name)
 def test_each_wrong_estimator_is_killed_by_its_check(backend: Backend, mutant: Mutant) -> None:
     finding = refuse(GALLERY[0].build(backend), mutant)
-    assert finding.verdict == ("broken" if mutant.killed_by == "streams" else "biased"), finding
+    verdicts = {"streams": "broken", "outcome": "broken", "equivariance": "not Algorithm 1"}
+    assert finding.verdict == verdicts.get(mutant.killed_by, "biased"), finding
     assert finding.gap > 10 * finding.allowed or finding.allowed == 0.0
 
 
@@ -58,6 +65,94 @@ def test_no_right_estimator_is_called_biased_for_its_rounding(name: str) -> None
         for variant in RIGHT:
             for check in (check_chain, check_gradient_path):
                 assert check(trial, variant).verdict in ("holds", "unverifiable"), variant.name
+
+
+class Nan(Streams):
+    """Streams whose first gradient is no number."""
+
+    def step(self, *arguments: Any) -> Any:
+        after, following, estimate = super().step(*arguments)
+        gradient = arguments[0].backend.combine((math.nan, estimate.gradient))
+        return after, following, estimate._replace(gradient=gradient)
+
+
+class KeepsItsState(Streams):
+    """Streams whose reset forgets the state."""
+
+    def reset(self, *arguments: Any, inputs: Any = None) -> Any:
+        memory, _ = super().reset(*arguments, inputs=inputs)
+        return memory, arguments[3]
+
+
+class OnlyOnce:
+    """A check that refuses what it is asked for the first time."""
+
+    def __init__(self) -> None:
+        self.asked = set[System]()
+
+    def __call__(self, system: System) -> Finding:
+        known = system in self.asked
+        self.asked.add(system)
+        return Finding("law", "holds" if known else "biased", 0.0, 1.0, "why", repr(system))
+
+
+def test_streams_that_are_no_numbers_or_keep_their_state_are_refused() -> None:
+    trial = GALLERY[0].build(load_backend("autograd"))
+    check_streams(trial, Streams(UORO(), 2)).require()
+    assert check_streams(trial, Nan(UORO(), 2)).verdict == "broken"
+    assert "state of the last stream" in check_streams(trial, KeepsItsState(UORO(), 2)).evidence
+
+
+def test_a_refusal_shrinks_to_the_smallest_system_that_is_refused() -> None:
+    def check(system: System) -> Finding:
+        verdict: Verdict = "biased" if system.n >= 3 else "unverifiable"
+        return Finding("law", verdict, 2.0, 1.0, "why", repr(system))
+
+    finding = explore(check, gallery=GALLERY[:1], examples=10, seed=0)
+    assert finding.verdict == "biased", "and not what a smaller system would say"
+    assert "kind='linear', n=3, steps=3, seed=0" in finding.system
+    assert "First on System(kind='tanh'" in finding.evidence
+
+
+def test_a_check_that_contradicts_itself_proves_nothing() -> None:
+    finding = explore(OnlyOnce(), gallery=(), examples=10, seed=0)
+    assert finding.verdict == "unverifiable"
+    assert "Checked again" in finding.evidence
+
+
+def test_randomness_inside_an_estimator_is_no_bias() -> None:
+    generator = np.random.default_rng(0)
+
+    def noisy(now: Any) -> Any:
+        factor = 1.0 + 0.1 * generator.normal()
+        return now.backend.combine((factor, push_by_jvp(now)))
+
+    trial = GALLERY[0].build(load_backend("autograd"))
+    variant = Variant("random jvp", push=noisy)
+    assert check_determinism(trial, variant).verdict == "unverifiable"
+    assert check_chain(trial, variant).verdict == "unverifiable"
+
+
+def test_a_model_without_influence_is_no_noise() -> None:
+    """Nothing reaches the next state: all terms are as small as ε makes them."""
+    backend = load_backend("autograd")
+    trial = GALLERY[0].build(backend)
+
+    def transition(params: Any, state: Any, inputs: Any) -> Any:
+        return 0.0 * state, (params["b"] * inputs["x"][0]).sum()
+
+    trial = replace(trial, dynamics=backend.dynamics(transition))
+    check_chain(trial, UORO()).require()
+
+
+def test_tolerances_follow_the_dtype() -> None:
+    backend = load_backend("autograd")
+    with backend.precision("float32"):
+        trial = GALLERY[1].build(backend, "float32")
+        check_parity(trial, UORO()).require()
+        everything = trial.dynamics, trial.params, trial.state, trial.items
+        check_mean_over_all_signs(*everything).require()
+        check_rtrl_sums_to_bptt(trial.dynamics, trial.params[0], *everything[2:]).require()
 
 
 def test_a_bias_is_reported_before_what_proves_nothing() -> None:

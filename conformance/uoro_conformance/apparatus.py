@@ -36,8 +36,9 @@ class Measurement(NamedTuple):
         gradient_error: Of all gradients minus ``(∂ℓ/∂s · s̃) θ̃ + ∂ℓ/∂θ``.
         gradient: Of the exact gradients, over all designs together.
         gradient_terms: Of ``‖∂ℓ/∂s‖ ‖s̃‖ ‖θ̃‖``, over all designs together.
+        outcome_error: Of the next states and losses passed on minus those of the model, relative.
         memory: The memory that each design leads to.
-        next_state: The next state under the first design.
+        next_state: The next state, from the model itself.
     """
 
     error: Any
@@ -47,6 +48,7 @@ class Measurement(NamedTuple):
     gradient_error: Any
     gradient: Any
     gradient_terms: Any
+    outcome_error: Any
     memory: Any
     next_state: Any
 
@@ -113,16 +115,16 @@ class Apparatus:
             after, next_state, estimate = self.estimator.step(
                 self.dynamics, params, memory, state, item, signs
             )
-            return after, next_state, estimate.gradient
+            return after, next_state, estimate.loss, estimate.gradient
 
-        after, states, gradients = self._each(one)(noise)
+        after, states, losses, gradients = self._each(one)(noise)
         looks = coordinates(backend, probes)
         rows, cotangents = self._flat(after, stacked=True)
         outer = mix(backend, looks @ rows.T / rows.shape[0], cotangents)
         sizes = backend.map(abs, cotangents)
         weight = norm(mix(backend, abs(looks) @ abs(rows).T / rows.shape[0], sizes))
 
-        _, pullback = self.dynamics.vjp(params, state, item)
+        outcome, pullback = self.dynamics.vjp(params, state, item)
         direct, sensitivity = pullback(None, 1.0)
         draws = noise if draws_of(self.estimator) == 1 else unstack(backend, noise)
         signs = coordinates(backend, draws)
@@ -141,6 +143,8 @@ class Apparatus:
         through = mix(backend, row @ tangents.T / rank, carried)
         count = self._count(noise)
         wanted = repeat(backend, backend.combine((1.0, direct), (1.0, through)), count)
+        passed_on = repeat(backend, (outcome.next_state, outcome.loss), count)
+        changed = backend.combine((1.0, (states, losses)), (-1.0, passed_on))
         return Measurement(
             error=norm(backend.combine((1.0, outer), (-1.0, exact))),
             exact=norm(exact),
@@ -149,8 +153,9 @@ class Apparatus:
             gradient_error=norm(backend.combine((1.0, gradients), (-1.0, wanted))),
             gradient=norm(wanted),
             gradient_terms=norm(row) * norm(tangents) * norm(carried) * count**0.5 / rank,
+            outcome_error=norm(changed) / (norm(passed_on) + 1e-30),
             memory=after,
-            next_state=take(backend, states, 0),
+            next_state=outcome.next_state,
         )
 
 

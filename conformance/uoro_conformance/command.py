@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from uoro.backend import load_backend, registered_backends
 from uoro.errors import MissingFrameworkError, SettingError, UOROError
 from uoro_conformance.profiles import PROFILES, profile_named
-from uoro_conformance.report import Entry, ExpectedFailures, Report
+from uoro_conformance.report import Entry, ExpectedFailures, Report, require_writable
 from uoro_conformance.running import choose_cases, choose_seed, run_suite
 from uoro_conformance.table import print_report
 
@@ -60,6 +61,7 @@ def conformance(
             f"python -m uoro_conformance: name one backend, or give --all. Registered: {known}."
         )
     number = choose_seed(seed, vary_seed)
+    require_writable(report)
     expected = ExpectedFailures.read(xfails_file) if xfails_file else ExpectedFailures()
     statuses, documents = [], list[Report]()
     for backend_name in sorted(registered_backends()) if name is None else [name]:
@@ -68,9 +70,11 @@ def conformance(
         except MissingFrameworkError as missing:
             if name is not None:
                 raise
-            console.print(f"[yellow]skipped[/] {backend_name}: {missing}", soft_wrap=True)
+            console.print(
+                f"[yellow]skipped[/] {backend_name}: {escape(str(missing))}", soft_wrap=True
+            )
             continue
-        total = len(choose_cases(chosen, only or ()))
+        total = len(choose_cases(chosen, only or (), getattr(backend, "lacks", ())))
         with _progress() as progress:
             bar = progress.add_task(backend_name, total=total, now="")
 
@@ -93,6 +97,8 @@ def conformance(
             path = report.with_stem(f"{report.stem}-{backend_name}") if many else report
             found.write_json(path)
             console.print(f"Written: {path}", markup=False, highlight=False)
+    if not statuses:
+        raise MissingFrameworkError("python -m uoro_conformance --all: no framework is installed.")
     sys.exit(next((status for status in (1, 3) if status in statuses), 0))
 
 

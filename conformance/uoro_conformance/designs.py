@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import coordinates
+from uoro.algebra import coordinates, size
 from uoro.backend import Backend
 from uoro.estimator import Estimator
 
@@ -30,6 +30,16 @@ def random_designs(coordinates: int, count: int, seed: int) -> Any:
     """Draw ``count`` rows of signs and add their negatives; mean(ν νᵀ) is what it happens to be."""
     rows = np.random.default_rng(seed).choice([-1.0, 1.0], (count, coordinates))
     return np.concatenate([rows, -rows])
+
+
+def gaussian(backend: Backend, like: Any, *seed: int, count: int | None = None) -> Any:
+    """Draw a standard normal tree, or a stack of ``count`` of them, with NumPy.
+
+    The suite does not draw with the backend that it checks.
+    """
+    rows = np.random.default_rng(seed).normal(size=(count or 1, size(backend, like)))
+    stack = as_noise(backend, like, rows, 1)
+    return stack if count is not None else backend.map(lambda leaf: leaf[0], stack)
 
 
 def draws_of(estimator: Estimator) -> int:

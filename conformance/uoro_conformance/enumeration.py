@@ -15,7 +15,7 @@ from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimators import RTRL, UORO
 from uoro_conformance.designs import as_noise, flat_pairs
-from uoro_conformance.finding import Finding, largest, relative_gap
+from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 
 MOST_SIGNS = 14
 
@@ -50,7 +50,7 @@ def check_mean_over_all_signs(
     items: Sequence[Any],
     *,
     estimator: UORO | None = None,
-    tolerance: float = 1e-12,
+    tolerance: float | None = None,
 ) -> Finding:
     """Compare the mean influence and the mean gradients over all sign sequences with RTRL.
 
@@ -63,7 +63,7 @@ def check_mean_over_all_signs(
         state: The state before the first step.
         items: One item of the stream for each step.
         estimator: What to check; `UORO` of rank one if not given.
-        tolerance: The relative error that counts as rounding.
+        tolerance: The relative error that counts as rounding; 1e4 units of it if not given.
 
     Returns:
         A finding whose gap is the largest relative error, Frobenius norm against Frobenius
@@ -71,6 +71,8 @@ def check_mean_over_all_signs(
         at each step.
     """
     backend = dynamics.backend
+    if tolerance is None:
+        tolerance = 1e4 * UNIT[precision_of(backend, state, params[0])]
     estimator = estimator if estimator is not None else UORO()
     exact = RTRL()
     noise = sign_sequences(backend, state, len(items), rank=estimator.rank)

@@ -81,7 +81,7 @@ def check_by_sampling(
         return np.stack(columns, axis=1)
 
     names = [name for group in (*looks.values(), blocks) for name, _ in group]
-    return check_mean(
+    found = check_mean(
         sample,
         [1.0] * len(names),
         names,
@@ -90,6 +90,10 @@ def check_by_sampling(
         most=most,
         law="the mean of free runs is RTRL",
         system=trial.line,
+    )
+    return found._replace(
+        evidence=f"{found.evidence} Leaves with less than {WORTH_A_LOOK:.0%} of the square of the "
+        "whole, and directions at right angles to it, were not looked at by themselves."
     )
 
 

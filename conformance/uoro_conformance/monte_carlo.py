@@ -29,6 +29,9 @@ from uoro_conformance.finding import Finding, Verdict
 CAUTION = 2.0
 """κ: how many times the variance of the pilot sample is allowed for."""
 
+ROUNDING = 1e-3
+"""Where there is no noise, what is further off is biased."""
+
 Sample: TypeAlias = Callable[[int], Any]
 """From the number of a batch to an array (draws in a batch, functionals), independent draws."""
 
@@ -59,7 +62,8 @@ def check_mean(
 
     Returns:
         *biased* once the bias is beyond doubt; *holds* once one of ``delta`` is excluded;
-        *undecided* if ``most`` draws show neither, with the bias that could have been seen.
+        *undecided* if ``most`` draws show neither, with the bias that could have been seen;
+        *unverifiable* if the variance turns out to be more than `CAUTION` times the pilot's.
     """
     target = np.asarray(exact, np.float64)
     pilot = _finite(sample(0))
@@ -67,7 +71,7 @@ def check_mean(
         return Finding(law, "unverifiable", math.nan, delta, "A number is not finite.", system)
     spread = pilot.var(axis=0)
     if not spread.any():
-        return _judge_constant(law, pilot[0] - target, names, delta, system)
+        return _judge_constant(law, [pilot, _finite(sample(1))], target, names, system)
     # A number that hardly varies is given some variance: a looser bound is a bound.
     spread = np.maximum(spread, (0.01 * delta) ** 2)
     bet = Bet(spread, delta, alpha)
@@ -79,6 +83,9 @@ def check_mean(
             return Finding(law, "unverifiable", math.nan, delta, "A number is not finite.", system)
         moments, batch = moments.add(draws - target), batch + 1
         verdict = bet.verdict(moments)
+    seen = moments.squares / moments.draws - (moments.total / moments.draws) ** 2
+    if verdict != "undecided" and (seen > CAUTION * spread).any():
+        verdict = "unverifiable"
     mean, error = moments.total / moments.draws, np.sqrt(spread / moments.draws)
     worst = int(np.argmax(np.abs(mean) / error))
     needed = f" About {bet.needed:,} draws would decide." if verdict == "undecided" else ""
@@ -89,7 +96,8 @@ def check_mean(
         delta,
         f"{moments.draws:,} draws of {len(target)} numbers; furthest is '{names[worst]}': "
         f"{target[worst] + mean[worst]:.4g} ± {error[worst]:.2g}, exact {target[worst]:.4g}."
-        f"{needed} Each verdict is wrong with probability at most {alpha:.0e}.",
+        f"{needed} Wrong with probability at most {alpha:.0e} if no variance is more than "
+        f"{CAUTION:g} times the pilot's; the largest ratio seen is {np.max(seen / spread):.2g}.",
         system,
         false_alarm=alpha,
         resolves=bet.radius(moments),
@@ -160,16 +168,18 @@ def _finite(draws: Any) -> Any:
 
 
 def _judge_constant(
-    law: str, gaps: Any, names: Sequence[str], delta: float, system: str
+    law: str, batches: list[Any], target: Any, names: Sequence[str], system: str
 ) -> Finding:
     """Judge a black box without noise: it has nothing but its bias."""
-    worst = int(np.argmax(np.abs(gaps)))
-    gap = float(abs(gaps[worst]))
+    if any(batch is None for batch in batches):
+        return Finding(law, "unverifiable", math.nan, ROUNDING, "A number is not finite.", system)
+    gaps = np.max([np.abs(batch - target).max(axis=0) for batch in batches], axis=0)
+    worst = int(np.argmax(gaps))
     return Finding(
         law,
-        "biased" if gap >= delta else "holds",
-        gap,
-        delta,
-        f"There is no noise; '{names[worst]}' is off by {gap:.4g}.",
+        "biased" if gaps[worst] > ROUNDING else "holds",
+        float(gaps[worst]),
+        ROUNDING,
+        f"There is no noise; '{names[worst]}' is off by {gaps[worst]:.4g}.",
         system,
     )

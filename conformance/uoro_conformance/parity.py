@@ -13,7 +13,7 @@ from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
 from uoro_conformance.apparatus import apparatus
-from uoro_conformance.finding import Finding
+from uoro_conformance.finding import UNIT, Finding, precision_of
 from uoro_conformance.systems import Trial
 
 
@@ -31,7 +31,7 @@ def check_parity(
     estimator: Estimator,
     *,
     epsilon: float = 1e-7,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     seed: int = 0,
 ) -> Finding:
     """Compare every number with Algorithm 1 of the paper, under the same signs.
@@ -40,10 +40,12 @@ def check_parity(
     rank k it is k independent copies, their gradients averaged (section 3.4).
 
     Returns:
-        *not Algorithm 1* if they differ by more than ``tolerance`` relative; that says nothing
-        about bias.
+        *not Algorithm 1* if they differ by more than ``tolerance`` relative, 1e7 units of rounding
+        if not given; that says nothing about bias.
     """
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
+    if tolerance is None:
+        tolerance = 1e7 * UNIT[precision_of(backend, trial.state, trial.params[0])]
     law, rank = "the numbers are those of Algorithm 1", lab.rank
     memory = trial.memory_of(estimator)
     state, worst_gap, evidence = trial.state, 0.0, ""

@@ -14,7 +14,7 @@ from uoro.backend import load_backend, registered_backends
 from uoro.errors import UOROError
 from uoro_conformance.finding import Finding
 from uoro_conformance.profiles import PROFILES, profile_named
-from uoro_conformance.report import Entry, ExpectedFailures, Report
+from uoro_conformance.report import Entry, ExpectedFailures, Report, require_writable
 from uoro_conformance.running import choose_seed
 from uoro_conformance.suite import Bench, Case, cases
 
@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         given = getattr(config, "workerinput", {}).get(PROPERTY)
         seed = choose_seed(option("--seed"), option("--vary-seed")) if given is None else given
         expected = ExpectedFailures.read(file) if file else ExpectedFailures()
+        require_writable(option("--report"))
         backend = load_backend(name, device=option("--device"))
     except UOROError as error:
         raise pytest.UsageError(f"uoro conformance: {error}") from error
@@ -64,7 +65,8 @@ class Conformance:
 
     def __init__(self, bench: Bench, expected: ExpectedFailures, path: Path | None) -> None:
         self.bench, self.expected, self.path = bench, expected, path
-        self.cases: list[Case] = cases(bench.profile)
+        self.property = PROPERTY
+        self.cases: list[Case] = cases(bench.profile, getattr(bench.backend, "lacks", ()))
         backend, profile = bench.backend, bench.profile
         self.report = Report(
             f"backend {backend.name} on {backend.device}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,6 +122,9 @@ def check_trees(backend: Backend, dtype: str) -> Finding:
             return _require(law, False, f"backend.{name}: {difference}.")
         if [name for name, _ in backend.named_leaves(result)] != names:
             return _require(law, False, f"backend.{name}: the leaves changed names or order.")
+    shapes = [tuple(leaf.shape) for _, leaf in backend.named_leaves(results["zeros"])]
+    if _flat(backend, results["zeros"]).any() or {shape[0] for shape in shapes} != {2}:
+        return _require(law, False, f"zeros(batch=(2,)) gave numbers other than 0, or {shapes}.")
     for name in ("map", "zeros", "combine", "from_host"):
         found = {
             str(leaf.dtype).rpartition(".")[2] for _, leaf in backend.named_leaves(results[name])
@@ -219,6 +223,9 @@ def check_loops(backend: Backend, dtype: str) -> Finding:
         for name, scan in (("scan", run), ("compiled scan", backend.compile(run))):
             law = f"{name} is a loop{' in reverse' if reverse else ''}"
             found.append(agree(law, got=scan(start, stack), wanted=wanted))
+            twice = backend.combine((2.0, start + 1.0)), backend.combine((0.0, stack))
+            decayed = 2.0 * 0.5 ** len(host) * np.ones(4)
+            found.append(agree(f"{law}, called again", got=scan(*twice)[0], wanted=decayed))
     return worst(found)._replace(law="loops are loops")
 
 
@@ -241,40 +248,97 @@ def check_border(backend: Backend, dtype: str) -> Finding:
 
 def check_draws(backend: Backend, dtype: str) -> Finding:
     """Check that draws are functions of their key, shaped as asked, within their law's support."""
-    law = "draws are functions of their key"
+    law, problems = "draws are functions of their key", list[str]()
     like = backend.from_host({"a": np.zeros((2, 3)), "b": np.zeros(3)}, dtype=dtype)
-    key, problems = backend.key(3), list[str]()
-    draw = partial(backend.random, like=like, law="signs")
-    vector = {
-        name: _flat(backend, tree)
-        for name, tree in {
-            "first": draw(backend.fold(key, 0)),
-            "again": draw(backend.fold(backend.key(3), 0)),
-            "other number": draw(backend.fold(key, 1)),
-            "other seed": draw(backend.fold(backend.key(4), 0)),
-            "nested": draw(backend.fold(backend.fold(key, 0), 0)),
-        }.items()
+    key, wide = backend.key(3), backend.zeros(like, batch=(8,))
+    keys = {
+        "key(3)": key,
+        "fold(key(3), 0)": backend.fold(key, 0),
+        "fold(key(3), 1)": backend.fold(key, 1),
+        "fold(fold(key(3), 0), 0)": backend.fold(backend.fold(key, 0), 0),
+        "key(4)": backend.key(4),
+        "fold(key(4), 0)": backend.fold(backend.key(4), 0),
     }
-    big = {"like": backend.zeros(like, batch=(8,)), "law": "signs"}
-    many = [_flat(backend, backend.random(backend.fold(key, i), **big)) for i in range(2)]
-    if not np.array_equal(vector["first"], vector["again"]):
+    drawn = {
+        name: _flat(backend, backend.random(each, wide, "signs")) for name, each in keys.items()
+    }
+    for one, two in combinations(drawn, 2):
+        if np.array_equal(drawn[one], drawn[two]):
+            problems.append(f"{one} and {two} gave the same {drawn[one].size} signs")
+    again = backend.random(backend.fold(backend.key(3), 0), wide, "signs")
+    if not np.array_equal(drawn["fold(key(3), 0)"], _flat(backend, again)):
         problems.append("equal keys gave different draws")
-    if np.array_equal(*many):
-        problems.append("two folds of a key gave the same 72 signs")
-    if not all(set(np.unique(draws)) <= {-1.0, 1.0} for draws in (*vector.values(), *many)):
+    if not all(set(np.unique(draws)) <= {-1.0, 1.0} for draws in drawn.values()):
         problems.append("signs other than ±1")
-    stacked = backend.zeros(like, batch=(2,))
-    shaped = backend.random(key, stacked, "gaussian", (5,), 1)
-    shapes = [tuple(leaf.shape) for _, leaf in backend.named_leaves(shaped)]
-    if shapes != [(2, 5, 2, 3), (2, 5, 3)]:
-        problems.append(f"batch=(5,), stacked=1 gave the shapes {shapes}")
-    rows = np.asarray(
-        backend.to_host(coordinates(backend, backend.random(key, like, "spherical", (4,)))), float
-    )
-    off = float(np.abs(np.linalg.norm(rows, axis=1) / 3.0 - 1.0).max())
-    if not off <= ROUNDING * UNIT[dtype]:
-        problems.append(f"spherical draws are off their length by {off:.3g}")
-    return _require(law, not problems, "; ".join(problems) or "Five keys, three laws.")
+    laws: tuple[Law, ...] = ("signs", *(name for name in GAUSSIAN if name not in backend.lacks))
+    for each in laws:
+        shaped = backend.random(key, backend.zeros(like, batch=(2,)), each, (5,), 1)
+        shapes = [tuple(leaf.shape) for _, leaf in backend.named_leaves(shaped)]
+        if shapes != [(2, 5, 2, 3), (2, 5, 3)]:
+            problems.append(f"{each}: batch=(5,), stacked=1 gave the shapes {shapes}")
+    if "spherical" in laws:
+        draws = coordinates(backend, backend.random(key, like, "spherical", (4,)))
+        lengths = np.linalg.norm(np.asarray(backend.to_host(draws), np.float64), axis=1)
+        off = float(np.abs(lengths / 3.0 - 1.0).max())
+        if not off <= ROUNDING * UNIT[dtype]:
+            problems.append(f"spherical draws are off their length by {off:.3g}")
+    evidence = "; ".join(problems) or f"{len(keys)} keys, {len(laws)} laws."
+    return _require(law, not problems, evidence)
+
+
+def check_dynamics(backend: Backend, dtype: str) -> Finding:
+    """Check that states of several shapes, and a third thing returned, go through dynamics."""
+    law, problems = "dynamics take any tree and pass the third element on", list[str]()
+    array = backend.from_host(np.array([0.3, -0.2]), dtype=dtype)
+    states: dict[str, Any] = {
+        "an array": array,
+        "a tuple": (array, array),
+        "a named tuple": Pair(array, array),
+        "a nested dict": {"a": {"b": array}, "c": array},
+    }
+    w = backend.from_host(np.array(0.7), dtype=dtype)
+    for name, state in states.items():
+
+        def transition(w: Any, state: Any, x: Any) -> Any:
+            return _through(w, state), _total(w, state) + x, {"seen": x * 2.0}
+
+        dynamics = backend.dynamics(transition, has_aux=True)
+        for method, outcome in (
+            ("forward", dynamics.forward(w, state, w)),
+            ("vjp", dynamics.vjp(w, state, w)[0]),
+        ):
+            got = float(np.asarray(backend.to_host(outcome.aux)["seen"]))
+            if abs(got - 1.4) > 1e-6:
+                problems.append(f"{method}, state {name}: aux is {got}, wanted is 1.4")
+            if _alike(outcome.next_state, state):
+                problems.append(f"{method}: {_alike(outcome.next_state, state)}")
+        pulled = dynamics.vjp(w, state, w)[1](state, None)[1]
+        wanted = backend.combine((0.7, state))
+        gap = _flat(backend, pulled) - _flat(backend, wanted)
+        if float(np.abs(gap).max()) > ROUNDING * UNIT[dtype]:
+            problems.append(f"vjp, state {name}: the pullback is off by {np.abs(gap).max():.3g}")
+    evidence = "; ".join(problems) or f"States that are {', '.join(states)}."
+    return _require(law, not problems, evidence)
+
+
+def _through(w: Any, state: Any) -> Any:
+    """Multiply every leaf by w, node by node: a transition sees the framework's traced arrays."""
+    if isinstance(state, dict):
+        return {key: _through(w, value) for key, value in state.items()}
+    if isinstance(state, Pair):
+        return Pair(*(_through(w, value) for value in state))
+    if isinstance(state, tuple):
+        return tuple(_through(w, value) for value in state)
+    return w * state
+
+
+def _total(w: Any, state: Any) -> Any:
+    """Sum all leaves, times w."""
+    if isinstance(state, dict):
+        return sum((_total(w, value) for value in state.values()), 0.0)
+    if isinstance(state, tuple):
+        return sum((_total(w, value) for value in state), 0.0)
+    return (w * state).sum()
 
 
 def check_gaussian(backend: Backend, dtype: str, *, alpha: float = 1e-10, seed: int = 0) -> Finding:
@@ -286,12 +350,14 @@ def check_gaussian(backend: Backend, dtype: str, *, alpha: float = 1e-10, seed: 
         for index, law in enumerate(GAUSSIAN):
             draws = backend.random(backend.fold(key, index), like, law, (2048,))
             rows = np.asarray(backend.to_host(coordinates(backend, draws)), np.float64)
-            columns += [rows[:, 0], rows[:, 2], rows[:, 0] * rows[:, 2], rows[:, 1] ** 2]
+            columns += [rows[:, i] for i in range(3)]
+            columns += [rows[:, i] * rows[:, j] for i in range(3) for j in range(i + 1)]
         return np.stack(columns, axis=1)
 
-    moments = ("mean", "mean, last leaf", "covariance", "variance")
-    names = [f"{law}: {moment}" for law in ("Gaussian", "spherical") for moment in moments]
-    exact = [0.0, 0.0, 0.0, 1.0] * 2
+    moments = [f"mean of {i}" for i in range(3)]
+    moments += [f"mean of {i} × {j}" for i in range(3) for j in range(i + 1)]
+    names = [f"{law}: {moment}" for law in GAUSSIAN for moment in moments]
+    exact = [0.0, 0.0, 0.0, *(float(i == j) for i in range(3) for j in range(i + 1))] * 2
     found = check_mean(sample, exact, names, delta=0.2, alpha=alpha, law="Gaussian and spherical ν")
     return found._replace(verdict="broken") if found.verdict == "biased" else found
 
@@ -305,5 +371,6 @@ PRIMITIVES: Sequence[tuple[str, Primitive]] = (
     ("loops", check_loops),
     ("border", check_border),
     ("draws", check_draws),
+    ("dynamics", check_dynamics),
 )
 """Checks that leave nothing to chance, by name."""

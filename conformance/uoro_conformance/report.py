@@ -70,11 +70,11 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """0 if nothing is wrong, 1 if a law is broken, 3 if something is left open."""
+        """0 if nothing is wrong, 1 if a law is broken, 3 if something, or everything, is open."""
         verdicts = set(self.counts)
         if verdicts & set(REFUSALS):
             return 1
-        return 3 if verdicts & {"undecided", "unverifiable"} else 0
+        return 3 if verdicts & {"undecided", "unverifiable"} or "holds" not in verdicts else 0
 
     @property
     def summary(self) -> str:
@@ -127,6 +127,18 @@ class Report:
             raise SettingError(
                 f"--report {path}: it cannot be written: {error.strerror}."
             ) from error
+
+
+def require_writable(path: Path | None) -> None:
+    """Refuse a report that could not be written, before anything is computed.
+
+    Raises:
+        SettingError: If its folder is not there, or it is a folder itself.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise SettingError(
+            f"--report {path}: it cannot be written there. Give a file in a folder that exists."
+        )
 
 
 def _finite(value: Any) -> Any:

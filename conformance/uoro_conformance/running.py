@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from fnmatch import fnmatchcase
 
 from uoro.backend import Backend
@@ -29,13 +29,15 @@ def choose_seed(seed: int | None, vary: bool) -> int:
     return secrets.randbelow(2**31) if vary else DEFAULT_SEED if seed is None else seed
 
 
-def choose_cases(profile: Profile, only: Sequence[str] = ()) -> list[Case]:
+def choose_cases(
+    profile: Profile, only: Sequence[str] = (), lacks: Container[str] = ()
+) -> list[Case]:
     """List the cases whose id matches one of some patterns; all of them if there are none.
 
     Raises:
         SettingError: If a pattern matches no case.
     """
-    every = cases(profile)
+    every = cases(profile, lacks)
     for pattern in only:
         if not any(fnmatchcase(case.id, pattern) for case in every):
             raise SettingError(
@@ -77,7 +79,8 @@ def run_suite(
         >>> report.exit_status
         0
     """
-    chosen, expected = choose_cases(profile, only), expected or ExpectedFailures()
+    chosen = choose_cases(profile, only, getattr(backend, "lacks", ()))
+    expected = expected or ExpectedFailures()
     bench = Bench(backend, profile, seed)
     report = Report(
         f"backend {backend.name} on {backend.device}",

@@ -40,12 +40,28 @@ def _every_second(generator: Generator, shape: Shape) -> Any:
     return draws
 
 
+def _sliding(generator: Generator, shape: Shape) -> Any:
+    """Draw as a counter does that is advanced by one, and not by what was drawn."""
+    runs, steps, width = shape
+    stream = fair(generator, (runs, steps + width, 1))[..., 0]
+    return np.stack([stream[:, step : step + width] for step in range(steps)], axis=1)
+
+
+def _runs_apart(generator: Generator, shape: Shape) -> Any:
+    """Draw as a key does that adds the number of the run to that of the step."""
+    runs, steps, width = shape
+    stream = fair(generator, (1, runs + steps, width))[0]
+    return np.stack([stream[run : run + steps] for run in range(runs)])
+
+
 WRONG_SAMPLERS: dict[str, Callable[[Generator, Shape], Any]] = {
     "shared by all steps": _shared(1),
     "sticky": _sticky,
     "repeats every second step": _every_second,
     "one sign for all coordinates": _shared(2),
     "shared by all runs": _shared(0),
+    "slides by one coordinate a step": _sliding,
+    "runs a step apart": _runs_apart,
     "all plus": lambda generator, shape: np.ones(shape),
     "zero or one": lambda generator, shape: (fair(generator, shape) + 1) / 2,
     "Gaussian of variance 2": lambda generator, shape: generator.normal(size=shape) * 2**0.5,

@@ -6,8 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from uoro_conformance.exact import check_chain, check_gradient_path, check_sign_equivariance
-from uoro_conformance.finding import Finding, Verdict
+from uoro_conformance.exact import (
+    check_chain,
+    check_gradient_path,
+    check_outcome,
+    check_sign_equivariance,
+)
+from uoro_conformance.finding import REFUSALS, Finding, Verdict
 from uoro_conformance.right import RIGHT
 from uoro_conformance.streams import check_streams
 from uoro_conformance.systems import Trial
@@ -16,11 +21,15 @@ from uoro_conformance.wrong import WRONG, Mutant
 BIAS: dict[str, Callable[[Trial, Any], Finding]] = {
     "chain": check_chain,
     "gradient": check_gradient_path,
-    "equivariance": check_sign_equivariance,
 }
 """The checks that call an estimator biased, by name."""
 
-KILLERS: dict[str, Callable[[Trial, Any], Finding]] = {**BIAS, "streams": check_streams}
+KILLERS: dict[str, Callable[[Trial, Any], Finding]] = {
+    **BIAS,
+    "outcome": check_outcome,
+    "equivariance": check_sign_equivariance,
+    "streams": check_streams,
+}
 """The checks that refuse a wrong estimator, by the name that it gives."""
 
 
@@ -32,9 +41,7 @@ def refuse(trial: Trial, mutant: Mutant) -> Finding:
 def check_wrong_are_refused(trial: Trial) -> Finding:
     """Check that every wrong estimator is refused on a trial by the check named for it."""
     survivors = [
-        mutant.estimator.name
-        for mutant in WRONG
-        if refuse(trial, mutant).verdict not in ("biased", "broken")
+        mutant.estimator.name for mutant in WRONG if refuse(trial, mutant).verdict not in REFUSALS
     ]
     return _finding("every wrong estimator is refused", survivors, len(WRONG), trial)
 

@@ -124,8 +124,8 @@ def check_signs(draws: Any) -> Finding:
     """Check that draws are fair, independent signs.
 
     The support is checked exactly. Then, by e-values, products over single coordinates, pairs of
-    coordinates, lags of one to four steps, and pairs of runs. (With rank k the ranks are
-    coordinates too.)
+    coordinates, any two coordinates one to four steps apart, and pairs of runs, so far apart too.
+    (With rank k the ranks are coordinates too.)
 
     Args:
         draws: An array (runs, steps, coordinates), from `drawn_signs` or from a run of one's own.
@@ -147,9 +147,16 @@ def check_signs(draws: Any) -> Finding:
         pairs = [draws[:, :, i] * draws[:, :, j] for i in range(width) for j in range(i)]
         families["pairs of coordinates"] = _scores(np.stack(pairs, -1), pooled=False)
     for lag in range(1, min(5, steps)):
-        families[f"lag {lag}"] = _scores(draws[:, lag:] * draws[:, :-lag])
+        lagged = np.einsum("rti,rtj->rtij", draws[:, lag:], draws[:, :-lag])
+        shape = (runs, steps - lag, width * width)
+        families[f"lag {lag}"] = _scores(lagged.reshape(shape), pooled=False)
     if runs > 1:
         families["pairs of runs"] = _scores(draws[1:] * draws[:-1])
+        for lag in range(1, min(5, steps)):
+            ahead = draws[1:, :-lag] * draws[:-1, lag:]
+            behind = draws[1:, lag:] * draws[:-1, :-lag]
+            shifted = np.concatenate([ahead, behind], axis=-1)
+            families[f"pairs of runs, lag {lag}"] = _scores(shifted, pooled=False)
     logs = {name: _log_mean(scores) for name, scores in families.items()}
     overall = _log_mean(list(logs.values()))
     worst = max(logs, key=lambda name: logs[name])

@@ -9,7 +9,14 @@ import numpy as np
 from uoro.algebra import mean, take
 from uoro.parallel import Streams
 from uoro_conformance.apparatus import apparatus, compiled_step
-from uoro_conformance.finding import UNIT, Finding, Verdict, precision_of, relative_gap
+from uoro_conformance.finding import (
+    UNIT,
+    Finding,
+    Verdict,
+    largest,
+    precision_of,
+    relative_gap,
+)
 from uoro_conformance.systems import Trial
 
 ROUNDING = 1e4
@@ -46,8 +53,8 @@ def check_streams(trial: Trial, streams: Streams, *, seed: int = 0) -> Finding:
     def compare(where: str, got: Any, wanted: Any) -> None:
         nonlocal worst_gap, evidence
         gap = relative_gap(backend, got, wanted)
-        if not gap < worst_gap:
-            worst_gap, evidence = gap, f"{where}: relative gap {gap:.3g}."
+        if largest([gap]) >= worst_gap:
+            worst_gap, evidence = largest([gap]), f"{where}: relative gap {gap:.3g}."
 
     for step, params in enumerate(trial.params):
         items = [trial.items[(step + b) % len(trial.items)] for b in range(count)]
@@ -55,25 +62,30 @@ def check_streams(trial: Trial, streams: Streams, *, seed: int = 0) -> Finding:
         memory, state, estimate = together(
             params, memory, state, backend.collect(items), backend.collect(noises)
         )
-        gradients = []
+        gradients, losses = [], []
         for b in range(count):
             memories[b], states[b], alone = lab.step(
                 params, memories[b], states[b], items[b], noises[b]
             )
             gradients.append(alone.gradient)
+            losses.append(alone.loss)
             compare(f"step {step}, memory of stream {b}", take(backend, memory, b), memories[b])
             compare(f"step {step}, state of stream {b}", take(backend, state, b), states[b])
         average = mean(backend, backend.collect(gradients))
         compare(f"step {step}, gradient", estimate.gradient, average)
+        compare(f"step {step}, loss", estimate.loss, backend.collect(losses).mean())
 
     mask = backend.from_host(np.arange(count) == count - 1)
     fresh = backend.collect([trial.state] * count)
-    anew, _ = streams.reset(
+    anew, restarted = streams.reset(
         dynamics, trial.params[0], memory, state, mask, fresh, inputs=backend.collect(first)
     )
     for b in range(count - 1):
         compare(f"after the reset, memory of stream {b}", take(backend, anew, b), memories[b])
+        compare(f"after the reset, state of stream {b}", take(backend, restarted, b), states[b])
     start = streams.estimator.init(dynamics, trial.params[0], trial.state, inputs=first[-1])
     compare("after the reset, memory of the last stream", take(backend, anew, count - 1), start)
+    last = take(backend, restarted, count - 1)
+    compare("after the reset, state of the last stream", last, trial.state)
     verdict: Verdict = "holds" if worst_gap <= allowed else "broken"
     return Finding(law, verdict, worst_gap, allowed, evidence, trial.line)

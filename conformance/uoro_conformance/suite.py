@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from uoro_conformance.exact import (
     check_chain,
     check_determinism,
     check_gradient_path,
+    check_outcome,
     check_sign_equivariance,
 )
 from uoro_conformance.explore import explore
@@ -29,7 +30,6 @@ from uoro_conformance.laws import (
     check_outcomes_agree,
     check_purity,
     check_rtrl_sums_to_bptt,
-    check_truth,
 )
 from uoro_conformance.parity import check_parity
 from uoro_conformance.primitives import PRIMITIVES, check_gaussian
@@ -38,6 +38,7 @@ from uoro_conformance.self_test import check_right_are_not_biased, check_wrong_a
 from uoro_conformance.signs import check_signs, drawn_signs
 from uoro_conformance.streams import check_streams
 from uoro_conformance.systems import System, Trial
+from uoro_conformance.truth import check_truth
 
 DTYPES = ("float64", "float32")
 """The first tier, and the second: float32 is never inferred from float64."""
@@ -68,11 +69,14 @@ class Bench:
     def __init__(self, backend: Backend, profile: Profile, seed: int = 0) -> None:
         self.backend, self.profile, self.seed = backend, profile, seed
         self.shapes = set[tuple[str, int, str]]()
+        self._trials = dict[tuple[System, str], Trial]()
 
     def build(self, system: System, dtype: str) -> Trial:
         """Put a system on the backend."""
         self.shapes.add((system.kind, system.n, dtype))
-        return system.build(self.backend, dtype)
+        if (system, dtype) not in self._trials:
+            self._trials[system, dtype] = system.build(self.backend, dtype)
+        return self._trials[system, dtype]
 
 
 class Case(NamedTuple):
@@ -99,8 +103,12 @@ def run_case(case: Case, bench: Bench) -> Finding:
     for need in case.needs:
         if need in lacks:
             return not_checked(case.id, f"The backend has no {need}: {lacks[need]}")
-    with bench.backend.precision(case.needs[0]):
-        return guarded(partial(case.check, bench), case.id)
+
+    def check() -> Finding:
+        with bench.backend.precision(case.needs[0]):
+            return case.check(bench)
+
+    return guarded(check, case.id)
 
 
 def guarded(check: Callable[[], Finding], law: str, system: str = "") -> Finding:
@@ -119,14 +127,21 @@ def guarded(check: Callable[[], Finding], law: str, system: str = "") -> Finding
         )
 
 
-def cases(profile: Profile) -> list[Case]:
-    """List all cases of a profile, in the order in which one would want to read them."""
+def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
+    """List all cases of a profile, in the order in which one would want to read them.
+
+    Args:
+        profile: How much to check.
+        lacks: What the backend cannot do. What is checked in one dtype alone is checked in the
+            first that it has.
+    """
     found = list[Case]()
     for dtype in DTYPES:
         found += _backend_cases(dtype)
         found += _derivative_cases(dtype)
         found += _exact_cases(dtype, profile)
-    return found + list(_float64_cases(profile))
+    first = next((dtype for dtype in DTYPES if dtype not in lacks), DTYPES[0])
+    return found + list(_first_tier_cases(profile, first))
 
 
 def _backend_cases(dtype: str) -> Iterator[Case]:
@@ -144,7 +159,13 @@ def _derivative_cases(dtype: str) -> Iterator[Case]:
 
 
 def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
-    checks: dict[str, Any] = {"chain": check_chain, "gradient": check_gradient_path}
+    checks: dict[str, Any] = {
+        "outcome": check_outcome,
+        "chain": check_chain,
+        "gradient": check_gradient_path,
+    }
+    determinism = partial(_with, check_determinism, UORO())
+    yield _on_systems(f"{dtype}/exact/determinism/uoro", dtype, determinism)
     for name, check in checks.items():
         path = f"{dtype}/exact/{name}"
         yield _on_systems(f"{path}/uoro", dtype, partial(_with, check, UORO()))
@@ -154,12 +175,11 @@ def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
         yield _on_systems(f"{path}/uoro:memory=2", dtype, memory, gallery=profile.few[:2])
 
 
-def _float64_cases(profile: Profile) -> Iterator[Case]:
-    dtype, few = "float64", profile.few
-    yield Case(f"{dtype}/exact/enumeration/uoro", (dtype,), _enumerate)
+def _first_tier_cases(profile: Profile, dtype: str) -> Iterator[Case]:
+    few = profile.few
+    yield Case(f"{dtype}/exact/enumeration/uoro", (dtype,), partial(_enumerate, dtype))
     for name, check in (
         ("exact/equivariance/uoro", partial(_with, check_sign_equivariance, UORO())),
-        ("exact/determinism/uoro", partial(_with, check_determinism, UORO())),
         ("parity/uoro", partial(_with, check_parity, UORO())),
     ):
         yield _on_systems(f"{dtype}/{name}", dtype, check)
@@ -175,17 +195,15 @@ def _float64_cases(profile: Profile) -> Iterator[Case]:
     yield Case(
         f"{dtype}/declared/tbptt:10",
         (dtype,),
-        lambda bench: check_declaration(
-            influence_balancing(bench.backend).unrolled(10), Truncated()
-        ),
+        partial(_truncated, dtype),
     )
-    yield Case(f"{dtype}/sampling/signs", (dtype,), _signs)
+    yield Case(f"{dtype}/sampling/signs", (dtype,), partial(_signs, dtype))
     yield Case(
         f"{dtype}/sampling/gaussian",
         (dtype, "gaussian", "spherical"),
         lambda bench: check_gaussian(bench.backend, dtype, seed=bench.seed),
     )
-    yield Case(f"{dtype}/sampling/mean", (dtype,), _sample)
+    yield Case(f"{dtype}/sampling/mean", (dtype,), partial(_sample, dtype))
     if profile.self_test:
         for name, law in (
             ("wrong", check_wrong_are_refused),
@@ -242,18 +260,28 @@ def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
     return finding._replace(system=trial.line)
 
 
-def _enumerate(bench: Bench) -> Finding:
+def _enumerate(dtype: str, bench: Bench) -> Finding:
     found = []
     for system in bench.profile.enumerated:
-        trial = bench.build(system, "float64")
+        trial = bench.build(system, dtype)
         finding = check_mean_over_all_signs(trial.dynamics, trial.params, trial.state, trial.items)
         found.append(finding._replace(system=trial.line))
     return worst(found)
 
 
-def _signs(bench: Bench) -> Finding:
+def _truncated(dtype: str, bench: Bench) -> Finding:
+    """Check that truncation declares itself biased, and that its bias is found: the wrong sign."""
+    trial = influence_balancing(bench.backend, dtype=dtype).unrolled(10)
+    finding = check_declaration(trial, Truncated())
+    if finding.holds and "the wrong sign" not in finding.evidence:
+        evidence = f"On this task its sign must be wrong. {finding.evidence}"
+        return finding._replace(verdict="broken", evidence=evidence)
+    return finding
+
+
+def _signs(dtype: str, bench: Bench) -> Finding:
     """Test the signs of free runs of two streams with two pairs each."""
-    trial, backend = bench.build(bench.profile.few[0], "float64"), bench.backend
+    trial, backend = bench.build(bench.profile.few[0], dtype), bench.backend
     both = Trial(
         trial.dynamics,
         trial.params,
@@ -265,10 +293,10 @@ def _signs(bench: Bench) -> Finding:
     return check_signs(drawn_signs(both, estimator, steps=bench.profile.steps, seed=bench.seed))
 
 
-def _sample(bench: Bench) -> Finding:
+def _sample(dtype: str, bench: Bench) -> Finding:
     profile = bench.profile
     return check_by_sampling(
-        bench.build(profile.few[0], "float64"),
+        bench.build(profile.few[0], dtype),
         UORO(),
         delta=profile.delta,
         batch=profile.batch,

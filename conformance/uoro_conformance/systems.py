@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
-    """What the exact checks run on.
+    """What the exact checks run on; one is equal to itself alone.
 
     Attributes:
         dynamics: The model.
@@ -48,6 +48,7 @@ class Trial:
         """Make the memory that an estimator starts from."""
         return estimator.init(self.dynamics, self.params[0], self.state, inputs=self.items[0])
 
+    @cache  # noqa: B019  # a trial lives as long as its run
     def unrolled(self, length: int) -> Trial:
         """Make ``length`` steps one: the trial of memory-T, or of chunked truncation.
 

@@ -36,7 +36,7 @@ def test_law(
         "seconds": time.perf_counter() - begun,
         "expected": expected,
     }
-    request.node.user_properties.append(("uoro conformance", entry))
+    request.node.user_properties.append((conformance.property, entry))
     if finding.verdict == "not checked":
         pytest.skip(finding.evidence)
     if expected and not finding.holds:

@@ -19,6 +19,7 @@ from uoro_conformance.variants import (
     Variant,
     balanced,
     first_sign,
+    old_pair,
     pull_by_vjp,
     push_by_jvp,
     rhos,
@@ -161,6 +162,12 @@ def _mixed_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
     return now.backend.combine((now.backend.inner(sensitivity, now.memory.tangent), new[1]))
 
 
+def _clipped_if_large(now: Moment, new: Any, sensitivity: Any) -> Any:
+    whole: Any = old_pair(now, new, sensitivity)
+    length: Any = now.backend.norm(whole)
+    return now.backend.combine((100.0 / (100.0 + (length > 100.0) * (length - 100.0)), whole))
+
+
 @dataclass(frozen=True)
 class Differenced:
     """Dynamics whose jvp is a difference quotient, with a step that forgets the dtype.
@@ -245,6 +252,40 @@ class WrongRank:
 
 
 @dataclass(frozen=True)
+class WrongOutcome:
+    """Algorithm 1 that passes something else on than the model gave.
+
+    Args:
+        name: What is wrong.
+        change: From the old state, the next one and the loss to what is passed on.
+    """
+
+    name: str
+    change: Callable[[Backend, Any, Any, Any], tuple[Any, Any]]
+
+    @property
+    def estimand(self) -> Estimand:
+        """It claims it."""
+        return "unbiased"
+
+    def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
+        """Make the zero pair."""
+        return UORO().init(dynamics, params, state)
+
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw ν."""
+        return UORO().draw(sampler, state)
+
+    def step(
+        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+    ) -> tuple[Any, Any, Estimate]:
+        """Advance, and change what is passed on."""
+        after, following, estimate = UORO().step(dynamics, params, memory, state, inputs, noise)
+        following, loss = self.change(dynamics.backend, state, following, estimate.loss)
+        return after, following, estimate._replace(loss=loss)
+
+
+@dataclass(frozen=True)
 class OneCotangent(Streams):
     """Streams that share one cotangent: unbiased, but noisier, and not what each is alone."""
 
@@ -265,7 +306,7 @@ class Mutant(NamedTuple):
 
     Attributes:
         estimator: It has a ``name``.
-        killed_by: ``"chain"``, ``"gradient"``, ``"equivariance"`` or ``"streams"``.
+        killed_by: ``"chain"``, ``"gradient"``, ``"outcome"``, ``"equivariance"`` or ``"streams"``.
         span: How many steps to unroll into one for it.
     """
 
@@ -312,4 +353,7 @@ WRONG: tuple[Mutant, ...] = (
     Mutant(WrongRank("rank 2: sum for mean", "sum"), "gradient"),
     Mutant(Variant("memory-2: only the last inner step", pull=_last_inner_step), "chain", span=2),
     Mutant(OneCotangent(UORO(), 2), "streams"),
+    Mutant(WrongOutcome("state not advanced", lambda b, old, new, loss: (old, loss)), "outcome"),
+    Mutant(WrongOutcome("loss doubled", lambda b, old, new, loss: (new, 2.0 * loss)), "outcome"),
+    _wrong("gradient clipped where it is large", "gradient", through=_clipped_if_large),
 )

@@ -27,6 +27,7 @@ def run_check(
     """Check the model that a factory makes, print the report, and exit with its status."""
     try:
         from uoro_conformance.model import check_model
+        from uoro_conformance.report import require_writable
         from uoro_conformance.running import choose_seed
         from uoro_conformance.table import print_report
     except ModuleNotFoundError as error:
@@ -39,6 +40,7 @@ def run_check(
     if dtype not in (None, "float32", "float64"):
         raise SettingError(f"uoro check --dtype {dtype}: wanted is 'float32' or 'float64'.")
     number = choose_seed(seed, vary_seed)
+    require_writable(report)
     dynamics, params, state, items = _made(spelling)
     backend = dynamics.backend
     with nullcontext() if dtype is None else backend.precision(dtype):
