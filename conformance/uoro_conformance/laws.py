@@ -36,8 +36,8 @@ def check_adjointness(
     """Compare ``<u, J v>`` with ``<Jᵀu, v>`` for random u and v, of the next state and of the loss.
 
     Returns:
-        A finding whose gap is the larger of the two, relative to ``‖u‖ ‖J v‖`` and to
-        ``‖∂ℓ/∂s‖ ‖v‖``.
+        A finding whose gap is the larger of the two, relative to ``‖u‖ ‖J v‖ + ‖Jᵀu‖ ‖v‖``, as
+        one of these may be small by chance, and to ``‖∂ℓ/∂s‖ ‖v‖``.
     """
     backend, norm = dynamics.backend, dynamics.backend.norm
     dtype = precision_of(backend, state, params)
@@ -50,7 +50,8 @@ def check_adjointness(
         "next state": (
             float(backend.inner(cotangent, pushed)),
             float(backend.inner(pulled, tangent)),
-            float(norm(cotangent)) * float(norm(pushed)),
+            float(norm(cotangent)) * float(norm(pushed))
+            + float(norm(pulled)) * float(norm(tangent)),
         ),
         "loss": (
             float(rate),
@@ -82,26 +83,30 @@ def check_linearity(
 ) -> Finding:
     """Check that jvp and pullback of ``2a - 3b`` are those of a and b, combined alike.
 
-    A zero cotangent and ``None`` must also give the same, of params and of state.
+    A zero cotangent and ``None`` must also give the same, of params and of state. Gaps are relative
+    to what was added up, which may all but cancel.
     """
     backend, dtype = dynamics.backend, precision_of(dynamics.backend, state, params)
     a, b = gaussian(backend, state, seed, 2), gaussian(backend, state, seed, 3)
     mixed = backend.combine((2.0, a), (-3.0, b))
     push = partial(dynamics.jvp, params, state, inputs)
     _, pullback = dynamics.vjp(params, state, inputs)
-    sides = {
-        "jvp": (push(mixed), backend.combine((2.0, push(a)), (-3.0, push(b)))),
-        "pullback": (
-            pullback(mixed, -0.5),
-            backend.combine((2.0, pullback(a, 0.5)), (-3.0, pullback(b, 0.5))),
-        ),
-        "pullback without the loss": (pullback(a, None), pullback(a, 0.0)),
-        "pullback without the state": (pullback(None, 1.0), pullback(backend.zeros(state), 1.0)),
-    }
+    (of_a, rate_a), (of_b, rate_b), (of_mixed, rate) = push(a), push(b), push(mixed)
+    steepest = float(backend.norm(pullback(None, 1.0)[1]))
+    terms = steepest * (2 * float(backend.norm(a)) + 3 * float(backend.norm(b)))
+    pulls = zip(pullback(a, 0.5), pullback(b, 0.5), pullback(mixed, -0.5), strict=True)
     gaps = {
-        name: largest(relative_gap(backend, one, two) for one, two in zip(*pair, strict=True))
-        for name, pair in sides.items()
+        "jvp": _nonlinearity(backend, of_a, of_b, of_mixed),
+        "jvp of the loss": abs(float(rate) - 2 * float(rate_a) + 3 * float(rate_b))
+        / (terms or 1.0),
+        "pullback": largest(_nonlinearity(backend, *pulled) for pulled in pulls),
     }
+    for name, one, two in (
+        ("loss", pullback(a, None), pullback(a, 0.0)),
+        ("state", pullback(None, 1.0), pullback(backend.zeros(state), 1.0)),
+    ):
+        parts = zip(one, two, strict=True)
+        gaps[f"pullback without the {name}"] = largest(relative_gap(backend, *p) for p in parts)
     where = max(gaps, key=lambda name: gaps[name])
     return _law(
         "jvp and vjp are linear",
@@ -109,6 +114,12 @@ def check_linearity(
         ADJOINT * UNIT[dtype],
         f"Of {len(gaps)} identities the worst is that of the {where}, backend {backend.name}.",
     )
+
+
+def _nonlinearity(backend: Backend, of_a: Any, of_b: Any, of_mixed: Any) -> float:
+    """Give ``‖f(2a - 3b) - 2 f(a) + 3 f(b)‖``, relative to the sum of the terms."""
+    gap = float(backend.norm(backend.combine((1.0, of_mixed), (-2.0, of_a), (3.0, of_b))))
+    return gap / (2 * float(backend.norm(of_a)) + 3 * float(backend.norm(of_b)) or 1.0)
 
 
 def check_outcomes_agree(
