@@ -39,7 +39,7 @@ def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
         "loops": {"scan": scan},
         "border": {"from_host": lambda tree, dtype=None: backend.from_host(tree, dtype="float32")},
         "draws": {"random": random},
-        "dynamics": {"dynamics": lambda f, has_aux=False: backend.dynamics(lambda *a: f(*a)[:2])},
+        "dynamics": {"dynamics": lambda f, **options: backend.dynamics(lambda *a: f(*a)[:2])},
     }
 
 

@@ -127,7 +127,7 @@ def test_grad_accumulates_until_it_is_zeroed_and_any_optimizer_steps() -> None:
     once = model.readout.bias.grad
     assert once is not None
     once = once.clone()
-    online.reset(torch.zeros(4).double())
+    online.reset()
     online.step(x, y)
     assert model.readout.bias.grad is not None
     torch.testing.assert_close(model.readout.bias.grad, 2 * once)
@@ -173,5 +173,5 @@ def test_misuse_is_named() -> None:
         Online(_transition, {}, torch.zeros(4))
     online = Online(_transition, {"A": torch.eye(4)}, torch.zeros(4))
     with pytest.raises(SettingError, match="there is one"):
-        online.reset(torch.zeros(4), torch.tensor([True]))
+        online.reset(torch.tensor([True]))
     assert isinstance(TorchOptimizer(torch.optim.SGD([torch.zeros(1)], lr=1.0)), TorchOptimizer)

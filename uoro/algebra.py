@@ -11,7 +11,14 @@ from uoro.errors import StructureError
 
 def size(backend: Backend, tree: Any) -> int:
     """Count the coordinates of a tree."""
-    return sum(math.prod(leaf.shape) for _, leaf in backend.named_leaves(tree))
+    return sum(
+        backend.parts(leaf) * math.prod(leaf.shape) for _, leaf in backend.named_leaves(tree)
+    )
+
+
+def moving(backend: Backend, tree: Any) -> list[Any]:
+    """List the leaves that have coordinates; a list is a tree too."""
+    return [leaf for _, leaf in backend.named_leaves(tree) if backend.parts(leaf)]
 
 
 def take(backend: Backend, stack: Tree, index: Any) -> Tree:
@@ -30,6 +37,16 @@ def repeat(backend: Backend, tree: Tree, count: int) -> Tree:
     return backend.map(lambda leaf: backend.xp.stack([leaf] * count), tree)
 
 
+def shift(backend: Backend, tree: Tree, by: Any, tangent: Any) -> Tree:
+    """Add ``by * tangent`` to a tree; what has no coordinates stays as it is."""
+    leaves = iter([leaf for _, leaf in backend.named_leaves(tangent)])
+
+    def move(leaf: Any) -> Any:
+        return leaf + by * next(leaves) if backend.parts(leaf) else leaf
+
+    return backend.map(move, tree)
+
+
 def mean(backend: Backend, stack: Tree) -> Tree:
     """Average a stack over its leading axis."""
     return backend.map(lambda leaf: leaf.mean(0), stack)
@@ -45,9 +62,13 @@ def select(backend: Backend, mask: Any, chosen: Tree, otherwise: Tree) -> Tree:
 
 
 def coordinates(backend: Backend, stack: Any) -> Any:
-    """Lay a stack out as a matrix, one row an entry, one column a coordinate."""
-    leaves = [leaf for _, leaf in backend.named_leaves(stack)]
-    return backend.xp.concatenate([leaf.reshape((leaf.shape[0], -1)) for leaf in leaves], 1)  # type: ignore[attr-defined]  # a Leaf is an array
+    """Lay a stack of tangents out as a matrix, one row an entry, one column a coordinate."""
+    columns = list[Any]()
+    for _, leaf in backend.named_leaves(stack):
+        array: Any = leaf
+        rows = array.reshape((array.shape[0], -1))
+        columns += [rows.real, rows.imag] if backend.parts(leaf) == 2 else [rows]
+    return backend.xp.concatenate(columns, 1)
 
 
 def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
@@ -72,7 +93,14 @@ def leaf_name(name: str) -> str:
 
 
 def require_like(
-    backend: Backend, got: Any, wanted: Any, *, call: str, batch: tuple[int, ...] = (), hint: str
+    backend: Backend,
+    got: Any,
+    wanted: Any,
+    *,
+    call: str,
+    batch: tuple[int, ...] = (),
+    tangent: bool = False,
+    hint: str,
 ) -> None:
     """Refuse a tree that differs from another in structure, shapes or dtypes.
 
@@ -82,6 +110,7 @@ def require_like(
         wanted: The tree it must resemble.
         call: What was called, as the user wrote it.
         batch: Leading axes that ``got`` has in addition.
+        tangent: Whether ``got`` must be shaped like a tangent of ``wanted``.
         hint: The way out.
 
     Raises:
@@ -92,6 +121,8 @@ def require_like(
             f"{call}: it is a {type(got).__name__}, wanted is a {type(wanted).__name__}. {hint}"
         )
     mine, theirs = backend.named_leaves(got), backend.named_leaves(wanted)
+    if tangent:
+        theirs = [(name, leaf) for name, leaf in theirs if backend.parts(leaf)]
     if [name for name, _ in mine] != [name for name, _ in theirs]:
         raise StructureError(
             f"{call}: the leaves are {[name for name, _ in mine]}, "

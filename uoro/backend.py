@@ -25,7 +25,10 @@ class Scalar(Protocol):
     """A framework's own real scalar: it takes part in ordinary arithmetic."""
 
     def __float__(self) -> float: ...
+    def __abs__(self) -> Any: ...
     def __add__(self, other: Any, /) -> Any: ...
+    def __radd__(self, other: Any, /) -> Any: ...
+    def __sub__(self, other: Any, /) -> Any: ...
     def __mul__(self, other: Any, /) -> Any: ...
     def __truediv__(self, other: Any, /) -> Any: ...
     def __rtruediv__(self, other: Any, /) -> Any: ...
@@ -48,6 +51,11 @@ class Backend(Protocol):
     arrays, a bare array. A *stack* is a tree every leaf of which has one more leading axis.
     Methods are pure: they never change an argument, and equal arguments give equal results.
     Backends, and the dynamics they make, are hashable: what is compiled is kept by them.
+
+    A leaf of floating real numbers has one *coordinate* an entry, one of complex numbers two, its
+    real and its imaginary part; any other (integers, booleans, keys) has none: it is carried along,
+    and nothing is differentiated by it. A *tangent* of a tree, like a cotangent, has ``None`` in
+    the place of leaves without coordinates. Inner product and norm are those of the coordinates.
 
     Everything else the algorithms do with trees is derived from these methods in
     `uoro.algebra`; an adapter has nothing more to supply.
@@ -74,13 +82,15 @@ class Backend(Protocol):
     def lacks(self) -> Mapping[str, str]: ...  # noqa: D102
 
     def dynamics(
-        self, transition: Callable[..., Any], *, has_aux: bool = False
+        self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
     ) -> Dynamics[Any, Any, Any]:
         """Make `Dynamics` of a transition ``(params, state, inputs) -> (next_state, loss)``.
 
         Args:
             transition: A function differentiable by the framework, pure in its arguments.
             has_aux: Whether it returns a third element, passed on as `Outcome.aux`.
+            check: Whether the dynamics probe the model at the first step with real numbers; see
+                `uoro.routes.Routed`. Without a choice of routes there is nothing to do.
         """
         ...
 
@@ -88,6 +98,10 @@ class Backend(Protocol):
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Leaf]]:
         """List the leaves in the framework's fixed order, each with a readable path."""
+        ...
+
+    def parts(self, leaf: Any) -> int:
+        """Count the coordinates of an entry: 1 if real, 2 if complex, 0 if not differentiable."""
         ...
 
     def map(self, function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
@@ -99,7 +113,7 @@ class Backend(Protocol):
         ...
 
     def zeros(self, like: Tree, *, batch: tuple[int, ...] = ()) -> Tree:
-        """Make zeros with the structure and dtypes of ``like``, shaped ``batch + leaf.shape``."""
+        """Make the zero tangent of ``like``, in its dtypes, shaped ``batch + leaf.shape``."""
         ...
 
     def combine(self, *terms: tuple[Scalar | float, Tree]) -> Tree:
@@ -115,11 +129,11 @@ class Backend(Protocol):
         ...
 
     def inner(self, x: Tree, y: Tree) -> Scalar:
-        """Sum ``x * y`` over all coordinates of all leaves, in at least float32."""
+        """Sum ``x * y`` over all coordinates of two tangents, in at least float32."""
         ...
 
     def norm(self, x: Any) -> Scalar:
-        """Euclidean norm over all leaves, in at least float32.
+        """Euclidean norm over all coordinates, in at least float32.
 
         It neither overflows nor underflows: for a finite tree that is not zero, the result is
         finite and positive wherever the true norm is representable.
@@ -127,7 +141,11 @@ class Backend(Protocol):
         ...
 
     def basis(self, like: Tree) -> Tree:
-        """Stack the unit vectors of ``like``, in the order of `named_leaves`, row by row."""
+        """Stack the unit tangents of ``like``, one a coordinate.
+
+        They come in the order of `named_leaves`, row by row; of a complex leaf first all real
+        parts, then all imaginary ones.
+        """
         ...
 
     # Loops.
@@ -174,7 +192,7 @@ class Backend(Protocol):
     def random(
         self, key: Any, like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0
     ) -> Tree:
-        """Draw independent trees from ``law``, in the structure and dtypes of ``like``.
+        """Draw independent tangents from ``law``, in the dtypes of ``like``.
 
         Args:
             key: Equal keys give equal draws.

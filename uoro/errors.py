@@ -39,6 +39,14 @@ class SettingError(UOROError, ValueError):
     """A setting outside its range, such as rank 0 or a negative learning rate."""
 
 
+class DerivativeError(UOROError, RuntimeError):
+    """A model that cannot be differentiated in a way to build on."""
+
+
+class DerivativeWarning(UserWarning):
+    """A model whose derivatives are not, or not quite, those of its forward pass."""
+
+
 class NonFiniteError(UOROError, ArithmeticError):
     """A loss or a gradient became infinite or not a number; what was before that step is kept.
 

@@ -17,6 +17,10 @@ def draw_leaf(
     generator: np.random.Generator, law: Law, shape: tuple[int, ...], dtype: Any
 ) -> np.ndarray[Any, Any]:
     """Draw independent coordinates: fair signs, or standard normal numbers."""
+    if np.issubdtype(dtype, np.complexfloating):
+        part = np.empty(0, dtype).real.dtype
+        pair = [draw_leaf(generator, law, shape, part) for _ in range(2)]
+        return (pair[0] + 1j * pair[1]).astype(dtype)
     if law == "signs":
         bits = np.frombuffer(generator.bytes((math.prod(shape) + 7) // 8), np.uint8)
         signs = np.unpackbits(bits, count=math.prod(shape)).astype(dtype) * 2 - 1
@@ -50,8 +54,8 @@ def draw_leaves(
         return draws
     lead = draws[0].shape[: stacked + len(batch)]
     rows = [draw.reshape((*lead, -1)) for draw in draws]
-    count = sum(row.shape[-1] for row in rows)
-    length = np.sqrt(sum((row.astype(np.float64) ** 2).sum(-1) for row in rows))
+    count = sum(row.shape[-1] * (1 + np.iscomplexobj(row)) for row in rows)
+    length = np.sqrt(sum((np.abs(row).astype(np.float64) ** 2).sum(-1) for row in rows))
     scale = math.sqrt(count) / np.asarray(length)
     return [
         (row * scale[..., None]).astype(draw.dtype).reshape(draw.shape)

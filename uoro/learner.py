@@ -16,6 +16,7 @@ from uoro.estimator import Estimate, Estimator
 from uoro.metrics import Metrics, Progress, Summary
 from uoro.optimizers import Optimizer
 from uoro.parallel import Streams
+from uoro.routes import probe
 from uoro.stream import take
 
 
@@ -206,6 +207,10 @@ class Learner:
         if self._started:
             return
         now = self._progress
+        first = (now.state, inputs)
+        if isinstance(self.estimator, Streams):
+            first = self._item(first, 0)
+        probe(self.dynamics, now.params, *first)
         self._progress = now._replace(
             memory=self.estimator.init(self.dynamics, now.params, now.state, inputs=inputs),
             optimizer=self.optimizer.init(self.backend, now.params),

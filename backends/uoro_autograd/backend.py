@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,9 @@ import optree
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
 from uoro.host_noise import draw_leaves
+from uoro.routes import Route, Routed, Seen, by_differences
 from uoro_autograd.dynamics import AutogradDynamics
+from uoro_autograd.trees import coordinates_of, moving, unflatten
 
 
 class AutogradBackend:
@@ -41,15 +43,28 @@ class AutogradBackend:
         self.device = device
 
     def dynamics(
-        self, transition: Callable[..., Any], *, has_aux: bool = False
-    ) -> AutogradDynamics:
-        """Make `Dynamics` of a transition written in autograd.numpy."""
-        return AutogradDynamics(self, transition, has_aux)
+        self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
+    ) -> Routed:
+        """Make `Dynamics` of a transition written in autograd.numpy.
+
+        Routes: forward mode; the vjp of the vjp, for operations that have no jvp; differences.
+        """
+        forward = AutogradDynamics(self, transition, has_aux)
+        routes = (
+            Route("forward mode", forward),
+            Route("double vjp", AutogradDynamics(self, transition, has_aux, twice=True)),
+            by_differences(forward),
+        )
+        return Routed(routes, check=check, observe=_observe)
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
         """List the leaves with their paths."""
         paths, leaves, _ = optree.tree_flatten_with_path(tree)
         return [("/".join(map(str, path)), leaf) for path, leaf in zip(paths, leaves, strict=True)]
+
+    def parts(self, leaf: Any) -> int:
+        """Count the coordinates of an entry."""
+        return coordinates_of(leaf)
 
     def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
@@ -63,8 +78,8 @@ class AutogradBackend:
             raise StructureError(f"backend.map(function, *trees): {error}") from error
 
     def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
-        """Make zeros shaped ``batch + leaf.shape``."""
-        return optree.tree_map(lambda leaf: np.zeros(batch + leaf.shape, leaf.dtype), like)
+        """Make the zero tangent, shaped ``batch + leaf.shape``."""
+        return optree.tree_map(lambda leaf: np.zeros(batch + leaf.shape, leaf.dtype), moving(like))
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
         """Add up ``scalar * tree``."""
@@ -85,33 +100,26 @@ class AutogradBackend:
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in float64."""
         pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
-        return sum((np.vdot(a.astype(np.float64), b) for a, b in pairs), np.float64(0))
+        return sum((np.vdot(_wide(a), b).real for a, b in pairs), np.float64(0))
 
     def norm(self, x: Any) -> Any:
         """Euclidean norm, in float64; scaled by the largest entry where squares would not do."""
         leaves = optree.tree_leaves(x)
         with np.errstate(over="ignore", under="ignore"):
-            square = sum((np.vdot(a.astype(np.float64), a) for a in leaves), np.float64(0))
+            square = sum((np.vdot(_wide(a), a).real for a in leaves), np.float64(0))
         if np.finfo(np.float64).tiny < square < np.inf or not leaves:
             return np.sqrt(square)
         largest = max(np.abs(a).max(initial=0.0) for a in leaves)
         if not 0 < largest < np.inf:
             return np.float64(largest)
-        scaled = [a.astype(np.float64) / largest for a in leaves]
-        return np.sqrt(sum(np.vdot(a, a) for a in scaled)) * largest
+        scaled = [_wide(a) / largest for a in leaves]
+        return np.sqrt(sum(np.vdot(a, a).real for a in scaled)) * largest
 
     def basis(self, like: Any) -> Any:
-        """Stack the unit vectors."""
-        leaves, structure = optree.tree_flatten(like)
-        sizes = [leaf.size for leaf in leaves]
-        columns = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
-        return optree.tree_unflatten(
-            structure,
-            [
-                part.reshape((-1, *leaf.shape)).astype(leaf.dtype)
-                for part, leaf in zip(columns, leaves, strict=True)
-            ],
-        )
+        """Stack the unit tangents."""
+        leaves, structure = optree.tree_flatten(moving(like))
+        count = sum(coordinates_of(leaf) * leaf.size for leaf in leaves)
+        return optree.tree_unflatten(structure, unflatten(np.eye(count), leaves, (count,)))
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by a plain loop."""
@@ -157,7 +165,7 @@ class AutogradBackend:
         stacked: int = 0,
     ) -> Any:
         """Draw with Philox, seeded by the key."""
-        leaves, structure = optree.tree_flatten(like)
+        leaves, structure = optree.tree_flatten(moving(like))
         generator = np.random.Generator(np.random.Philox(key))
         return optree.tree_unflatten(structure, draw_leaves(generator, law, leaves, batch, stacked))
 
@@ -166,8 +174,10 @@ class AutogradBackend:
 
         def convert(leaf: Any) -> Any:
             array = np.asarray(leaf)
-            cast = dtype is not None and np.issubdtype(array.dtype, np.floating)
-            return array.astype(dtype, copy=False) if cast else array
+            if dtype is None or not coordinates_of(array):
+                return array
+            wanted = np.result_type(dtype, np.complex64 if np.iscomplexobj(array) else dtype)
+            return array.astype(wanted, copy=False)
 
         return optree.tree_map(convert, tree)
 
@@ -182,6 +192,20 @@ class AutogradBackend:
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """NumPy has every precision at all times."""
         return nullcontext()
+
+
+@contextmanager
+def _observe() -> Iterator[Seen]:
+    """Keep NumPy's global random state as it is."""
+    state = np.random.get_state()  # the user's, not ours
+    try:
+        yield Seen([])
+    finally:
+        np.random.set_state(state)  # the same
+
+
+def _wide(array: Any) -> Any:
+    return array.astype(np.result_type(array.dtype, np.float64), copy=False)
 
 
 def _entries(stack: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import autograd.numpy
 import numpy as np
 import optree
-from autograd import make_jvp
+from autograd import make_jvp, make_vjp
 from autograd.builtins import tuple as boxed_tuple
 from autograd.core import VJPNode, backward_pass
 from autograd.tracer import getval, isbox, trace
@@ -16,6 +16,7 @@ from autograd.tracer import getval, isbox, trace
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import StructureError
 from uoro.transition import checked
+from uoro_autograd.trees import coordinates_of, flatten, moving, unflatten
 
 if TYPE_CHECKING:
     from uoro_autograd.backend import AutogradBackend
@@ -31,14 +32,20 @@ class AutogradDynamics:
         backend: The backend of the arrays.
         transition: ``(params, state, inputs) -> (next_state, loss)`` in autograd.numpy.
         has_aux: Whether it returns a third element.
+        twice: Whether the jvp is the vjp of the vjp, and not autograd's own.
     """
 
     span = 1
 
     def __init__(
-        self, backend: AutogradBackend, transition: Callable[..., Any], has_aux: bool
+        self,
+        backend: AutogradBackend,
+        transition: Callable[..., Any],
+        has_aux: bool,
+        twice: bool = False,
     ) -> None:
         self.backend = backend
+        self._push = _push_twice if twice else _push_forward
         self._outcome = checked(transition, backend, has_aux=has_aux)
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
@@ -46,32 +53,23 @@ class AutogradDynamics:
         return self._outcome(params, state, inputs)
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
-        """Push a state tangent forward, through one flat vector of the state."""
-        leaves, structure = optree.tree_flatten(state)
+        """Push a state tangent forward, through one flat row of the state's coordinates."""
+        leaves, structure = optree.tree_flatten(moving(state))
 
-        def flat_step(vector: Any) -> Any:
-            parts, start = [], 0
-            for leaf in leaves:
-                parts.append(vector[start : start + leaf.size].reshape(leaf.shape))
-                start += leaf.size
-            outcome = self._outcome(params, optree.tree_unflatten(structure, parts), inputs)
-            return _flat([*optree.tree_leaves(outcome.next_state), outcome.loss])
+        def flat_step(row: Any) -> Any:
+            moved = optree.tree_unflatten(structure, unflatten(row, leaves))
+            outcome = self._outcome(params, _join(state, moved), inputs)
+            following = _leaves(_like(state, outcome.next_state))
+            return anp.concatenate([flatten(following, leaves), anp.reshape(outcome.loss, (1,))])
 
-        differentiate: Any = make_jvp(flat_step)
-        tangent = _flat(optree.tree_leaves(state_tangent))
-        _, pushed = differentiate(_flat(leaves))(tangent)
-        pushed = anp.zeros(sum(leaf.size for leaf in leaves) + 1) + pushed
-        tangents, start = [], 0
-        for leaf in leaves:
-            part = pushed[start : start + leaf.size].reshape(leaf.shape)
-            tangents.append(part.astype(leaf.dtype))
-            start += leaf.size
-        return optree.tree_unflatten(structure, tangents), pushed[-1]
+        tangent = flatten(_leaves(state_tangent), leaves)
+        pushed = self._push(flat_step, flatten(leaves, leaves), tangent)
+        return optree.tree_unflatten(structure, unflatten(pushed[:-1], leaves)), pushed[-1]
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Take one step on a tape that serves any number of pullbacks."""
         param_leaves, param_structure = optree.tree_flatten(params)
-        state_leaves, state_structure = optree.tree_flatten(state)
+        state_leaves, state_structure = optree.tree_flatten(moving(state))
         split, count = len(param_leaves), len(param_leaves) + len(state_leaves)
         taped: list[Any] = []
 
@@ -79,24 +77,26 @@ class AutogradDynamics:
             each = [leaves[i] for i in range(count)]
             outcome = self._outcome(
                 optree.tree_unflatten(param_structure, each[:split]),
-                optree.tree_unflatten(state_structure, each[split:]),
+                _join(state, optree.tree_unflatten(state_structure, each[split:])),
                 inputs,
             )
-            next_leaves = boxed_tuple(optree.tree_leaves(outcome.next_state))
-            taped.extend((next_leaves, outcome.loss, outcome.aux))
+            next_leaves = boxed_tuple(_leaves(_like(state, outcome.next_state)))
+            taped.extend((next_leaves, outcome))
             return outcome.loss
 
         roots = (*param_leaves, *state_leaves)
         trace(VJPNode.new_root(), flat_step, roots)
-        next_box, loss_box, aux = taped
-        next_state = optree.tree_unflatten(state_structure, _unbox(next_box))
-        loss = anp.asarray(_unbox(loss_box))
+        next_box, outcome = taped
+        loss = anp.asarray(_unbox(outcome.loss))
 
         def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
             pulled = [anp.zeros_like(root) for root in roots]
             for box, cotangent in (
                 (next_box, None if state_cotangent is None else _leaves(state_cotangent)),
-                (loss_box, None if loss_cotangent is None else loss.dtype.type(loss_cotangent)),
+                (
+                    outcome.loss,
+                    None if loss_cotangent is None else loss.dtype.type(loss_cotangent),
+                ),
             ):
                 if cotangent is not None and isbox(box):
                     _require_shapes(cotangent, _unbox(box))
@@ -106,7 +106,34 @@ class AutogradDynamics:
                 optree.tree_unflatten(state_structure, pulled[split:]),
             )
 
-        return Outcome(next_state, loss, _unbox(aux)), pullback
+        return Outcome(_unbox(outcome.next_state), loss, _unbox(outcome.aux)), pullback
+
+
+def _push_forward(function: Any, row: Any, tangent: Any) -> Any:
+    """Push by autograd's forward mode."""
+    differentiate: Any = make_jvp(function)
+    _, pushed = differentiate(row)(tangent)
+    return anp.zeros(len(tangent) + 1) + pushed
+
+
+def _push_twice(function: Any, row: Any, tangent: Any) -> Any:
+    """Push as the vjp, in its cotangent, of the vjp."""
+    differentiate: Any = make_vjp
+    pull, value = differentiate(function)(row)
+    push, _ = differentiate(pull)(anp.zeros_like(value))
+    return anp.zeros(len(tangent) + 1) + push(tangent)
+
+
+def _join(state: Any, moved: Any) -> Any:
+    """Put leaves on a tape back into the places where the state has coordinates."""
+    leaves = iter(_leaves(moved))
+    return optree.tree_map(lambda leaf: next(leaves) if coordinates_of(leaf) else leaf, state)
+
+
+def _like(state: Any, following: Any) -> Any:
+    """Keep the leaves of the next state that have coordinates in the state."""
+    pairs = zip(_leaves(state), _leaves(following), strict=True)
+    return tuple(leaf for like, leaf in pairs if coordinates_of(like))
 
 
 def _leaves(tree: Any) -> tuple[Any, ...]:
@@ -122,10 +149,17 @@ def _value(leaf: Any) -> Any:
     return getval(leaf) if isbox(leaf) else leaf
 
 
-def _pull(cotangent: Any, box: Any) -> tuple[Any, ...]:
-    """Go back from one output alone: the others are neither paid for nor multiplied by 0."""
-    pulled: tuple[Any, ...] = backward_pass(cotangent, box._node)
-    return pulled
+def _pull(cotangent: Any, box: Any) -> list[Any]:
+    """Go back from one output alone: the others are neither paid for nor multiplied by 0.
+
+    autograd pairs ``Re(u v)``, without a conjugate, where the inner product is ``Re(u* v)``.
+    """
+    given = optree.tree_map(_conjugate, cotangent)
+    return [_conjugate(pulled) for pulled in backward_pass(given, box._node)]
+
+
+def _conjugate(array: Any) -> Any:
+    return np.conj(array) if np.iscomplexobj(array) else array
 
 
 def _require_shapes(cotangent: Any, output: Any) -> None:
@@ -136,7 +170,3 @@ def _require_shapes(cotangent: Any, output: Any) -> None:
                 f"pullback(cotangent): a leaf has shape {np.shape(got)}, that of the output is "
                 f"{np.shape(wanted)}. A cotangent is shaped like what it is pulled back from."
             )
-
-
-def _flat(leaves: list[Any]) -> Any:
-    return anp.concatenate([anp.reshape(leaf, (-1,)) for leaf in leaves])

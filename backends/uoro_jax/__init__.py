@@ -2,4 +2,8 @@
 
 from uoro_jax.backend import JaxBackend as JaxBackend
 from uoro_jax.dynamics import JaxDynamics as JaxDynamics
+from uoro_jax.models import Model as Model
+from uoro_jax.models import from_apply as from_apply
+from uoro_jax.models import from_module as from_module
+from uoro_jax.models import from_nnx as from_nnx
 from uoro_jax.optimizer import OptaxOptimizer as OptaxOptimizer

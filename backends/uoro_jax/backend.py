@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
+from uoro.routes import Route, Routed, by_differences
 from uoro_jax.dynamics import JaxDynamics
+from uoro_jax.trees import coordinates_of, moving
 
 
 class JaxBackend:
@@ -46,9 +49,20 @@ class JaxBackend:
         chosen = self._device or jax.devices()[0]
         return f"{chosen.platform}:{chosen.id}"
 
-    def dynamics(self, transition: Callable[..., Any], *, has_aux: bool = False) -> JaxDynamics:
-        """Make `Dynamics` of a function over any pytree."""
-        return JaxDynamics(self, transition, has_aux)
+    def dynamics(
+        self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
+    ) -> Routed:
+        """Make `Dynamics` of a function over any pytree.
+
+        Routes: forward mode; the vjp of the vjp, for models with a `jax.custom_vjp`; differences.
+        """
+        forward = JaxDynamics(self, transition, has_aux)
+        routes = (
+            Route("forward mode", forward),
+            Route("double vjp", JaxDynamics(self, transition, has_aux, twice=True)),
+            by_differences(forward),
+        )
+        return Routed(routes, check=check, concrete=_concrete, rehearse=_rehearse)
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
         """List the leaves with their paths."""
@@ -57,11 +71,18 @@ class JaxBackend:
             for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
         ]
 
+    def parts(self, leaf: Any) -> int:
+        """Count the coordinates of an entry."""
+        return coordinates_of(leaf)
+
     def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
 
         def apply(leaf: Any, *rest: Any) -> Any:
-            return jnp.asarray(function(leaf, *rest)).astype(leaf.dtype)
+            result = function(leaf, *rest)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return result
+            return jnp.asarray(result).astype(leaf.dtype)
 
         try:
             return jax.tree.map(apply, tree, *others)
@@ -69,8 +90,10 @@ class JaxBackend:
             raise StructureError(f"backend.map(function, *trees): {error}") from error
 
     def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
-        """Make zeros shaped ``batch + leaf.shape``."""
-        return jax.tree.map(lambda leaf: jnp.zeros(batch + jnp.shape(leaf), leaf.dtype), like)
+        """Make the zero tangent, shaped ``batch + leaf.shape``."""
+        return jax.tree.map(
+            lambda leaf: jnp.zeros(batch + jnp.shape(leaf), leaf.dtype), moving(like)
+        )
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
         """Add up ``scalar * tree``."""
@@ -92,11 +115,11 @@ class JaxBackend:
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in at least float32."""
         pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
-        return sum((jnp.sum(_widen(a) * _widen(b)) for a, b in pairs), jnp.float32(0))
+        return sum((_product(_widen(a), _widen(b)) for a, b in pairs), jnp.float32(0))
 
     def norm(self, x: Any) -> Any:
         """Euclidean norm; scaled by the largest entry only where plain squares would not do."""
-        leaves = [_widen(leaf) for leaf in jax.tree.leaves(x)]
+        leaves = [_real(_widen(leaf)) for leaf in jax.tree.leaves(x)]
         square = sum((jnp.sum(a * a) for a in leaves), jnp.float32(0))
         kind = np.finfo(square.dtype)
         # Below this, squares that underflow could matter to the sum.
@@ -108,17 +131,16 @@ class JaxBackend:
         return lax.cond(usual, _root, _scaled_norm, square, leaves)
 
     def basis(self, like: Any) -> Any:
-        """Stack the unit vectors."""
-        leaves, structure = jax.tree.flatten(like)
-        sizes = [leaf.size for leaf in leaves]
-        columns = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
-        return jax.tree.unflatten(
-            structure,
-            [
-                jnp.asarray(part.reshape((-1, *leaf.shape)), leaf.dtype)
-                for part, leaf in zip(columns, leaves, strict=True)
-            ],
-        )
+        """Stack the unit tangents."""
+        leaves, structure = jax.tree.flatten(moving(like))
+        sizes = [leaf.size for leaf in leaves for _ in range(coordinates_of(leaf))]
+        columns = iter(np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1))
+        units = []
+        for leaf in leaves:
+            parts = [next(columns).reshape((-1, *leaf.shape)) for _ in range(coordinates_of(leaf))]
+            unit = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
+            units.append(jnp.asarray(unit, leaf.dtype))
+        return jax.tree.unflatten(structure, units)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by `jax.vmap`."""
@@ -156,8 +178,10 @@ class JaxBackend:
         stacked: int = 0,
     ) -> Any:
         """Draw with JAX's generator; signs take one random bit each."""
-        leaves, structure = jax.tree.flatten(like)
-        shapes = [leaf.shape[:stacked] + batch + leaf.shape[stacked:] for leaf in leaves]
+        leaves, structure = jax.tree.flatten(moving(like))
+        shapes = [
+            (*leaf.shape[:stacked], *batch, *leaf.shape[stacked:], *_pair(leaf)) for leaf in leaves
+        ]
         ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
         if not leaves:
             return like
@@ -165,7 +189,7 @@ class JaxBackend:
             words = jax.random.bits(key, (-(-ends[-1] // 32), 1), jnp.uint32)
             flat = (((words >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(-1)) * 2.0 - 1.0
         else:
-            wide = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+            wide = jnp.promote_types(np.finfo(jnp.result_type(*leaves)).dtype, jnp.float32)
             flat = jax.random.normal(key, (ends[-1],), wide)
         starts = [0, *ends[:-1]]
         draws = [
@@ -178,7 +202,8 @@ class JaxBackend:
             scale = math.sqrt(rows.shape[-1]) / jnp.linalg.norm(rows, axis=-1)
             draws = [draw * scale.reshape(lead + (1,) * (draw.ndim - len(lead))) for draw in draws]
         return jax.tree.unflatten(
-            structure, [draw.astype(leaf.dtype) for draw, leaf in zip(draws, leaves, strict=True)]
+            structure,
+            [_of_pairs(draw, leaf) for draw, leaf in zip(draws, leaves, strict=True)],
         )
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
@@ -186,8 +211,9 @@ class JaxBackend:
 
         def convert(leaf: Any) -> Any:
             array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf))
-            if dtype is not None and jnp.issubdtype(array.dtype, jnp.floating):
-                array = array.astype(dtype)
+            if dtype is not None and coordinates_of(array):
+                wide = jnp.promote_types(dtype, jnp.complex64)
+                array = array.astype(wide if _pair(array) else dtype)
             return array if self._device is None else jax.device_put(array, self._device)
 
         return jax.tree.map(convert, tree)
@@ -198,7 +224,7 @@ class JaxBackend:
 
     def to_host(self, tree: Any) -> Any:
         """Turn every leaf into a NumPy array."""
-        return jax.tree.map(np.asarray, tree)
+        return jax.tree.map(_array, tree)
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """Enable 64-bit numbers within the context if ``dtype`` needs them."""
@@ -219,6 +245,47 @@ def _scaled_norm(square: Any, leaves: list[Any]) -> Any:
 
 def _widen(leaf: Any) -> Any:
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def _product(a: Any, b: Any) -> Any:
+    return jnp.sum((jnp.conj(a) * b).real if jnp.iscomplexobj(a) else a * b)
+
+
+def _real(leaf: Any) -> Any:
+    """Lay the coordinates of a leaf out as real numbers."""
+    return jnp.stack([leaf.real, leaf.imag]) if jnp.iscomplexobj(leaf) else leaf
+
+
+def _pair(leaf: Any) -> tuple[int, ...]:
+    """Give the axis that real numbers need to stand for a leaf."""
+    return (2,) if coordinates_of(leaf) == 2 else ()
+
+
+def _of_pairs(draw: Any, leaf: Any) -> Any:
+    """Make real numbers a leaf of the dtype of another."""
+    if _pair(leaf):
+        draw = lax.complex(draw[..., 0], draw[..., 1])
+    return draw.astype(leaf.dtype)
+
+
+def _array(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(leaf))
+    return np.asarray(leaf)
+
+
+def _concrete(tree: Any) -> bool:
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _rehearse(function: Callable[..., Any], *arguments: Any) -> None:
+    """Trace a function apart, for its errors.
+
+    Forward mode through a `jax.custom_vjp` raises nothing while it is traced: it leaves an
+    operation that cannot be lowered.
+    """
+    if "custom_lin" in str(jax.make_jaxpr(function)(*arguments)):
+        raise TypeError("there is no forward mode through a custom_vjp.")
 
 
 def _find_device(spelling: str) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from uoro.dynamics import Outcome, Pullback
 from uoro.transition import checked
+from uoro_jax.trees import conjugate, join, like, moving
 
 if TYPE_CHECKING:
     from uoro_jax.backend import JaxBackend
@@ -25,12 +26,20 @@ class JaxDynamics:
         backend: The backend of the arrays.
         transition: ``(params, state, inputs) -> (next_state, loss)``.
         has_aux: Whether it returns a third element.
+        twice: Whether the jvp is the vjp of the vjp, and not forward mode.
     """
 
     span = 1
 
-    def __init__(self, backend: JaxBackend, transition: Callable[..., Any], has_aux: bool) -> None:
+    def __init__(
+        self,
+        backend: JaxBackend,
+        transition: Callable[..., Any],
+        has_aux: bool,
+        twice: bool = False,
+    ) -> None:
         self.backend = backend
+        self._push = _push_twice if twice else _push_forward
         self._outcome = checked(transition, backend, has_aux=has_aux)
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
@@ -40,11 +49,12 @@ class JaxDynamics:
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
         """Push a state tangent forward."""
 
-        def of_state(state: Any) -> tuple[Any, Any]:
-            return self._outcome(params, state, inputs)[:2]
+        def of_state(moved: Any) -> tuple[Any, Any]:
+            outcome = self._outcome(params, join(state, moved), inputs)
+            return like(state, outcome.next_state), outcome.loss
 
-        _, pushed = jax.jvp(of_state, (state,), (state_tangent,))
-        return pushed[0], pushed[1]
+        pushed, rate = self._push(of_state, moving(state), state_tangent)
+        return pushed, rate
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Take one step, to be pulled back any number of times.
@@ -55,18 +65,30 @@ class JaxDynamics:
         """
 
         def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
-            def outputs(params: Any, state: Any) -> tuple[Any, Any]:
-                outcome = self._outcome(params, state, inputs)
+            def outputs(params: Any, moved: Any) -> tuple[Any, Any]:
+                outcome = self._outcome(params, join(state, moved), inputs)
                 return (
-                    () if state_cotangent is None else outcome.next_state,
+                    () if state_cotangent is None else like(state, outcome.next_state),
                     () if loss_cotangent is None else outcome.loss,
                 )
 
-            primal, pull = jax.vjp(outputs, params, state)
+            primal, pull = jax.vjp(outputs, params, moving(state))
             weight = () if loss_cotangent is None else jnp.asarray(loss_cotangent, primal[1].dtype)
-            pulled: tuple[Any, Any] = pull(
-                (() if state_cotangent is None else state_cotangent, weight)
-            )
-            return pulled
+            given = () if state_cotangent is None else conjugate(state_cotangent)
+            by_params, by_state = conjugate(pull((given, weight)))
+            return by_params, by_state
 
         return self._outcome(params, state, inputs), pullback
+
+
+def _push_forward(function: Callable[[Any], Any], at: Any, tangent: Any) -> Any:
+    """Push by forward mode."""
+    return jax.jvp(function, (at,), (tangent,))[1]
+
+
+def _push_twice(function: Callable[[Any], Any], at: Any, tangent: Any) -> Any:
+    """Push as the vjp, in its cotangent, of the vjp."""
+    value, pull = jax.vjp(function, at)
+    _, push = jax.vjp(lambda given: conjugate(pull(conjugate(given))), value)
+    (pushed,) = push((conjugate(tangent),))
+    return conjugate(pushed)

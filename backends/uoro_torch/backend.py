@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
+from uoro.routes import Route, Routed, by_differences
 from uoro_torch.dynamics import TorchDynamics
+from uoro_torch.observer import observe
+from uoro_torch.trees import coordinates_of, moving
 
 _within_vmap: ContextVar[bool] = ContextVar("within_vmap", default=False)
 
@@ -51,14 +55,41 @@ class TorchBackend:
         """Whether the caller runs under `vmap`."""
         return _within_vmap.get()
 
-    def dynamics(self, transition: Callable[..., Any], *, has_aux: bool = False) -> TorchDynamics:
-        """Make `Dynamics` of a function over trees of tensors."""
-        return TorchDynamics(self, transition, has_aux)
+    def dynamics(
+        self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
+    ) -> Routed:
+        """Make `Dynamics` of a function over trees of tensors.
+
+        Routes: the vjp of the vjp, which is the fastest; forward mode; both again without fused
+        kernels; differences.
+        """
+        make = partial(TorchDynamics, self, transition, has_aux)
+        return self.routed(make, check=check)
+
+    def routed(self, make: Callable[..., TorchDynamics], *, check: bool = True) -> Routed:
+        """Let a model choose among what ``make(forward_mode=…, fused=…)`` makes."""
+        routes = (
+            Route("double vjp", make()),
+            Route("forward mode", make(forward_mode=True)),
+            Route("double vjp without fused kernels", make(fused=False)),
+            Route("forward mode without fused kernels", make(forward_mode=True, fused=False)),
+            by_differences(make()),
+        )
+        return Routed(
+            routes,
+            check=check,
+            concrete=lambda tree: not (self.within_vmap or torch.compiler.is_compiling()),
+            observe=partial(observe, self._device),
+        )
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
         """List the leaves with their paths."""
         paths, leaves, _ = optree.tree_flatten_with_path(tree)
         return [("/".join(map(str, path)), leaf) for path, leaf in zip(paths, leaves, strict=True)]
+
+    def parts(self, leaf: Any) -> int:
+        """Count the coordinates of an entry."""
+        return coordinates_of(leaf)
 
     def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
@@ -71,10 +102,10 @@ class TorchBackend:
             raise StructureError(f"backend.map(function, *trees): {error}") from error
 
     def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
-        """Make zeros shaped ``batch + leaf.shape``."""
+        """Make the zero tangent, shaped ``batch + leaf.shape``."""
         return optree.tree_map(
             lambda leaf: torch.zeros(batch + leaf.shape, dtype=leaf.dtype, device=leaf.device),
-            like,
+            moving(like),
         )
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
@@ -98,12 +129,12 @@ class TorchBackend:
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in at least float32."""
         pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
-        products = [(_widen(a) * _widen(b)).sum() for a, b in pairs]
+        products = [_product(_widen(a), _widen(b)).sum() for a, b in pairs]
         return sum(products[1:], products[0]) if products else torch.zeros((), device=self.device)
 
     def norm(self, x: Any) -> Any:
         """Euclidean norm, in float64; scaled where even that would overflow or underflow."""
-        leaves = [leaf.detach() for leaf in optree.tree_leaves(x)]
+        leaves = [_real(leaf.detach()) for leaf in optree.tree_leaves(x)]
         if not leaves:
             return torch.zeros((), dtype=torch.float64, device=self.device)
         square = sum((_square(leaf.double()) for leaf in leaves[1:]), _square(leaves[0].double()))
@@ -115,17 +146,16 @@ class TorchBackend:
         return torch.where(usable == largest, largest * scaled.sqrt(), largest)
 
     def basis(self, like: Any) -> Any:
-        """Stack the unit vectors."""
-        leaves, structure = optree.tree_flatten(like)
-        sizes = [leaf.numel() for leaf in leaves]
-        columns = torch.split_with_sizes(torch.eye(sum(sizes), device=self._device), sizes, 1)
-        return optree.tree_unflatten(
-            structure,
-            [
-                part.reshape((-1, *leaf.shape)).to(leaf.dtype)
-                for part, leaf in zip(columns, leaves, strict=True)
-            ],
-        )
+        """Stack the unit tangents."""
+        leaves, structure = optree.tree_flatten(moving(like))
+        sizes = [leaf.numel() for leaf in leaves for _ in range(coordinates_of(leaf))]
+        eye = torch.eye(sum(sizes), device=self._device)
+        columns = iter(torch.split_with_sizes(eye, sizes, 1))
+        units = []
+        for leaf in leaves:
+            parts = [next(columns).reshape((-1, *leaf.shape)) for _ in range(coordinates_of(leaf))]
+            units.append((parts[0] if len(parts) == 1 else torch.complex(*parts)).to(leaf.dtype))
+        return optree.tree_unflatten(structure, units)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by `torch.func.vmap`, for any tree of arguments and results."""
@@ -190,18 +220,20 @@ class TorchBackend:
         """Draw on the device, from a generator seeded by the key."""
         digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
         generator = torch.Generator(self._device).manual_seed(int.from_bytes(digest) >> 1)
-        leaves, structure = optree.tree_flatten(like)
+        leaves, structure = optree.tree_flatten(moving(like))
         draws = []
         for leaf in leaves:
             shape = (*leaf.shape[:stacked], *batch, *leaf.shape[stacked:])
             draw = torch.empty(shape, dtype=leaf.dtype, device=self._device)
+            numbers = _real(draw)
             if law == "signs":
-                draws.append(draw.random_(0, 2, generator=generator) * 2 - 1)
+                numbers.random_(0, 2, generator=generator).mul_(2).sub_(1)
             else:
-                draws.append(draw.normal_(generator=generator))
+                numbers.normal_(generator=generator)
+            draws.append(draw)
         if law == "spherical" and draws:
             lead = draws[0].shape[: stacked + len(batch)]
-            rows = torch.cat([draw.reshape((*lead, -1)).double() for draw in draws], -1)
+            rows = torch.cat([_real(draw).reshape((*lead, -1)).double() for draw in draws], -1)
             scale = math.sqrt(rows.shape[-1]) / torch.linalg.vector_norm(rows, dim=-1)
             draws = [
                 (draw * scale.reshape(lead + (1,) * (draw.ndim - len(lead)))).to(draw.dtype)
@@ -219,8 +251,9 @@ class TorchBackend:
                 else torch.tensor(np.array(leaf), device=self._device)
             )
             wanted = tensor.dtype
-            if dtype is not None and wanted.is_floating_point:
-                wanted = getattr(torch, dtype)
+            if dtype is not None and coordinates_of(tensor):
+                real = getattr(torch, dtype)
+                wanted = real.to_complex() if wanted.is_complex else real
             return tensor.to(self._device, wanted)
 
         return optree.tree_map(convert, tree)
@@ -246,6 +279,15 @@ def _widen(leaf: Tensor) -> Tensor:
 
 def _storable(leaf: Tensor) -> Tensor:
     return leaf.float() if leaf.dtype is torch.bfloat16 else leaf  # NumPy has no bfloat16
+
+
+def _real(leaf: Tensor) -> Tensor:
+    """View the coordinates of a leaf as real numbers."""
+    return torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    return (a.conj() * b).real if a.is_complex() or b.is_complex() else a * b
 
 
 def _square(leaf: Tensor) -> Tensor:

@@ -2,30 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import optree
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from uoro.errors import SettingError, StructureError
 
-def module_transition(
-    module: nn.Module, loss: Callable[[Any, Any], Tensor]
-) -> Callable[[Any, Any, Any], tuple[Any, Tensor]]:
-    """Make a transition of a module and a loss.
+CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+LAYERS = (nn.RNN, nn.GRU, nn.LSTM)
+
+
+class ModuleTransition:
+    """A module and a loss as a transition, pure in its arguments.
+
+    It takes ``(params, state, inputs)`` with ``params = dict(module.named_parameters())`` or some
+    of them, the others staying as they are in the module, and ``inputs = (input, target)``, or
+    ``(input, target, seed)`` with an integer tensor that determines all that the module draws,
+    and nobody else's random state. It returns the next state, the loss, and the module's buffers
+    after the step. The module itself is not changed.
 
     Args:
         module: Called as ``module(input, state)``, it returns ``(output, next_state)``.
         loss: Called as ``loss(output, target)``, it returns a scalar.
-
-    Returns:
-        ``transition(params, state, (input, target))`` for
-        ``params = dict(module.named_parameters())``. The module itself is not changed.
+        rows: Whether state and inputs have a leading axis, along which the module runs at once,
+            and the loss is wanted of each row. It is then called on batches of one.
     """
 
-    def transition(params: Any, state: Any, inputs: Any) -> tuple[Any, Tensor]:
-        given, target = inputs
-        output, next_state = functional_call(module, params, (given, state))
-        return next_state, loss(output, target)
+    def __init__(
+        self, module: nn.Module, loss: Callable[[Any, Any], Tensor], *, rows: bool = False
+    ) -> None:
+        self.module = module
+        self._loss = loss
+        self._rows = rows
 
-    return transition
+    def __call__(self, params: Any, state: Any, inputs: Any) -> tuple[Any, Tensor, Any]:
+        """Take one step."""
+        given, target, *seed = inputs
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        everything = {**params, **buffers}
+        with seeded(seed[0]) if seed else _unseeded():
+            returned = functional_call(self.module, everything, (given, state))
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise StructureError(
+                f"{type(self.module).__name__}(input, state): it returned a "
+                f"{type(returned).__name__}, wanted is a pair (output, next_state)."
+            )
+        output, next_state = returned
+        # Autocast makes coarser states of what it computes.
+        next_state = optree.tree_map(_in_dtype_of, state, next_state)
+        loss = self._losses(output, target) if self._rows else self._loss(output, target)
+        return next_state, loss, {name: everything[name] for name in buffers}
+
+    def _losses(self, output: Any, target: Any) -> Tensor:
+        def of_row(output: Any, target: Any) -> Tensor:
+            pair: Any = (output, target)
+            return self._loss(*optree.tree_map(lambda leaf: leaf[None], pair))
+
+        both: Any = (output, target)
+        leaves: list[Any]
+        leaves, structure = optree.tree_flatten(both)
+
+        def flat(*leaves: Tensor) -> Tensor:
+            return of_row(*optree.tree_unflatten(structure, leaves))
+
+        losses: Tensor = torch.func.vmap(flat)(*leaves)
+        return losses
+
+
+def module_transition(
+    module: nn.Module, loss: Callable[[Any, Any], Tensor]
+) -> Callable[[Any, Any, Any], tuple[Any, Tensor, Any]]:
+    """Make a transition of a module and a loss, for ``dynamics(…, has_aux=True)``.
+
+    Args:
+        module: Called as ``module(input, state)``, it returns ``(output, next_state)``; or one of
+            PyTorch's own recurrent modules.
+        loss: Called as ``loss(output, target)``, it returns a scalar.
+    """
+    return ModuleTransition(steppable(module), loss)
+
+
+class Step(nn.Module):
+    """One of PyTorch's own recurrent modules, one step at a time.
+
+    The input is one vector, or one for each row; the output is that of the last layer. The state
+    is what `initial_state` makes: of an LSTM a pair (hidden, cell); with layers, each has shape
+    (rows, layers, units) or (layers, units).
+
+    Args:
+        core: `nn.RNNCell`, `nn.GRUCell`, `nn.LSTMCell`, `nn.RNN`, `nn.GRU` or `nn.LSTM`.
+
+    Raises:
+        SettingError: If it is another module, or reads its input from both ends.
+    """
+
+    def __init__(self, core: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(core, CELLS + LAYERS):
+            raise SettingError(
+                f"Step({type(core).__name__}): wanted is one of "
+                f"{', '.join(kind.__name__ for kind in CELLS + LAYERS)}."
+            )
+        if getattr(core, "bidirectional", False):
+            raise SettingError(
+                f"Step({type(core).__name__}): it is bidirectional, and reads the future first. "
+                "Online there is none: take bidirectional=False."
+            )
+        self.core = core
+
+    def initial_state(self, rows: int | None = None) -> Any:
+        """Make zeros, for one stream or for several."""
+        core: Any = self.core
+        lead = [] if rows is None else [rows]
+        layers = [] if isinstance(core, CELLS) else [core.num_layers]
+        like = next(core.parameters()).detach()
+        zeros = [
+            like.new_zeros([*lead, *layers, units])
+            for units in (getattr(core, "proj_size", 0) or core.hidden_size, core.hidden_size)
+        ]
+        return tuple(zeros) if isinstance(core, (nn.LSTMCell, nn.LSTM)) else zeros[0]
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Take one step."""
+        core: Any = self.core
+        if isinstance(core, CELLS):
+            state = core(input, state)
+            return (state[0] if isinstance(core, nn.LSTMCell) else state), state
+        rows = input.dim() > 1
+        if rows:
+            state = optree.tree_map(lambda leaf: leaf.transpose(0, 1).contiguous(), state)
+        time = 1 if rows and core.batch_first else 0
+        output, state = core(input.unsqueeze(time), state)
+        if rows:
+            state = optree.tree_map(lambda leaf: leaf.transpose(0, 1), state)
+        return output.squeeze(time), state
+
+
+def steppable(module: nn.Module) -> nn.Module:
+    """Wrap one of PyTorch's own recurrent modules; leave any other as it is."""
+    return Step(module) if isinstance(module, CELLS + LAYERS) else module
+
+
+@contextmanager
+def seeded(seed: Tensor) -> Iterator[None]:
+    """Draw from a seed within the context; random states are then as they were.
+
+    Args:
+        seed: An integer, or one for each row, of which the first counts.
+    """
+    number = int(seed.reshape(-1)[0])
+    generators = [torch.default_generator]
+    cuda: Any = torch.cuda
+    if cuda.is_initialized():
+        generators += cuda.default_generators
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(number)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+@contextmanager
+def _unseeded() -> Iterator[None]:
+    yield
+
+
+def _in_dtype_of(leaf: Any, new: Any) -> Any:
+    floating = isinstance(new, Tensor) and (new.is_floating_point() or new.is_complex())
+    return new.to(leaf.dtype) if floating and isinstance(leaf, Tensor) else new

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import optree
 import torch
 from torch import Tensor, nn
 
-from uoro.algebra import select
-from uoro.errors import SettingError
+from uoro.algebra import moving, select, shift, take
+from uoro.dynamics import Dynamics
+from uoro.errors import DerivativeError, SettingError, StructureError
 from uoro.estimator import Estimator
 from uoro.estimators import UORO
 from uoro.parallel import Streams
+from uoro.routes import probe
 from uoro_torch.backend import TorchBackend
-from uoro_torch.module import module_transition
+from uoro_torch.module import ModuleTransition, Step, steppable
+from uoro_torch.module_dynamics import ModuleDynamics
 
 
 class Online:
     """Fill ``.grad`` with an online gradient, one item at a time; your optimizer does the rest.
 
+    For an `nn.Module` there is `for_module`.
+
     Args:
-        transition: ``(params, state, inputs) -> (next_state, loss)``; see `for_module`.
+        model: A transition ``(params, state, inputs) -> (next_state, loss)``, or dynamics made
+            of one, as for memory-T.
         params: A dict of tensors to be trained; their ``.grad`` is filled.
         state: The initial state; a stack of B with `Streams`.
         estimator: `UORO` of rank one unless given.
         seed: Determines every random draw.
+        compile: Whether to compile the whole step by `torch.compile`. The first step then takes
+            half a minute or so.
+
+    Attributes:
+        dynamics: The model; ``dynamics.describe()`` says how it is differentiated.
+        state: The present state.
+        memory: What the estimator carries; ``None`` before the first step.
+        steps: How many steps were taken.
 
     Example:
         >>> import torch
@@ -50,26 +66,27 @@ class Online:
 
     def __init__(
         self,
-        transition: Callable[..., Any],
+        model: Callable[..., Any] | Dynamics[Any, Any, Any],
         params: dict[str, Tensor],
         state: Any,
         *,
         estimator: Estimator | None = None,
         seed: int = 0,
+        compile: bool = False,
     ) -> None:
-        if not isinstance(params, dict) or not params:
-            raise SettingError(
-                f"Online(params={type(params).__name__}): wanted is a dict of tensors to train, "
-                "with at least one."
-            )
         self.params = params
         self.state = state
         self.estimator = estimator if estimator is not None else UORO()
+        given: Any = model
+        dynamics = given if hasattr(given, "vjp") else _backend_of(params).dynamics(given)
+        self.dynamics = dynamics
         self.memory: Any = None
         self.steps = 0
-        self._backend = TorchBackend(device=str(next(iter(params.values())).device))
-        self._dynamics = self._backend.dynamics(transition)
-        self._key = self._backend.key(seed)
+        self._initial = state
+        self._seed = seed
+        self._module: nn.Module | None = None
+        self._compile = compile
+        self._advance: Callable[..., Any] = partial(self.estimator.step, dynamics)
         self._example: Any = None
 
     @classmethod
@@ -77,23 +94,67 @@ class Online:
         cls,
         module: nn.Module,
         loss: Callable[[Any, Any], Tensor],
-        state: Any,
+        state: Any = None,
         *,
+        streams: int | None = None,
         estimator: Estimator | None = None,
         seed: int = 0,
+        check: bool = True,
+        compile: bool = False,
     ) -> Online:
         """Train the parameters of a module that require gradients.
 
+        What the module draws, as in dropout, is determined by seed and step. Its buffers become
+        what its own forward pass would make of them.
+
         Args:
-            module: Called as ``module(input, state)``, it returns ``(output, next_state)``.
+            module: Called as ``module(input, state)``, it returns ``(output, next_state)``; or
+                one of PyTorch's own recurrent modules, of which `Step` makes one.
             loss: Called as ``loss(output, target)``, it returns a scalar.
-            state: The initial state.
+            state: The initial state; zeros for one of PyTorch's own modules. With several streams
+                its leaves have one row for each.
+            streams: How many streams the module is run on, as the rows of one batch. Each has a
+                pair of its own, and the loss is called on each row as on a batch of one.
             estimator: `UORO` of rank one unless given.
             seed: Determines every random draw.
+            check: Whether the first step is preceded by a probe of the module.
+            compile: Whether to compile the whole step by `torch.compile`.
+
+        Raises:
+            SettingError: If nothing is to be trained, a state is wanted, or streams were to be
+                compiled.
         """
-        params = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        transition = module_transition(module, loss)
-        return cls(transition, dict[str, Tensor](params), state, estimator=estimator, seed=seed)
+        if isinstance(estimator, Streams):
+            streams, estimator = estimator.count, estimator.estimator
+        module = steppable(module)
+        if state is None:
+            if not isinstance(module, Step):
+                raise SettingError(
+                    f"Online.for_module({type(module).__name__}, loss): the initial state is "
+                    "wanted as the third argument; that of PyTorch's own modules is known."
+                )
+            state = module.initial_state(streams)
+        if compile and streams is not None:
+            raise SettingError(
+                "Online.for_module(compile=True, streams=...): several streams are not compiled. "
+                "Take one of the two."
+            )
+        params = dict[str, Tensor](module.named_parameters())
+        params = {name: param for name, param in params.items() if param.requires_grad}
+        backend = _backend_of(params)
+        rows = streams is not None
+        make = partial(ModuleDynamics, backend, ModuleTransition(module, loss, rows=rows), rows)
+        chosen: Estimator = estimator if estimator is not None else UORO()
+        online = cls(
+            backend.routed(make, check=check),
+            params,
+            state,
+            estimator=chosen if streams is None else Streams(chosen, streams),
+            seed=seed,
+            compile=compile,
+        )
+        online._module = module
+        return online
 
     def step(self, *inputs: Any) -> Tensor:
         """Run the model on one item and add the estimated gradient to each ``.grad``.
@@ -105,53 +166,185 @@ class Online:
         Returns:
             The loss, detached. One that is not finite is returned as it is: looking at it would
             wait for the device at every step.
+
+        Raises:
+            DerivativeError: At the first step, if the model cannot be differentiated, or the rows
+                of a batch of streams have to do with each other.
         """
-        item = inputs[0] if len(inputs) == 1 else inputs
-        backend, dynamics = self._backend, self._dynamics
+        item: Any = inputs[0] if len(inputs) == 1 else inputs
+        backend = self.dynamics.backend
+        if self._module is not None and not self._compile:
+            item = (*inputs, self._seed_of_step())
+        if self._example is None:
+            self._begin(item)
         if self.memory is None:
-            self.memory = self.estimator.init(dynamics, self.params, self.state, inputs=item)
-            self._example = item
+            self.memory = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
         noise = self.estimator.draw(
-            partial(backend.random, backend.fold(self._key, self.steps)), self.state
+            partial(backend.random, backend.fold(backend.key(self._seed), self.steps)), self.state
         )
-        self.memory, self.state, estimate = self.estimator.step(
-            dynamics, self.params, self.memory, self.state, item, noise
+        self.memory, self.state, estimate = self._advance(
+            self.params, self.memory, self.state, item, noise
         )
         self.steps += 1
         for name, param in self.params.items():
             # Cloned as backward() does: gradients may share storage with each other.
             gradient = estimate.gradient[name].clone(memory_format=torch.contiguous_format)
             param.grad = gradient if param.grad is None else param.grad + gradient
-        loss: Tensor = estimate.loss  # type: ignore[assignment]  # a torch scalar is a Tensor
+        self._keep_buffers(estimate.aux)
+        loss: Tensor = estimate.loss
         return loss
 
-    def reset(self, state: Any, mask: Tensor | None = None) -> None:
+    def reset(self, mask: Any = None, *, state: Any = None) -> None:
         """Start anew, with a zero pair: an episode has ended.
 
         Args:
-            state: The state to start from; a stack of B with `Streams`.
-            mask: With `Streams`, B booleans: which streams start anew. All if not given.
+            mask: With several streams, B booleans: which of them start anew. All if not given.
+            state: The state to start from, of all streams; the initial one if not given.
 
         Raises:
             SettingError: If a mask is given for a single stream.
         """
+        fresh = self._initial if state is None else state
         if mask is None:
-            self.state, self.memory = state, None
-        elif isinstance(self.estimator, Streams):
-            if self.memory is None:
-                self.state = select(self._backend, mask, state, self.state)
-                return
-            self.memory, self.state = self.estimator.reset(
-                self._dynamics,
-                self.params,
-                self.memory,
-                self.state,
-                mask,
-                state,
-                inputs=self._example,
-            )
-        else:
+            self.state, self.memory = fresh, None
+            return
+        if not isinstance(self.estimator, Streams):
             raise SettingError(
-                "Online.reset(mask=...): a mask picks among several streams, and there is one. "
-                "Leave it out, or use estimator=Streams(UORO(), count)."
+                "Online.reset(mask): a mask picks among several streams, and there is one. "
+                "Leave it out, or use streams=..., or estimator=Streams(UORO(), count)."
             )
+        mask = torch.as_tensor(mask, device=self.dynamics.backend.device)
+        if self.memory is None:
+            self.state = select(self.dynamics.backend, mask, fresh, self.state)
+            return
+        self.memory, self.state = self.estimator.reset(
+            self.dynamics,
+            self.params,
+            self.memory,
+            self.state,
+            mask,
+            fresh,
+            inputs=self._example,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give everything that the next step depends on, but for the model and its parameters.
+
+        Returns:
+            Tensors, numbers and lists of them: what `torch.save` and `torch.load` take.
+        """
+        return {
+            "steps": self.steps,
+            "seed": self._seed,
+            "state": optree.tree_leaves(self.state),
+            "memory": None if self.memory is None else optree.tree_leaves(self.memory),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was called, with the same kind of model and estimator.
+
+        For `RollingTruncated`, whose memory holds items, take a step first.
+
+        Raises:
+            StructureError: If the tensors saved are not those of this model and estimator.
+        """
+        self._seed = saved["seed"]
+        self.steps = saved["steps"]
+        self.state = _filled(self.state, saved["state"], "state")
+        if saved["memory"] is None:
+            self.memory = None
+        else:
+            empty = self.estimator.init(
+                self.dynamics, self.params, self.state, inputs=self._example
+            )
+            self.memory = _filled(empty, saved["memory"], "memory")
+
+    def _begin(self, item: Any) -> None:
+        """Look at the model; have it compiled."""
+        self._example = item
+        first = (self.state, item)
+        if isinstance(self.estimator, Streams):
+            if self._module is not None and self.dynamics.route is None:
+                self._require_rows_alone(item)
+            first = take(self.dynamics.backend, first, 0)
+        if self._compile:
+            self._require_no_draws(first)
+        probe(self.dynamics, self.params, *first)
+        if self._compile:
+            self._advance = torch.compile(self._advance, fullgraph=True)
+
+    def _seed_of_step(self) -> Tensor:
+        digest = hashlib.blake2b(repr((self._seed, self.steps)).encode(), digest_size=8).digest()
+        seed = torch.tensor(int.from_bytes(digest) >> 1)
+        return seed.repeat(self.estimator.count) if isinstance(self.estimator, Streams) else seed
+
+    def _keep_buffers(self, buffers: dict[str, Tensor] | None) -> None:
+        if self._module is None or not buffers:
+            return
+        several = isinstance(self.estimator, Streams)
+        with torch.no_grad():
+            for name, buffer in self._module.named_buffers():
+                buffer.copy_(buffers[name][0] if several else buffers[name])
+
+    def _require_no_draws(self, first: Any) -> None:
+        """Refuse to compile a module that draws."""
+        with torch.random.fork_rng():
+            before = torch.get_rng_state()
+            self.dynamics.forward(self.params, *first)
+            draws = not torch.equal(before, torch.get_rng_state())
+        if draws:
+            raise SettingError(
+                "Online(compile=True): the module draws random numbers, as in dropout; forward, "
+                "jvp and vjp of one compiled step would not see the same. Leave compile out."
+            )
+
+    def _require_rows_alone(self, item: Any) -> None:
+        """Refuse a module in which the row of one stream moves the others."""
+        backend = self.dynamics.backend
+        step = backend.vmap(lambda state, item: self.dynamics.forward(self.params, state, item))
+        zero = backend.zeros(self.state)
+        nudge = backend.map(lambda leaf: torch.cat([leaf[:1] + 1.0, leaf[1:]]), zero)
+        one, two = (
+            step(state, item) for state in (self.state, shift(backend, self.state, 1.0, nudge))
+        )
+        others = [
+            [leaf[1:] for leaf in [*moving(backend, outcome.next_state), outcome.loss]]
+            for outcome in (one, two)
+        ]
+        gap = float(backend.norm(backend.combine((1.0, others[0]), (-1.0, others[1]))))
+        if gap > 1e-3 * float(backend.norm(others[0])):
+            raise DerivativeError(
+                f"Online.for_module({type(self._module).__name__}, streams=...): the rows of the "
+                "batch have to do with each other, as with BatchNorm in training mode, so that a "
+                "stream has no gradient of its own. Use LayerNorm, or eval() of that module, or "
+                "leave streams out: the batch is then one state with one pair."
+            )
+
+
+def _backend_of(params: Any) -> TorchBackend:
+    """Find the device of the params.
+
+    Raises:
+        SettingError: If there are none.
+    """
+    if not isinstance(params, dict) or not params:
+        raise SettingError(
+            f"Online(params={type(params).__name__}): wanted is a dict of tensors to train, "
+            "with at least one."
+        )
+    return TorchBackend(device=str(next(iter(params.values())).device))
+
+
+def _filled(tree: Any, leaves: list[Tensor], what: str) -> Any:
+    """Put leaves that were saved into the places of a tree."""
+    mine, structure = optree.tree_flatten(tree)
+    if [leaf.shape for leaf in mine] != [leaf.shape for leaf in leaves]:
+        raise StructureError(
+            f"Online.load_state_dict(saved): the {what} saved has shapes "
+            f"{[tuple(leaf.shape) for leaf in leaves]}, wanted are "
+            f"{[tuple(leaf.shape) for leaf in mine]}. Was it another model or estimator?"
+        )
+    return optree.tree_unflatten(
+        structure,
+        [new.to(old.device, old.dtype) for old, new in zip(mine, leaves, strict=True)],
+    )

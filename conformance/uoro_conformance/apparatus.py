@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, mix, repeat, size, take
+from uoro.algebra import coordinates, mix, moving, repeat, size, take
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
@@ -143,8 +143,8 @@ class Apparatus:
         through = mix(backend, row @ tangents.T / rank, carried)
         count = self._count(noise)
         wanted = repeat(backend, backend.combine((1.0, direct), (1.0, through)), count)
-        passed_on = repeat(backend, (outcome.next_state, outcome.loss), count)
-        changed = backend.combine((1.0, (states, losses)), (-1.0, passed_on))
+        passed_on = repeat(backend, [*moving(backend, outcome.next_state), outcome.loss], count)
+        changed = backend.combine((1.0, [*moving(backend, states), losses]), (-1.0, passed_on))
         return Measurement(
             error=norm(backend.combine((1.0, outer), (-1.0, exact))),
             exact=norm(exact),

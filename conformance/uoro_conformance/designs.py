@@ -60,9 +60,12 @@ def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:
     signs = rows.reshape((len(rows), draws, -1))
     parts, start = [], 0
     for _, leaf in backend.named_leaves(state):
-        count = math.prod(leaf.shape)
-        parts.append(signs[:, :, start : start + count].reshape((*batch, *leaf.shape)))
-        start += count
+        count, pieces = math.prod(leaf.shape), []
+        for _ in range(backend.parts(leaf)):
+            pieces.append(signs[:, :, start : start + count].reshape((*batch, *leaf.shape)))
+            start += count
+        if pieces:
+            parts.append(pieces[0] if len(pieces) == 1 else pieces[0] + 1j * pieces[1])
     drawn = iter(parts)
     like = backend.zeros(state, batch=batch)
     return backend.map(lambda zero: zero + backend.from_host(next(drawn)), like)

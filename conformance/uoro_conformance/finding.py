@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from uoro.algebra import moving
 from uoro.backend import Backend
 from uoro.errors import SettingError
 
@@ -85,8 +86,9 @@ def largest(gaps: Iterable[float]) -> float:
 
 def relative_gap(backend: Backend, got: Any, wanted: Any) -> float:
     """Give ``‖got - wanted‖ / ‖wanted‖``; the plain distance if nothing is wanted."""
-    gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
-    scale = float(backend.norm(wanted))
+    one, two = moving(backend, got), moving(backend, wanted)
+    gap = float(backend.norm(backend.combine((1.0, one), (-1.0, two))))
+    scale = float(backend.norm(two))
     return gap / scale if scale else gap
 
 
@@ -118,7 +120,8 @@ def precision_of(backend: Backend, *trees: Any) -> str:
         for tree in trees
         for _, leaf in backend.named_leaves(tree)
     }
-    floating = {name for name in names if "float" in name}
+    twins = {"complex64": "float32", "complex128": "float64"}
+    floating = {twins.get(name, name) for name in names if "float" in name or name in twins}
     if not floating or floating - set(UNIT):
         raise SettingError(
             f"uoro_conformance: the leaves have dtypes {', '.join(sorted(names)) or 'none'}; the "

@@ -216,7 +216,11 @@ def _exact_last_gradient(trial: Trial) -> Any:
 
 def _leaves(backend: Backend, tree: Any) -> list[tuple[str, Any]]:
     named = backend.named_leaves(backend.to_host(tree))
-    return [(name, np.asarray(leaf, np.float64)) for name, leaf in named]
+    return [(name, _real(np.asarray(leaf)).astype(np.float64)) for name, leaf in named]
+
+
+def _real(array: Any) -> Any:
+    return np.stack([array.real, array.imag], -1) if np.iscomplexobj(array) else array
 
 
 def _vector(backend: Backend, tree: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
@@ -11,8 +12,9 @@ from typing import Any
 
 from uoro.algebra import size
 from uoro.dynamics import Dynamics
-from uoro.errors import StreamError
+from uoro.errors import DerivativeWarning, StreamError
 from uoro.estimators import UORO
+from uoro.routes import Routed
 from uoro_conformance.designs import hadamard_designs
 from uoro_conformance.exact import (
     check_chain,
@@ -49,6 +51,7 @@ def check_model(
     name: str = "model",
     steps: int = 4,
     seed: int = 0,
+    surrogate: bool = False,
     progress: Callable[[Entry], None] = lambda entry: None,
 ) -> Report:
     """Check a model of one's own: can what UORO says on it be trusted, and how noisy is it?
@@ -66,6 +69,8 @@ def check_model(
         name: What to call it in the report.
         steps: How many items to take.
         seed: Determines everything that is drawn.
+        surrogate: Whether the model's derivatives are not those of its forward pass on purpose, as
+            with spikes. They are then taken as they are, and RTRL is what it is with them.
         progress: Called with each entry as it is done.
 
     Raises:
@@ -93,6 +98,7 @@ def check_model(
     report = Report(
         name, {"backend": backend.name, "dtype": dtype, "steps": len(taken), "seed": seed}
     )
+    dynamics = _settled(dynamics, params, state, taken[0], report)
     trial = Trial(dynamics, [params] * len(taken), state, taken, name)
 
     def run(law: str, check: Callable[[], Finding]) -> Finding:
@@ -102,7 +108,7 @@ def check_model(
         progress(report.entries[-1])
         return finding
 
-    if not _derivatives(run, trial, seed):
+    if not _derivatives(run, trial, seed, surrogate):
         reason = "What UORO is on this model depends on its derivatives: see above."
         run("exact/chain", lambda: not_checked("each step's mean is RTRL's", reason))
         return report
@@ -115,8 +121,28 @@ def check_model(
     return report
 
 
+def _settled(
+    dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, item: Any, report: Report
+) -> Dynamics[Any, Any, Any]:
+    """Let the model choose its route; note what it says of itself, and go on in any case."""
+    if not isinstance(dynamics, Routed):
+        return dynamics
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DerivativeWarning)
+        try:
+            dynamics.probe(params, state, item)
+        except Exception as error:
+            report.notes.append(f"Its self-check: {' '.join(str(error).split())}")
+            return dynamics.unchecked()
+    report.notes.append(dynamics.describe())
+    return dynamics
+
+
 def _derivatives(
-    run: Callable[[str, Callable[[], Finding]], Finding], trial: Trial, seed: int
+    run: Callable[[str, Callable[[], Finding]], Finding],
+    trial: Trial,
+    seed: int,
+    surrogate: bool,
 ) -> bool:
     """Check the laws of the dynamics; tell whether they hold."""
     states = [trial.state]
@@ -136,7 +162,12 @@ def _derivatives(
     points = [trial.first, (trial.dynamics, trial.params[-1], states[-2], trial.items[-1])]
     found = []
     for name, law in DERIVATIVE_LAWS.items():
-        if name != "pure":
+        if name == "true" and surrogate:
+            reason = "They are the model's own, as was said: surrogate."
+            run(
+                "derivatives/true", partial(not_checked, "derivatives are those of forward", reason)
+            )
+        elif name != "pure":
             at_points = partial(_at_points, law, points, seed)
             found.append(run(f"derivatives/{name}", at_points))
     return pure.holds and all(finding.holds for finding in found)

@@ -102,6 +102,8 @@ def _jacobians(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, item:
 
 def _matrix(backend: Backend, tree: Any, rows: int) -> Any:
     """Lay a tree, or a stack of ``rows`` of them, out in NumPy, one row each."""
-    leaves = [np.asarray(leaf) for _, leaf in backend.named_leaves(backend.to_host(tree))]
-    flat = [leaf.reshape(rows, -1) for leaf in leaves]
+    flat = list[Any]()
+    for _, leaf in backend.named_leaves(backend.to_host(tree)):
+        row: Any = np.asarray(leaf).reshape(rows, -1)
+        flat += [row.real, row.imag] if np.iscomplexobj(row) else [row]
     return np.concatenate(flat, axis=1).astype(np.float64)

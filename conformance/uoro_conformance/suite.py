@@ -311,7 +311,7 @@ def influence_balancing(backend: Backend, *, steps: int = 100, dtype: str = "flo
     what it does soon.
     """
     model = InfluenceBalancing(23, 13)
-    dynamics = backend.dynamics(partial(model.transition, backend.xp))
+    dynamics = backend.dynamics(partial(model.transition, backend.xp), check=False)
     numbers = {"theta": np.array(0.01)}, np.zeros(23), np.zeros(())
     params, state, item = (backend.from_host(tree, dtype=dtype) for tree in numbers)
     return Trial(

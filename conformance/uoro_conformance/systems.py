@@ -131,7 +131,7 @@ class System:
 @cache
 def _dynamics_of(backend: Backend, kind: str) -> Dynamics[Any, Any, Any]:
     """Make the dynamics of a kind once, so that a compiler sees one function for all seeds."""
-    return backend.dynamics(partial(KINDS[kind].transition, backend.xp))
+    return backend.dynamics(partial(KINDS[kind].transition, backend.xp), check=False)
 
 
 def systems(pool: Sequence[System] = ()) -> SearchStrategy[System]:

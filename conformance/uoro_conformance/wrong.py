@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, mean, mix, repeat, select, take
+from uoro.algebra import coordinates, mean, mix, repeat, select, shift, take
 from uoro.backend import Backend
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.estimators import UORO
@@ -197,7 +197,7 @@ class Differenced:
         """Give ``(F(s + h s̃) - F(s)) / h``."""
         combine = self.backend.combine
         here = self.dynamics.forward(params, state, inputs)
-        moved = combine((1.0, state), (self.h, state_tangent))
+        moved = shift(self.backend, state, self.h, state_tangent)
         there = self.dynamics.forward(params, moved, inputs)
         quotient = combine((1.0 / self.h, there.next_state), (-1.0 / self.h, here.next_state))
         return quotient, (there.loss - here.loss) / self.h

@@ -141,6 +141,10 @@ def check(
         str | None,
         typer.Option(help="Cast params, state and items to float32 or float64. Default: as made"),
     ] = None,
+    surrogate: Annotated[
+        bool,
+        typer.Option("--surrogate", help="Its derivatives are not those of forward on purpose"),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the findings there, as JSON")] = None,
 ) -> None:
     """Check a model of your own: its derivatives, and that UORO on it is unbiased for exact RTRL.
@@ -157,6 +161,7 @@ def check(
         seed=seed,
         vary_seed=vary_seed,
         dtype=dtype,
+        surrogate=surrogate,
         report=report,
     )
 

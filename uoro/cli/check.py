@@ -22,6 +22,7 @@ def run_check(
     seed: int | None,
     vary_seed: bool,
     dtype: str | None,
+    surrogate: bool,
     report: Path | None,
 ) -> None:
     """Check the model that a factory makes, print the report, and exit with its status."""
@@ -56,6 +57,7 @@ def run_check(
                 name=spelling,
                 steps=steps,
                 seed=number,
+                surrogate=surrogate,
                 progress=lambda entry: status.update(f"{spelling}: {entry.id}"),
             )
     print_report(console, found)

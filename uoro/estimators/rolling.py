@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import push, repeat
+from uoro.algebra import moving, push, repeat
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimand, Estimate, Sampler
@@ -80,7 +80,7 @@ class RollingTruncated:
                 "Pass one, for its shape."
             )
         backend = dynamics.backend
-        leaf: Any = backend.named_leaves(state)[0][1]
+        leaf = moving(backend, state)[0]
         return Window(
             states=repeat(backend, state, past),
             inputs=repeat(backend, backend.from_host(inputs), past),

@@ -143,6 +143,7 @@ class UORO:
             state,
             call="UORO.step(noise=...)",
             batch=self._batch,
+            tangent=True,
             hint="Draw one sign per state coordinate, and with rank k a stack of k such trees.",
         )
         outcome, pullback = dynamics.vjp(params, state, inputs)

@@ -42,9 +42,9 @@ class HandmadeBackend:
         self.device = device
 
     def dynamics(
-        self, transition: Callable[..., Any], *, has_aux: bool = False
+        self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
     ) -> HandmadeDynamics:
-        """Make `Dynamics` of a transition written in functions of NumPy."""
+        """Make `Dynamics` of a transition written in functions of NumPy; there is one route."""
         return HandmadeDynamics(self, transition, has_aux)
 
     # Trees.
@@ -52,6 +52,10 @@ class HandmadeBackend:
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
         """List the leaves from left to right, dicts in the order of their keys."""
         return named_leaves(tree)
+
+    def parts(self, leaf: Any) -> int:
+        """Count the coordinates of an entry: real numbers are all there is."""
+        return int(np.issubdtype(leaf.dtype, np.floating))
 
     def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         """Call a function on each leaf, and cast what it gives to the dtype of the first tree's."""

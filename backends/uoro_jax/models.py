@@ -1,0 +1,147 @@
+"""Models of JAX's neural network libraries, as transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from uoro.errors import MissingFrameworkError, StructureError
+from uoro_jax.trees import coordinates_of, is_array
+
+
+class Model(NamedTuple):
+    """A model as the algorithms take it.
+
+    Attributes:
+        transition: ``(params, state, (input, target)) -> (next_state, loss)``, for
+            ``backend.dynamics``.
+        params: What is trained: any optax transformation takes it.
+        state: The initial state.
+        restore: From params, and a state where the library keeps anything there, to the model.
+    """
+
+    transition: Callable[[Any, Any, Any], tuple[Any, Any]]
+    params: Any
+    state: Any
+    restore: Callable[..., Any]
+
+
+def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
+    """Take a callable pytree, such as an Equinox module, apart.
+
+    Args:
+        module: Called as ``module(input, state)``, it returns ``(output, next_state)``. Its
+            floating and complex arrays are the params; all else stays as it is.
+        loss: Called as ``loss(output, target)``, it returns a scalar.
+        state: The initial state. Integers and PRNG keys in it are carried along.
+
+    Example:
+        >>> import equinox as eqx, jax, jax.numpy as jnp
+        >>> from uoro_jax import JaxBackend, from_module
+        >>> class Model(eqx.Module):
+        ...     cell: eqx.nn.GRUCell
+        ...     def __call__(self, input, state):
+        ...         state = self.cell(input, state)
+        ...         return state, state
+        >>> model = Model(eqx.nn.GRUCell(2, 4, key=jax.random.key(0)))
+        >>> made = from_module(model, lambda y, target: ((y - target) ** 2).mean(), jnp.zeros(4))
+        >>> dynamics = JaxBackend().dynamics(made.transition)
+    """
+    params, rest = _split(module)
+
+    def restore(params: Any) -> Any:
+        return jax.tree.map(
+            lambda mine, other: other if mine is None else mine,
+            params,
+            rest,
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    def apply(params: Any, given: Any, state: Any) -> Any:
+        return restore(params)(given, state)
+
+    return Model(_transition(type(module).__name__, apply, loss), params, state, restore)
+
+
+def from_apply(
+    apply: Callable[[Any, Any, Any], Any],
+    loss: Callable[[Any, Any], Any],
+    params: Any,
+    state: Any,
+) -> Model:
+    """Take a pure function, such as the ``apply`` of Flax Linen or of Haiku.
+
+    Args:
+        apply: Called as ``apply(params, input, state)``, it returns ``(output, next_state)``.
+        loss: Called as ``loss(output, target)``, it returns a scalar.
+        params: What is trained.
+        state: The initial state, of the network and of what a library keeps besides.
+    """
+    name = getattr(apply, "__name__", "apply")
+    return Model(_transition(name, apply, loss), params, state, lambda params: params)
+
+
+def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
+    """Take a Flax NNX module apart.
+
+    What is not an `nnx.Param`, as running statistics and the streams of random numbers, becomes a
+    part of the state: the second of a pair whose first is the network's own.
+
+    Args:
+        module: Called as ``module(input, state)``, it returns ``(output, next_state)``.
+        loss: Called as ``loss(output, target)``, it returns a scalar.
+        state: The network's initial state.
+
+    Raises:
+        MissingFrameworkError: If Flax is not installed.
+    """
+    try:
+        from flax import nnx
+    except ModuleNotFoundError as error:
+        raise MissingFrameworkError(
+            "from_nnx(module, …): the module 'flax' is not installed. Try: pip install flax."
+        ) from error
+    split: Any = nnx.split
+    graph, params, rest = split(module, nnx.Param, ...)
+
+    def restore(params: Any, state: Any = (None, rest)) -> Any:
+        return nnx.merge(graph, params, state[1], copy=True)
+
+    def apply(params: Any, given: Any, state: Any) -> Any:
+        merged = restore(params, state)
+        output, network = merged(given, state[0])
+        return output, (network, split(merged, nnx.Param, ...)[2])
+
+    made = _transition(type(module).__name__, apply, loss)
+    return Model(made, params, (state, rest), restore)
+
+
+def _split(module: Any) -> tuple[Any, Any]:
+    """Part the arrays that have coordinates from everything else."""
+
+    def trained(leaf: Any) -> bool:
+        return is_array(leaf) and coordinates_of(leaf) > 0
+
+    return (
+        jax.tree.map(lambda leaf: leaf if trained(leaf) else None, module),
+        jax.tree.map(lambda leaf: None if trained(leaf) else leaf, module),
+    )
+
+
+def _transition(
+    name: str, apply: Callable[[Any, Any, Any], Any], loss: Callable[[Any, Any], Any]
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def transition(params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        given, target = inputs
+        returned = apply(params, given, state)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise StructureError(
+                f"{name}: it returned a {type(returned).__name__}, wanted is a pair "
+                "(output, next_state)."
+            )
+        output, next_state = returned
+        return next_state, loss(output, target)
+
+    return transition

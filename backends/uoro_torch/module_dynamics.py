@@ -1,0 +1,212 @@
+"""`Dynamics` of a module, that a map over streams runs in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import optree
+import torch
+from torch import Tensor
+
+from uoro.dynamics import Outcome, Pullback
+from uoro_torch.dynamics import TorchDynamics, like, refuse_inference_mode
+from uoro_torch.observer import watched
+from uoro_torch.opaque import call
+from uoro_torch.trees import detach, join, moving, moving_leaves
+
+if TYPE_CHECKING:
+    from uoro_torch.backend import TorchBackend
+
+
+class ModuleDynamics(TorchDynamics):
+    """Forward, jvp and vjp of a module, in plain autograd even where they are mapped.
+
+    Modules are written for batches, and many of them cannot be mapped by `torch.func.vmap`. So
+    several streams run as the rows of one batch; the cotangents of the params, one for each
+    stream, come from one backward pass that is mapped. Several tangents or cotangents of one step
+    are pushed or pulled one after the other.
+
+    Args:
+        backend: The backend of the tensors.
+        transition: With ``rows``, a function of a batch: state, inputs, next state and losses
+            have a leading axis.
+        rows: Whether it is one.
+        forward_mode: Whether the jvp is forward mode's.
+        fused: Whether fused kernels may run.
+    """
+
+    def __init__(
+        self,
+        backend: TorchBackend,
+        transition: Callable[..., Any],
+        rows: bool,
+        *,
+        forward_mode: bool = False,
+        fused: bool = True,
+    ) -> None:
+        single = _of_one_row(transition) if rows else transition
+        super().__init__(backend, single, True, forward_mode=forward_mode, fused=fused)
+        self._batch = transition
+        self._rows = rows
+
+    def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
+        """Take one step."""
+        if torch.compiler.is_compiling():
+            return super().forward(params, state, inputs)
+
+        def native(count: int | None, params: Any, streamed: Any, extra: Any) -> Any:
+            with torch.no_grad(), self._kernels():
+                outcome = self._run(count, params, *streamed)
+            return (outcome.next_state, outcome.loss), outcome.aux
+
+        returned, aux = call(native, params, (state, inputs), (), rows=self._rows)
+        next_state, loss = returned
+        return Outcome(next_state, loss, aux)
+
+    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
+        """Push a state tangent forward."""
+        refuse_inference_mode()
+        if torch.compiler.is_compiling():
+            return super().jvp(params, state, inputs, state_tangent)
+
+        def native(count: int | None, params: Any, streamed: Any, tangent: Any) -> Any:
+            state, inputs = streamed
+            leaves, structure = optree.tree_flatten(moving(state))
+
+            def outputs(*leaves: Tensor) -> tuple[Any, ...]:
+                outcome = self._run(count, params, join(state, leaves), inputs)
+                return (*like(state, outcome.next_state), outcome.loss)
+
+            with self._kernels():
+                *pushed, rate = self._push(outputs, leaves, optree.tree_leaves(tangent))
+            return (optree.tree_unflatten(structure, pushed), rate), ()
+
+        (pushed, rate), _ = call(
+            native, detach(params), (state, inputs), state_tangent, rows=self._rows
+        )
+        return pushed, rate
+
+    def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
+        """Take one step on a graph that serves any number of pullbacks."""
+        refuse_inference_mode()
+        if torch.compiler.is_compiling():
+            return super().vjp(params, state, inputs)
+        records = list[_Record]()
+
+        def record(count: int | None, params: Any, streamed: Any, extra: Any) -> Any:
+            state, inputs = streamed
+            roots = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), params)
+            starts = [leaf.detach().requires_grad_() for leaf in moving_leaves(state)]
+            with torch.enable_grad(), watched(), self._kernels():
+                outcome = self._run(count, roots, join(state, starts), inputs)
+            results = [*like(state, outcome.next_state), outcome.loss]
+            loss: Any = outcome.loss
+            records.append(_Record(results, optree.tree_leaves(roots), starts))
+            # Which record it is travels with the rows, to find it again under any map.
+            ticket = torch.full(loss.shape, len(records) - 1)
+            return detach((outcome.next_state, outcome.loss, ticket)), detach(outcome.aux)
+
+        (next_state, loss, ticket), aux = call(record, params, (state, inputs), (), rows=self._rows)
+        param_structure = optree.tree_structure(params)
+        state_structure = optree.tree_structure(moving(state))
+
+        def pull(count: int | None, shared: Any, ticket: Tensor, cotangents: Any) -> Any:
+            record = records[int(ticket.reshape(-1)[0])]
+            pulled = record.pull(cotangents) if count is None else record.pull_rows(cotangents)
+            by_params, by_state = pulled
+            return (
+                optree.tree_unflatten(param_structure, by_params),
+                optree.tree_unflatten(state_structure, by_state),
+            ), ()
+
+        def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
+            if loss_cotangent is not None:
+                loss_cotangent = torch.as_tensor(
+                    loss_cotangent, dtype=loss.dtype, device=loss.device
+                )
+            cotangents = (state_cotangent, loss_cotangent)
+            pulled, _ = call(pull, (), ticket, cotangents, rows=self._rows)
+            by_params, by_state = pulled
+            return by_params, by_state
+
+        return Outcome(next_state, loss, aux), pullback
+
+    @property
+    def _mapped(self) -> bool:
+        # Under a map too, what runs is given plain tensors.
+        return torch.compiler.is_compiling()
+
+    def _run(self, count: int | None, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
+        if count is None:
+            return self._outcome(params, state, inputs)
+        return Outcome(*self._batch(params, state, inputs))
+
+
+class _Record(NamedTuple):
+    """One step on a graph."""
+
+    results: list[Tensor]
+    params: list[Tensor]
+    state: list[Tensor]
+
+    def _wanted(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
+        by_state, by_loss = cotangents
+        count = len(self.results) - 1
+        given = [None] * count if by_state is None else optree.tree_leaves(by_state)
+        pairs = [
+            (result, cotangent)
+            for result, cotangent in zip(self.results, [*given, by_loss], strict=True)
+            if cotangent is not None and result.requires_grad
+        ]
+        return [result for result, _ in pairs], [cotangent for _, cotangent in pairs]
+
+    def pull(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """Pull one cotangent back."""
+        results, given = self._wanted(cotangents)
+        pulled = _grad(results, [*self.params, *self.state], given)
+        return pulled[: len(self.params)], pulled[len(self.params) :]
+
+    def pull_rows(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """Pull a cotangent of each row back, to the params one by one."""
+        results, given = self._wanted(cotangents)
+        # One cotangent for each row, that is zero in all others.
+        alone = [torch.diag_embed(g.movedim(0, -1)).movedim((-2, -1), (0, 1)) for g in given]
+        count = self.results[-1].shape[0]
+        by_params = _grad(results, self.params, alone, (count,))
+        return by_params, _grad(results, self.state, given)
+
+
+def _grad(
+    results: list[Tensor],
+    roots: list[Tensor],
+    cotangents: list[Tensor],
+    batch: tuple[int, ...] = (),
+) -> list[Tensor]:
+    """Pull back; with a batch axis in front of the cotangents, one after the other."""
+    pulled: Sequence[Tensor | None] = [None] * len(roots)
+    if results and roots:
+        pulled = torch.autograd.grad(
+            results,
+            roots,
+            cotangents,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=bool(batch),
+        )
+    return [
+        root.new_zeros((*batch, *root.shape)) if part is None else part
+        for part, root in zip(pulled, roots, strict=True)
+    ]
+
+
+def _of_one_row(transition: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of one entry of a function of a batch."""
+
+    def single(params: Any, state: Any, inputs: Any) -> Any:
+        both: Any = (state, inputs)
+        one: Any = optree.tree_map(lambda leaf: leaf[None], both)
+        next_state, losses, aux = transition(params, *one)
+        return optree.tree_map(lambda leaf: leaf[0], next_state), losses[0], aux
+
+    return single

@@ -1,0 +1,122 @@
+"""Functions that `torch.func.vmap` hands over whole, with their batch axis, instead of mapping."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import optree
+import torch
+from torch import Tensor
+
+
+class Native(Protocol):
+    """A function of three trees of tensors that may run a whole batch at once.
+
+    ``count`` is the number of rows that every leaf of ``streamed`` and ``extra`` has in front, or
+    ``None`` if there is one entry and no axis for it. The first tree that is returned has the
+    same axis, the second has none.
+    """
+
+    def __call__(  # noqa: D102
+        self, count: int | None, shared: Any, streamed: Any, extra: Any, /
+    ) -> tuple[Any, Any]: ...
+
+
+def call(native: Native, shared: Any, streamed: Any, extra: Any, *, rows: bool) -> tuple[Any, Any]:
+    """Run a native function, under any number of `torch.func.vmap` or none.
+
+    Args:
+        native: What to run. It always sees plain tensors.
+        shared: A tree that all rows have in common.
+        streamed: A tree; where it is mapped, ``native`` is given all rows at once.
+        extra: A tree; where it alone is mapped, ``native`` runs once for each entry.
+        rows: Whether ``native`` takes rows at all; otherwise it runs once for each entry always.
+    """
+    trees: Any = (shared, streamed, extra)
+    leaves, structure = optree.tree_flatten(trees)
+    job = _Job(native, structure, len(optree.tree_leaves(shared)), streamed, rows)
+    flat = _apply(job, *leaves)
+    result: Any = optree.tree_unflatten(job.results, flat)
+    returned, common = result
+    return returned, common
+
+
+class _Job:
+    """What `_Opaque` is given besides tensors."""
+
+    def __init__(
+        self, native: Native, structure: Any, shared: int, streamed: Any, rows: bool
+    ) -> None:
+        self._native = native
+        self._structure = structure
+        self._rows = rows
+        self._shared = shared
+        self._streamed = range(shared, shared + len(optree.tree_leaves(streamed)))
+        self.results: Any = None
+
+    def takes_rows(self, mapped: list[bool], leaves: Any) -> bool:
+        """Whether the axis that is being mapped can be given to the native function."""
+        within = any(_is_batched(leaf) for leaf in leaves)
+        return (
+            self._rows
+            and not within
+            and any(mapped[i] for i in self._streamed)
+            and not any(mapped[: self._shared])
+        )
+
+    def with_rows(self, leaves: list[Tensor], mapped: list[bool], count: int) -> list[Tensor]:
+        """Repeat what is not mapped, but for what is shared."""
+        return [
+            leaf if mapped[i] or i < self._shared else leaf.expand(count, *leaf.shape)
+            for i, leaf in enumerate(leaves)
+        ]
+
+    def run(self, count: int | None, leaves: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """Run the native function."""
+        result: Any = self._native(count, *optree.tree_unflatten(self._structure, leaves))
+        self.results = optree.tree_structure(result)
+        return optree.tree_leaves(result[0]), optree.tree_leaves(result[1])
+
+
+_is_batched: Any = torch._C._functorch.is_batchedtensor  # type: ignore[attr-defined, unused-ignore]  # of C
+
+
+def _apply(*arguments: Any) -> Any:
+    apply: Any = _Opaque.apply
+    with torch.no_grad():
+        return apply(*arguments)
+
+
+class _Opaque(torch.autograd.Function):
+    """Runs a job on plain tensors; nothing is differentiated through it."""
+
+    @staticmethod
+    def forward(job: _Job, *leaves: Tensor) -> Any:
+        """Run on one entry."""
+        returned, common = job.run(None, leaves)
+        return (*returned, *common)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep nothing."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        """Run on all rows at once, or on one after the other."""
+        job, *leaves = args
+        mapped = [dim is not None for dim in in_dims[1:]]
+        front = [
+            leaf if dim is None else leaf.movedim(dim, 0)
+            for leaf, dim in zip(leaves, in_dims[1:], strict=True)
+        ]
+        if job.takes_rows(mapped, leaves):
+            returned, common = job.run(
+                info.batch_size, job.with_rows(front, mapped, info.batch_size)
+            )
+            return (*returned, *common), (0,) * len(returned) + (None,) * len(common)
+        each: list[Any] = [
+            _apply(job, *(x[i] if m else x for x, m in zip(front, mapped, strict=True)))
+            for i in range(info.batch_size)
+        ]
+        stacked = tuple(torch.stack(column) for column in zip(*each, strict=True))
+        return stacked, (0,) * len(stacked)

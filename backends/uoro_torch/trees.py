@@ -1,0 +1,36 @@
+"""Which leaves of a tree move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optree
+from torch import Tensor
+
+
+def coordinates_of(leaf: Any) -> int:
+    """Count the coordinates of an entry: 1 if real, 2 if complex, 0 if not differentiable."""
+    if not isinstance(leaf, Tensor):
+        return 0
+    return 2 if leaf.is_complex() else int(leaf.is_floating_point())
+
+
+def moving(tree: Any) -> Any:
+    """Put ``None`` in the place of the leaves without coordinates."""
+    return optree.tree_map(lambda leaf: leaf if coordinates_of(leaf) else None, tree)
+
+
+def moving_leaves(tree: Any) -> list[Tensor]:
+    """List the leaves that have coordinates."""
+    return [leaf for leaf in optree.tree_leaves(tree) if coordinates_of(leaf)]
+
+
+def join(tree: Any, leaves: Any) -> Any:
+    """Put leaves into the places of those of ``tree`` that have coordinates."""
+    moved = iter(leaves)
+    return optree.tree_map(lambda leaf: next(moved) if coordinates_of(leaf) else leaf, tree)
+
+
+def detach(tree: Any) -> Any:
+    """Take every tensor off its graph."""
+    return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)

@@ -1,0 +1,1 @@
+"""Models as users have them, for the table of routes and its tests."""

@@ -1,0 +1,107 @@
+"""Print the table of real models: how each is differentiated, and whether UORO on it is unbiased.
+
+python tests/real_models                      # everything, some ten minutes
+python tests/real_models --only torch
+python tests/real_models --write docs/models.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from uoro_conformance import check_model  # the same
+
+from real_models.made import REAL_MODELS, RealModel  # the path comes first
+from real_models.refused import REFUSED, Refused  # the same
+from uoro.errors import DerivativeWarning, UOROError  # the same
+
+HEAD = """\
+# Real models
+
+Printed by `python tests/real_models --write docs/models.md`, on a CPU. *Gap* is the adjoint gap of
+the first step, relative, in float32 and in float64. *Unbiased* is the verdict of the conformance
+suite on the model: its derivatives obey the laws, and the mean of UORO's estimate over its signs is
+exact RTRL, up to rounding. A surrogate gradient is no derivative of its forward pass; there RTRL is
+that of the surrogate.
+
+| framework | model | route | gap, float32 | gap, float64 | unbiased |
+|---|---|---|---|---|---|
+"""
+
+MIDDLE = """
+## What does not go in as it is
+
+| framework | model | what is said |
+|---|---|---|
+"""
+
+
+def row(model: RealModel) -> tuple[str, bool]:
+    """Check one model in both dtypes."""
+    gaps, routes, holds = list[str](), list[str](), list[bool]()
+    for dtype in ("float32", "float64"):
+        with model.making(dtype) as (dynamics, params, state, items):
+            report = check_model(
+                dynamics, params, state, items, surrogate=model.outcome == "surrogate"
+            )
+            gaps.append("-" if dynamics.gap is None else f"{dynamics.gap:.0e}")
+            routes.append(dynamics.route or "none")
+            holds.append(report.exit_status == 0)
+    verdict = {True: "yes", False: "**no**"}[all(holds)]
+    if model.outcome == "surrogate":
+        verdict += ", for the surrogate"
+    route = " / ".join(dict.fromkeys(routes))
+    cells = (model.backend, model.name, route, *gaps, verdict)
+    return f"| {' | '.join(cells)} |", all(holds)
+
+
+def refusal(model: Refused) -> tuple[str, bool]:
+    """Take the first step of a model that is refused."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model.step()
+            said = " ".join(
+                str(each.message) for each in caught if each.category is DerivativeWarning
+            )
+        except UOROError as error:
+            said = str(error)
+    said = " ".join(said.split()).replace("|", "\\|")
+    kind = "warning: " if model.warned else ""
+    return f"| {model.backend} | {model.name} | {kind}{said} |", model.said in said
+
+
+def main() -> int:
+    """Print the table, line by line; exit with 1 if anything is not as it should be."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=("torch", "jax", "autograd"))
+    parser.add_argument("--write", type=Path, help="write the page there as well")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", DerivativeWarning)
+    page, right = HEAD, True
+    print(HEAD, end="", flush=True)
+    rows = [partial(row, model) for model in REAL_MODELS if options.only in (None, model.backend)]
+    refusals = [
+        partial(refusal, model) for model in REFUSED if options.only in (None, model.backend)
+    ]
+    for head, lines in (("", rows), (MIDDLE, refusals)):
+        page += head
+        print(head, end="")
+        for make in lines:
+            line, as_wanted = make()
+            right = right and as_wanted
+            page += line + "\n"
+            print(line, flush=True)
+    if options.write is not None:
+        options.write.write_text(page, encoding="utf-8")
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""Models that cannot be differentiated as they are, each for one reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from uoro_torch import Online
+
+from real_models.autograd_models import MATRICES
+from real_models.torch_models import IN, OUT, UNITS, Read
+from uoro import load_backend
+
+
+class Refused(NamedTuple):
+    """A model and what is said of it.
+
+    Attributes:
+        backend: The name of its backend.
+        name: What is wrong with it.
+        step: Takes its first step.
+        said: A part of the error or the warning.
+        warned: Whether it is only warned of.
+    """
+
+    backend: str
+    name: str
+    step: Callable[[], Any]
+    said: str
+    warned: bool = False
+
+
+class _Stopped(Read):
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        with torch.no_grad():
+            gate = torch.sigmoid(state)
+        return super().forward(input, gate * state)
+
+
+class _InPlace(Read):
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        state.mul_(0.9)
+        return super().forward(input, state.clone())
+
+
+class _Keeping(Read):
+    def __init__(self, core: nn.Module) -> None:
+        super().__init__(core)
+        self.trace = torch.zeros(UNITS)
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        self.trace = 0.5 * self.trace + state.detach() + 1.0
+        return super().forward(input, state + self.trace)
+
+
+class _OnceOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return gradient * (1 - x.tanh() ** 2)
+
+
+class _OffByOnePercent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return 1.05 * gradient * (1 - x.tanh() ** 2)
+
+
+class _ByFunction(Read):
+    def __init__(self, function: Any) -> None:
+        super().__init__(nn.RNNCell(IN, UNITS))
+        self.function = function
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return super().forward(input, self.function.apply(state))
+
+
+class _RowsNormed(Read):
+    def __init__(self) -> None:
+        super().__init__(nn.RNNCell(IN, UNITS))
+        self.norm = nn.BatchNorm1d(UNITS)
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        state = self.core(input, state)
+        return self.readout(self.norm(state)), state
+
+
+def _torch(make: Callable[[], nn.Module], streams: int | None = None) -> Callable[[], Any]:
+    lead = () if streams is None else (streams,)
+
+    def step() -> Any:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            state = torch.randn(*lead, UNITS)
+            online = Online.for_module(make(), functional.mse_loss, state, streams=streams)
+            return online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
+
+    return step
+
+
+def _torch_transition() -> Any:
+    def transition(params: Any, state: Any, x: Any) -> Any:
+        state = torch.tanh(params["W"] @ functional.dropout(state, 0.5) + x)
+        return state, (state**2).sum()
+
+    params = {"W": 0.5 * torch.eye(UNITS)}
+    return Online(transition, params, torch.ones(UNITS)).step(torch.ones(UNITS))
+
+
+def _jax(transition: Callable[..., Any], params: Any = None) -> Callable[[], Any]:
+    def step() -> Any:
+        dynamics: Any = load_backend("jax").dynamics(transition)
+        given = 0.5 * jnp.eye(UNITS) if params is None else params
+        return dynamics.probe(given, jnp.ones(UNITS), jnp.ones(UNITS))
+
+    return step
+
+
+def _looping(weights: Any, state: Any, x: Any) -> Any:
+    def more(carry: Any) -> Any:
+        return jnp.abs(carry).sum() > 0.5
+
+    state = jax.lax.while_loop(more, lambda carry: 0.5 * carry, weights @ state + x)
+    return state, (state**2).sum()
+
+
+def _reading(tree: Any, state: Any, x: Any) -> Any:
+    state = jnp.tanh(tree["W"] @ state + x)
+    return state, (state[tree["unit"]] ** 2).sum()
+
+
+def _drawing(weights: Any, state: Any, x: Any) -> Any:
+    state = jnp.tanh(weights @ state + x + np.random.normal())
+    return state, (state**2).sum()
+
+
+def _autograd_drawing() -> Any:
+    import autograd.numpy
+
+    anp: Any = autograd.numpy
+
+    def transition(params: Any, state: Any, x: Any) -> Any:
+        kept = np.random.random(UNITS) < 0.5
+        state = anp.tanh(params["W"] @ (kept * state) + x)
+        return state, anp.sum(state**2)
+
+    dynamics: Any = load_backend("autograd").dynamics(transition)
+    return dynamics.probe(MATRICES, np.ones(UNITS), np.ones(UNITS))
+
+
+CELL = nn.RNNCell
+
+REFUSED = (
+    Refused(
+        "torch",
+        "`no_grad` inside",
+        _torch(lambda: _Stopped(CELL(IN, UNITS))),
+        "gradients are off inside the model, at refused.py:",
+    ),
+    Refused(
+        "torch", "the state changed in place", _torch(lambda: _InPlace(CELL(IN, UNITS))), "in place"
+    ),
+    Refused(
+        "torch",
+        "state kept in an attribute",
+        _torch(lambda: _Keeping(CELL(IN, UNITS))),
+        "state that it keeps between calls",
+    ),
+    Refused("torch", "dropout in a plain function", _torch_transition, "randomness in it"),
+    Refused(
+        "torch",
+        "a backward that is off by 5 %",
+        _torch(lambda: _ByFunction(_OffByOnePercent)),
+        "a derivative given by hand is wrong",
+        warned=True,
+    ),
+    Refused(
+        "torch",
+        "`once_differentiable`",
+        _torch(lambda: _ByFunction(_OnceOnly)),
+        "central differences",
+        warned=True,
+    ),
+    Refused(
+        "torch",
+        "BatchNorm over the rows of streams",
+        _torch(_RowsNormed, 4),
+        "the rows of the batch have to do with each other",
+    ),
+    Refused(
+        "torch",
+        "a bidirectional LSTM",
+        lambda: Online.for_module(nn.LSTM(IN, UNITS, bidirectional=True), functional.mse_loss),
+        "reads the future first",
+    ),
+    Refused("jax", "`lax.while_loop`", _jax(_looping), "while_loop"),
+    Refused(
+        "jax",
+        "an integer among the params",
+        _jax(_reading, {"W": 0.5 * jnp.eye(UNITS), "unit": jnp.array(0)}),
+        "nothing can be learned of it",
+    ),
+    Refused("jax", "NumPy's random numbers", _jax(_drawing), "randomness in it"),
+    Refused("autograd", "NumPy's random numbers", _autograd_drawing, "randomness in it"),
+)

@@ -1,0 +1,177 @@
+"""The estimators under JAX's own transformations, and models of its libraries."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax import sharding
+from real_models.jax_models import IN, OUT, UNITS, EquinoxModel, NnxModel, draw, squared
+from uoro_jax import JaxBackend, OptaxOptimizer, from_apply, from_module, from_nnx
+
+from uoro import SGD, UORO, Learner
+from uoro.errors import StructureError
+
+BACKEND = JaxBackend()
+P: Any = sharding.PartitionSpec
+STEPS = 6
+
+
+def _model() -> Any:
+    keys = jax.random.split(jax.random.key(0))
+    readout = eqx.nn.Linear(UNITS, OUT, key=keys[1])
+    cell = eqx.nn.GRUCell(IN, UNITS, key=keys[0])
+    return from_module(EquinoxModel(cell, readout), squared, jnp.zeros(UNITS))
+
+
+def _items(seed: int = 0) -> Any:
+    return draw(seed, STEPS, IN), draw(seed + 1, STEPS, OUT)
+
+
+def _run(dynamics: Any, params: Any, state: Any, items: Any, key: Any) -> Any:
+    """Run UORO over a stream as a user would, in a scan."""
+
+    def step(carry: Any, item: Any) -> Any:
+        state, memory = carry
+        inputs, key = item
+        noise = UORO().draw(partial(BACKEND.random, key), state)
+        memory, state, estimate = UORO().step(dynamics, params, memory, state, inputs, noise)
+        return (state, memory), estimate.gradient
+
+    start = state, UORO().init(dynamics, params, state)
+    return jax.lax.scan(step, start, (items, jax.random.split(key, STEPS)))[1]
+
+
+def _one_by_one(dynamics: Any, params: Any, state: Any, items: Any, key: Any) -> Any:
+    memory, gradients = UORO().init(dynamics, params, state), []
+    for number, one in enumerate(jax.random.split(key, STEPS)):
+        item = jax.tree.map(lambda leaf, number=number: leaf[number], items)
+        noise = UORO().draw(partial(BACKEND.random, one), state)
+        memory, state, estimate = UORO().step(dynamics, params, memory, state, item, noise)
+        gradients.append(estimate.gradient)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *gradients)
+
+
+def _close(one: Any, two: Any) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
+
+
+def test_under_jit_and_scan() -> None:
+    made = _model()
+    arguments = made.params, made.state, _items(), jax.random.key(1)
+    plain = _one_by_one(BACKEND.dynamics(made.transition), *arguments)
+    traced = BACKEND.dynamics(made.transition)
+    _close(jax.jit(partial(_run, traced))(*arguments), plain)
+    assert traced.route == "forward mode"
+    assert "Nothing was checked." in traced.describe()
+
+
+def test_under_vmap_over_seeds_and_over_streams() -> None:
+    made = _model()
+    dynamics = BACKEND.dynamics(made.transition)
+    keys = jax.random.split(jax.random.key(1), 3)
+    items = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_items(2 * i) for i in range(3)))
+    states = jnp.stack([jnp.zeros(UNITS)] * 3)
+    each = jax.jit(jax.vmap(partial(_run, dynamics), in_axes=(None, 0, 0, 0)))
+    got = each(made.params, states, items, keys)
+    for row in range(3):
+        alone = _run(dynamics, made.params, states[row], _items(2 * row), keys[row])
+        _close(jax.tree.map(lambda leaf, row=row: leaf[row], got), alone)
+
+
+def test_under_shard_map() -> None:
+    made = _model()
+    dynamics = BACKEND.dynamics(made.transition)
+    mesh = jax.make_mesh((len(jax.devices()),), ("streams",))
+    keys = jax.random.split(jax.random.key(1), 2)
+    items = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_items(2 * i) for i in range(2)))
+    rows = P("streams")
+    items, keys = jax.device_put((items, keys), jax.NamedSharding(mesh, rows))
+
+    def shard(params: Any, items: Any, keys: Any) -> Any:
+        run = partial(_run, dynamics, params, jnp.zeros(UNITS))
+        mean = jax.tree.map(lambda leaf: leaf.mean(0), jax.vmap(run)(items, keys))
+        pmean: Any = jax.lax.pmean
+        return pmean(mean, "streams")
+
+    mapped = jax.jit(
+        jax.shard_map(
+            shard,
+            mesh=mesh,
+            in_specs=(P(), rows, rows),
+            out_specs=P(),
+            check_vma=False,
+        )
+    )
+    got = mapped(made.params, items, keys)
+    each = [
+        _run(dynamics, made.params, jnp.zeros(UNITS), _items(2 * row), keys[row])
+        for row in range(2)
+    ]
+    _close(got, jax.tree.map(lambda *leaves: sum(leaves) / 2, *each))
+
+
+def test_a_model_with_custom_vjp_goes_through_jit() -> None:
+    @jax.custom_vjp
+    def soft(x: Any) -> Any:
+        return jnp.tanh(x)
+
+    soft.defvjp(lambda x: (jnp.tanh(x), jnp.tanh(x)), lambda y, g: (g * (1 - y**2),))
+    results = []
+    for function in (soft, jnp.tanh):
+
+        def transition(weights: Any, state: Any, inputs: Any, function: Any = function) -> Any:
+            state = function(weights @ state + inputs[0].sum())
+            return state, squared(state[:OUT], inputs[1])
+
+        dynamics = BACKEND.dynamics(transition)
+        arguments = 0.5 * jnp.eye(UNITS), jnp.zeros(UNITS), _items(), jax.random.key(2)
+        results.append(jax.jit(partial(_run, dynamics))(*arguments))
+        assert dynamics.route == ("double vjp" if function is soft else "forward mode")
+    _close(*results)
+
+
+def test_optax_trains_an_equinox_module() -> None:
+    made = _model()
+    learner = Learner(
+        BACKEND.dynamics(made.transition),
+        UORO(),
+        OptaxOptimizer(optax.adam(1e-2)),
+        made.params,
+        made.state,
+    )
+    items = [(draw(i, IN), draw(i, OUT)) for i in range(4)] * 100
+    first, last = learner.run(items[:200]), learner.run(items[200:])
+    assert last.mean_loss < first.mean_loss
+    model = made.restore(learner.params)
+    assert isinstance(model, EquinoxModel)
+    output, _ = model(items[0][0], made.state)
+    assert output.shape == (OUT,)
+
+
+def test_an_nnx_module_comes_back_trained_with_its_random_streams_moved_on() -> None:
+    module = NnxModel(nnx.GRUCell, nnx.Rngs(0), 0.5)
+    made = from_nnx(module, squared, jnp.zeros(UNITS))
+    dynamics = BACKEND.dynamics(made.transition)
+    learner = Learner(dynamics, UORO(), SGD(1e-2), made.params, made.state)
+    same = draw(0, IN), draw(1, OUT)
+    losses = [float(learner.step(same).loss) for _ in range(4)]
+    assert len(set(losses)) == 4, "each step drops other units"
+    trained = made.restore(learner.params, learner.state)
+    assert isinstance(trained, NnxModel)
+    assert int(trained.dropout.rngs.count[...]) == 4
+    assert int(module.dropout.rngs.count[...]) == 0, "the module given is left alone"
+
+
+def test_a_model_that_returns_no_pair_is_named() -> None:
+    made = from_apply(lambda params, given, state: state, squared, jnp.ones(2), jnp.ones(2))
+    with pytest.raises(StructureError, match="wanted is a pair"):
+        BACKEND.dynamics(made.transition).forward(made.params, made.state, (0.0, 0.0))

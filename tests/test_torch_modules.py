@@ -1,0 +1,268 @@
+"""`nn.Module`s as their users write them, trained by `Online`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from real_models.refused import _RowsNormed
+from real_models.torch_models import (
+    IN,
+    OUT,
+    UNITS,
+    BatchNormed,
+    Counting,
+    Dropped,
+    Read,
+    Spiking,
+    _NewSpike,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+from uoro_torch import Online, Step
+
+from uoro import RTRL, UORO, RollingTruncated, Streams
+from uoro.algebra import take
+from uoro.errors import SettingError, StructureError
+
+MSE = functional.mse_loss
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def _stream(steps: int, *lead: int, out: int = UNITS, dtype: Any = torch.float64) -> Any:
+    return torch.randn(steps, *lead, IN, dtype=dtype), torch.randn(steps, *lead, out, dtype=dtype)
+
+
+STOCK: dict[str, Callable[[], nn.Module]] = {
+    "RNNCell": lambda: nn.RNNCell(IN, UNITS),
+    "GRUCell": lambda: nn.GRUCell(IN, UNITS),
+    "LSTMCell": lambda: nn.LSTMCell(IN, UNITS),
+    "RNN, batch first": lambda: nn.RNN(IN, UNITS, 2, batch_first=True),
+    "GRU": lambda: nn.GRU(IN, UNITS, 2),
+    "LSTM": lambda: nn.LSTM(IN, UNITS, 2),
+}
+
+
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), RTRL()], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", STOCK)
+def test_streams_in_one_batch_are_streams_alone(name: str, dtype: Any, estimator: Any) -> None:
+    module = STOCK[name]().to(dtype)
+    online = Online.for_module(module, MSE, streams=3, estimator=estimator)
+    alone = Online.for_module(module, MSE, estimator=estimator)
+    backend, start = online.dynamics.backend, online.state
+    inputs, targets = _stream(4, 3, dtype=dtype)
+    gradients = list[Any]()
+    for x, y in zip(inputs, targets, strict=True):
+        module.zero_grad()
+        online.step(x, y)
+        gradients.append({name: param.grad for name, param in online.params.items()})
+    singles = []
+    for row in range(3):
+        memory = estimator.init(alone.dynamics, alone.params, alone.state)
+        state, found = alone.state, []
+        for step in range(4):
+            key = backend.fold(backend.key(0), step)
+            noise = online.estimator.draw(partial(backend.random, key), start)
+            noise = None if noise is None else take(backend, noise, row)
+            item = inputs[step, row], targets[step, row], torch.tensor(0)
+            memory, state, estimate = estimator.step(
+                alone.dynamics, alone.params, memory, state, item, noise
+            )
+            found.append(estimate.gradient)
+        singles.append(found)
+        mine = take(backend, online.memory, row)
+        torch.testing.assert_close(mine, memory, rtol=1e-4, atol=1e-6)
+    for step in range(4):
+        for leaf, got in gradients[step].items():
+            mean = torch.stack([found[step][leaf] for found in singles]).mean(0)
+            torch.testing.assert_close(got, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stock_module_is_what_it_is_over_a_sequence() -> None:
+    inputs, _ = _stream(5)
+    for make in (STOCK["LSTM"], STOCK["GRU"], STOCK["RNN, batch first"]):
+        module = make().double()
+        step = Step(module)
+        state, outputs = step.initial_state(), []
+        for x in inputs:
+            output, state = step(x, state)
+            outputs.append(output)
+        whole, _ = module(inputs)
+        torch.testing.assert_close(torch.stack(outputs), whole)
+
+
+def test_dropout_is_the_same_within_a_step_and_another_in_the_next() -> None:
+    before = torch.get_rng_state()
+    online = Online.for_module(Dropped(), MSE, torch.zeros(UNITS))
+    again = Online.for_module(online._module, MSE, torch.zeros(UNITS))  # type: ignore[arg-type]  # a module
+    torch.set_rng_state(before)
+    losses = [float(online.step(torch.ones(IN), torch.ones(OUT))) for _ in range(6)]
+    assert torch.equal(torch.get_rng_state(), before), "nobody else's draws move"
+    assert len(set(losses)) == 6
+    assert losses == [float(again.step(torch.ones(IN), torch.ones(OUT))) for _ in range(6)]
+    gap = online.dynamics.gap
+    assert gap is not None
+    assert gap < 1e-6
+
+
+def test_buffers_become_what_the_module_would_make_of_them() -> None:
+    model, reference = BatchNormed(), BatchNormed()
+    reference.load_state_dict(model.state_dict())
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    for _ in range(3):
+        x = torch.randn(1, 3, 3)
+        online.step(x, torch.randn(OUT))
+        reference(x, torch.zeros(UNITS))
+    for mine, theirs in zip(model.buffers(), reference.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert int(model.norm.num_batches_tracked) == 3  # type: ignore[arg-type]  # a tensor
+
+
+def test_batchnorm_over_a_batch_that_is_one_state_works() -> None:
+    online = Online.for_module(_RowsNormed(), MSE, torch.zeros(5, UNITS))
+    assert torch.isfinite(online.step(torch.randn(5, IN), torch.randn(5, OUT)))
+
+
+def test_autocast_keeps_the_state_in_its_own_dtype() -> None:
+    model = Read(nn.GRUCell(IN, UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    optimizer = torch.optim.Adam(model.parameters())
+    inputs, targets = _stream(4, out=OUT, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        for x, y in zip(inputs, targets, strict=True):
+            assert torch.isfinite(online.step(x, y))
+            optimizer.step()
+            optimizer.zero_grad()
+    assert online.state.dtype is torch.float32
+    assert "too coarse" in online.dynamics.describe()
+
+
+@pytest.mark.parametrize("streams", [None, 2])
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), RTRL()], ids=str)
+def test_it_goes_on_from_a_state_dict(estimator: Any, streams: int | None) -> None:
+    lead = () if streams is None else (streams,)
+    inputs, targets = _stream(6, *lead, dtype=torch.float32)
+    module = nn.LSTM(IN, UNITS, 2)
+    make = partial(Online.for_module, module, MSE, streams=streams, estimator=estimator)
+    online, other = make(seed=5), make()
+    for x, y in zip(inputs[:3], targets[:3], strict=True):
+        online.step(x, y)
+    file = io.BytesIO()
+    torch.save(online.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file))
+    for x, y in zip(inputs[3:], targets[3:], strict=True):
+        assert torch.equal(online.step(x, y), other.step(x, y))
+    mine, theirs = online.state_dict(), other.state_dict()
+    assert mine["steps"] == theirs["steps"] == 6
+    for one, two in zip(mine["memory"], theirs["memory"], strict=True):
+        assert torch.equal(one, two)
+    strange = Online.for_module(nn.LSTM(IN, UNITS, 1), MSE)
+    with pytest.raises(StructureError, match="another model"):
+        strange.load_state_dict(mine)
+
+
+def test_a_compiled_step_gives_the_same_numbers() -> None:
+    model = Read(nn.GRUCell(IN, UNITS)).double()
+    zero = torch.zeros(UNITS).double()
+    plain, compiled = (
+        Online.for_module(model, MSE, zero, compile=compile) for compile in (False, True)
+    )
+    for x, y in zip(*_stream(4, out=OUT), strict=True):
+        gradients = []
+        for online in (plain, compiled):
+            model.zero_grad()
+            loss = online.step(x, y)
+            gradients.append([loss, *(p.grad for p in model.parameters())])
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_what_does_not_go_with_compiling_is_named() -> None:
+    with pytest.raises(SettingError, match="Take one of the two"):
+        Online.for_module(nn.GRUCell(IN, UNITS), MSE, streams=2, compile=True)
+    online = Online.for_module(Dropped(), MSE, torch.zeros(UNITS), compile=True)
+    with pytest.raises(SettingError, match="draws random numbers"):
+        online.step(torch.ones(IN), torch.ones(OUT))
+
+
+def test_a_reset_of_some_streams_zeroes_their_pairs() -> None:
+    start = {"voltage": torch.full((3, UNITS), 0.7), "spikes": torch.zeros(3, UNITS)}
+    online = Online.for_module(Spiking(_NewSpike), MSE, start, streams=3, check=False)
+    for _ in range(3):
+        online.step(torch.randn(3, IN), torch.randn(3, OUT))
+    kept = online.memory.tangent["voltage"][1].clone()
+    online.reset([True, False, True])
+    assert torch.equal(online.memory.tangent["voltage"][1], kept)
+    assert not online.memory.tangent["voltage"][[0, 2]].any()
+    assert not online.memory.cotangent["into.weight"][[0, 2]].any()
+    assert torch.equal(online.state["voltage"][0], start["voltage"][0])
+    online.reset()
+    assert online.memory is None
+
+
+def test_integers_are_carried_for_every_stream() -> None:
+    start = {"clock": torch.tensor([0, 1]), "hidden": torch.zeros(2, UNITS)}
+
+    class Clocked(Counting):
+        def forward(self, input: Tensor, state: Any) -> Any:
+            clock, hidden = state["clock"], self.core(input, state["hidden"])
+            kept = torch.where((clock % 2 == 0)[:, None], hidden, state["hidden"])
+            return self.readout(hidden), {"clock": clock + 1, "hidden": kept}
+
+    online = Online.for_module(Clocked(), MSE, start, streams=2)
+    for _ in range(3):
+        online.step(torch.randn(2, IN), torch.randn(2, OUT))
+    assert online.state["clock"].tolist() == [3, 4]
+    assert online.memory.tangent["clock"] is None
+
+
+def test_any_estimator_takes_a_module() -> None:
+    start = {"clock": torch.tensor(0), "hidden": torch.zeros(UNITS)}
+    for estimator in (RTRL(), RollingTruncated(3), UORO(rank=3, law="gaussian")):
+        online = Online.for_module(Counting(), MSE, start, estimator=estimator)
+        for _ in range(4):
+            assert torch.isfinite(online.step(torch.randn(IN), torch.randn(OUT)))
+
+
+def test_frozen_parameters_are_not_touched_and_not_carried() -> None:
+    model = Read(nn.GRUCell(IN, UNITS))
+    for param in model.core.parameters():
+        param.requires_grad_(False)
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online.step(torch.randn(IN), torch.randn(OUT))
+    assert set(online.memory.cotangent) == {"readout.weight", "readout.bias"}
+    assert all(param.grad is None for param in model.core.parameters())
+
+
+def test_misuse_is_named() -> None:
+    with pytest.raises(SettingError, match="the initial state is wanted"):
+        Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE)
+    with pytest.raises(SettingError, match="wanted is one of RNNCell"):
+        Step(nn.Linear(2, 2))
+    frozen = nn.GRUCell(IN, UNITS).requires_grad_(False)
+    with pytest.raises(SettingError, match="with at least one"):
+        Online.for_module(frozen, MSE)
+
+    class OneOutput(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(IN, UNITS)
+
+        def forward(self, input: Tensor, state: Tensor) -> Any:
+            return self.cell(input, state)
+
+    with pytest.raises(StructureError, match=r"wanted is a pair \(output, next_state\)"):
+        Online.for_module(OneOutput(), MSE, torch.zeros(UNITS)).step(
+            torch.zeros(IN), torch.zeros(UNITS)
+        )
+    same = Online.for_module(nn.GRUCell(IN, UNITS), MSE, estimator=Streams(UORO(), 2))
+    assert same.state.shape == (2, UNITS)

@@ -1,0 +1,413 @@
+"""Several ways to differentiate one model, and the self-check that picks one."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+from uoro.algebra import leaf_name, moving, take
+from uoro.backend import Backend
+from uoro.differences import STEP, UNIT, precision_of, pushed_by_differences, slopes
+from uoro.dynamics import Dynamics, Outcome, Pullback
+from uoro.errors import DerivativeError, DerivativeWarning, StructureError, UOROError
+from uoro.unroll import Unrolled
+
+ADJOINT = 1e3
+"""How many units of roundoff an adjoint gap may have."""
+
+COARSEST = 0.1
+"""However coarse the arithmetic, a gap beyond this is no rounding."""
+
+TRUE = 0.01
+"""A derivative that is further from differences than this is told of."""
+
+
+class Route(NamedTuple):
+    """One way to differentiate a model.
+
+    Attributes:
+        name: As `Routed.describe` calls it.
+        dynamics: The model, differentiated that way.
+        caution: What to warn of when it is chosen.
+    """
+
+    name: str
+    dynamics: Dynamics[Any, Any, Any]
+    caution: str = ""
+
+
+class Seen(NamedTuple):
+    """What an adapter saw while a model ran.
+
+    Attributes:
+        stopped: The places, as ``file:line``, at which gradients were off.
+        unit: The unit roundoff of arithmetic coarser than the leaves', such as autocast's.
+    """
+
+    stopped: list[str]
+    unit: float = 0.0
+
+
+@contextmanager
+def unobserved() -> Iterator[Seen]:
+    """Watch a model for nothing; what an adapter without eyes of its own uses."""
+    yield Seen([])
+
+
+class Routed:
+    """A model that finds out, at its first step, how it can be differentiated.
+
+    The first call with real numbers is preceded by one *probe* at those numbers: is the model
+    pure, are jvp and vjp adjoint, are they the derivatives of `forward`? The first route that
+    passes is taken for good. Under a tracing compiler, where there are no numbers, the first
+    route that can be traced is.
+
+    Args:
+        routes: From the best to the last resort.
+        check: Whether to probe. Without, the first route that raises nothing is taken.
+        concrete: Tells trees of real numbers from those that a compiler traces.
+        observe: A context that keeps the user's random state as it was, and watches the model.
+        rehearse: Runs ``function(*arguments)`` for its errors, leaving no trace where one is made.
+    """
+
+    span = 1
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        *,
+        check: bool = True,
+        concrete: Callable[[Any], bool] = lambda tree: True,
+        observe: Callable[[], AbstractContextManager[Seen]] = unobserved,
+        rehearse: Callable[..., Any] = lambda function, *arguments: function(*arguments),
+    ) -> None:
+        self._routes = list(routes)
+        self._check = check
+        self._concrete = concrete
+        self._observe = observe
+        self._rehearse = rehearse
+        self._chosen: Route | None = None
+        self._story: list[str] = []
+        self._gap: float | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the routes."""
+        return self._routes[0].dynamics.backend
+
+    @property
+    def route(self) -> str | None:
+        """The name of the route taken; ``None`` before the first step."""
+        return None if self._chosen is None else self._chosen.name
+
+    @property
+    def gap(self) -> float | None:
+        """The adjoint gap that the probe measured, relative; ``None`` if it did not."""
+        return self._gap
+
+    def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
+        """Take one step."""
+        return (self._chosen or self._routes[0]).dynamics.forward(params, state, inputs)
+
+    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
+        """Push a state tangent forward."""
+        self._settle(params, state, inputs)
+        if self._chosen is None:
+            return self._push_by_what_works(params, state, inputs, state_tangent)
+        return self._chosen.dynamics.jvp(params, state, inputs, state_tangent)
+
+    def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
+        """Take one step, to be pulled back any number of times."""
+        self._settle(params, state, inputs)
+        return (self._chosen or self._routes[0]).dynamics.vjp(params, state, inputs)
+
+    def unchecked(self) -> Routed:
+        """Make the same without the probe."""
+        return Routed(
+            self._routes,
+            check=False,
+            concrete=self._concrete,
+            observe=self._observe,
+            rehearse=self._rehearse,
+        )
+
+    def describe(self) -> str:
+        """Say which route was chosen, and why."""
+        if self._chosen is None:
+            names = ", ".join(route.name for route in self._routes)
+            when = "at the first step" if self._check else "by what raises nothing: check=False"
+            return f"Route: to be chosen {when}, of {names}."
+        lines = [f"Route: {self._chosen.name}, on {self.backend.name} ({self.backend.device})."]
+        return "\n".join(lines + self._story)
+
+    def probe(self, params: Any, state: Any, inputs: Any) -> Routed:
+        """Choose the route now, at these numbers.
+
+        Neither the arguments nor anybody's random state is changed.
+
+        Returns:
+            The dynamics themselves.
+
+        Raises:
+            DerivativeError: If the model is impure, or no route gives derivatives to build on.
+            StructureError: If a leaf of the params is not differentiable.
+        """
+        self._require_floating(params)
+        python = random.getstate()
+        try:
+            with self._observe() as seen:
+                self._choose(params, state, inputs, seen)
+        finally:
+            random.setstate(python)
+        return self
+
+    def _settle(self, params: Any, state: Any, inputs: Any) -> None:
+        if self._chosen is None and self._check and self._concrete((params, state, inputs)):
+            self.probe(params, state, inputs)
+
+    def _push_by_what_works(self, *arguments: Any) -> tuple[Any, Any]:
+        """Take the first route that raises nothing."""
+        failed, errors = list[tuple[str, str]](), list[Exception]()
+        for route in self._routes:
+            try:
+                self._rehearse(route.dynamics.jvp, *arguments)
+            except UOROError:
+                raise
+            except Exception as error:
+                errors.append(error)
+                failed.append((route.name, _said(error)))
+                continue
+            self._take(route, [*_reasons(failed), "Nothing was checked."])
+            return route.dynamics.jvp(*arguments)
+        raise errors[0]
+
+    def _take(self, route: Route, story: list[str]) -> None:
+        self._chosen, self._story = route, story
+        if route.caution:
+            why = " ".join(story)
+            warnings.warn(
+                f"backend.dynamics(transition): {route.name}. {route.caution} {why}",
+                DerivativeWarning,
+                stacklevel=2,
+            )
+
+    def _require_floating(self, params: Any) -> None:
+        for name, leaf in self.backend.named_leaves(params):
+            if not self.backend.parts(leaf):
+                kind = getattr(leaf, "dtype", type(leaf).__name__)
+                raise StructureError(
+                    f"dynamics.probe(params, …): {leaf_name(name)} of the params has dtype {kind}, "
+                    "and nothing can be learned of it. Keep only floating leaves in params, and "
+                    "let the transition close over the rest, or carry it in the state."
+                )
+
+    def _choose(self, params: Any, state: Any, inputs: Any, seen: Seen) -> None:
+        backend, point = self.backend, (params, state, inputs)
+        # A mistake in the model speaks for itself here; one that overwrites gets a copy.
+        before = [] if backend.compiled else _bits(backend, (params, state))
+        start = state if backend.compiled else backend.map(lambda leaf: leaf + 0, state)
+        self._routes[0].dynamics.forward(params, start, inputs)
+        if before and _bits(backend, (params, start)) != before:
+            raise DerivativeError(
+                "backend.dynamics(transition): the model changed its params or its state in place. "
+                "Every derivative would be taken at another point. Make a new array instead."
+            )
+        dtype = precision_of(backend, params, state) or "float32"
+        unit = max(UNIT[dtype], seen.unit)
+        if not backend.device.startswith("cpu") and dtype == "float32":
+            unit = max(unit, 2.0**-11)  # Matrix products may be rounded to ten bits there.
+        allowed = min(ADJOINT * unit, COARSEST)
+        key, draw = backend.key(0), partial(backend.random, law="gaussian")
+        tangent, cotangent = (draw(backend.fold(key, i), state) for i in range(2))
+        failed = list[tuple[str, str]]()
+        for route in self._routes:
+            look = backend.compile(partial(_look, route.dynamics))
+            try:
+                found = {name: float(x) for name, x in look(*point, tangent, cotangent).items()}
+            except UOROError:
+                raise
+            except Exception as error:
+                failed.append((route.name, _said(error)))
+                continue
+            story = _reasons(failed)
+            if not all(map(math.isfinite, found.values())):
+                story.append("Not checked: at the first step something is not finite.")
+                return self._take(route, story)
+            if found["repeats"] > allowed:
+                raise DerivativeError(
+                    "backend.dynamics(transition): two equal calls of the model differ by "
+                    f"{found['repeats']:.2g}, relative to the outcome. There is randomness in it, "
+                    "such as dropout, or state that it keeps between calls. Forward, jvp and vjp "
+                    "of one step must see the same: carry a key or a seed in the state or the "
+                    "inputs, and all that changes in the state."
+                )
+            gap = max(found["next state"], found["loss"])
+            if gap > (allowed if not route.caution else COARSEST):
+                failed.append((route.name, f"its jvp and the vjp differ by {gap:.2g}."))
+                continue
+            story.append(
+                f"jvp and vjp are adjoint: gap {gap:.1g}, allowed {allowed:.1g} ({dtype}). "
+                "Two equal calls agree."
+            )
+            self._gap = gap
+            self._take(route, story)
+            return self._compare_with_forward(route, point, cotangent, dtype, seen)
+        reasons = " ".join(_reasons(failed))
+        raise DerivativeError(
+            "backend.dynamics(transition): no way to differentiate this model both forwards and "
+            f"backwards works. {reasons} Replace the operation that is named, or give its "
+            "derivative by operations of the framework that can be differentiated again."
+        )
+
+    def _compare_with_forward(
+        self, route: Route, point: Any, cotangent: Any, dtype: str, seen: Seen
+    ) -> None:
+        """Tell of derivatives that are not those of `forward`: stopped, surrogate, or wrong."""
+        backend, (params, state, _) = self.backend, point
+        if dtype not in STEP or seen.unit > UNIT[dtype]:
+            self._story.append(f"Not compared with differences of forward: too coarse in {dtype}.")
+            return
+        key, draw = backend.key(0), partial(backend.random, law="gaussian")
+        directions = draw(backend.fold(key, 2), params), draw(backend.fold(key, 3), state)
+        found = slopes(
+            route.dynamics,
+            *point,
+            cotangent=cotangent,
+            directions=directions,
+            dtype=dtype,
+            enough=TRUE,
+        )
+        sure = {name: slope for name, slope in found.each.items() if slope.sure}
+        if not sure:
+            self._story.append("Not compared with differences of forward: too rough for them.")
+            return
+        where = max(sure, key=lambda name: sure[name].gap)
+        worst = sure[where]
+        if worst.gap <= TRUE:
+            self._story.append("They are those of forward, as far as differences of it can tell.")
+            return
+        off = (
+            f"The derivative of the {where} is {worst.claimed:.4g} along one direction, where "
+            f"differences of forward give {worst.fine:.4g}."
+        )
+        if seen.stopped:
+            self._chosen = None
+            places = ", ".join(dict.fromkeys(seen.stopped))
+            raise DerivativeError(
+                f"backend.dynamics(transition): gradients are off inside the model, at {places}. "
+                f"{off} If a gradient shall stop there, say so with .detach(); otherwise take "
+                "the no_grad away."
+            )
+        self._story.append(f"They are not those of forward. {off}")
+        warnings.warn(
+            f"backend.dynamics(transition): {off} That is as it should be for a gradient that is "
+            "stopped or a surrogate on purpose, and pass check=False then; otherwise a derivative "
+            "given by hand is wrong.",
+            DerivativeWarning,
+            stacklevel=2,
+        )
+
+
+def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any) -> None:
+    """Let dynamics that can do so choose their route, at real numbers.
+
+    Args:
+        dynamics: Unrolled or not.
+        params: Of the first step.
+        state: Of the first step; of one stream.
+        inputs: Of the first step; of one stream.
+    """
+    if isinstance(dynamics, Unrolled):
+        probe(dynamics.dynamics, params, state, take(dynamics.backend, inputs, 0))
+    elif isinstance(dynamics, Routed) and dynamics.route is None:
+        dynamics._settle(params, state, inputs)
+
+
+def _look(
+    dynamics: Dynamics[Any, Any, Any],
+    params: Any,
+    state: Any,
+    inputs: Any,
+    tangent: Any,
+    cotangent: Any,
+) -> dict[str, Any]:
+    """Measure the two adjoint gaps, and how far equal calls differ; to be compiled."""
+    backend, inner, norm = dynamics.backend, dynamics.backend.inner, dynamics.backend.norm
+    point = params, state, inputs
+    outcomes = [dynamics.forward(*point), dynamics.forward(*point)]
+    pushed, rate = dynamics.jvp(*point, tangent)
+    taped, pullback = dynamics.vjp(*point)
+    outcomes.append(taped)
+    _, pulled = pullback(cotangent, None)
+    _, sensitivity = pullback(None, 1.0)
+    one, *others = ([*moving(backend, each.next_state), each.loss] for each in outcomes)
+    apart = [norm(backend.combine((1.0, one), (-1.0, other))) for other in others]
+    scale = norm(cotangent) * norm(pushed) + norm(pulled) * norm(tangent)
+    slope = norm(sensitivity) * norm(tangent)
+    return {
+        "repeats": sum(apart[1:], apart[0]) / (norm(one) + _TINY),
+        "next state": abs(inner(cotangent, pushed) - inner(pulled, tangent)) / (scale + _TINY),
+        "loss": abs(rate - inner(sensitivity, tangent)) / (slope + _TINY),
+    }
+
+
+_TINY = 1e-30
+
+
+def _bits(backend: Backend, tree: Any) -> list[bytes]:
+    """Read the bits of a tree."""
+    return [leaf.tobytes() for _, leaf in backend.named_leaves(backend.to_host(tree))]  # type: ignore[attr-defined]  # NumPy arrays
+
+
+def _reasons(failed: list[tuple[str, str]]) -> list[str]:
+    """Say why routes were not taken; those with one reason together."""
+    by_reason = dict[str, list[str]]()
+    for name, reason in failed:
+        by_reason.setdefault(reason, []).append(name)
+    return [f"Not {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _said(error: Exception) -> str:
+    """Give the first sentence or so of an error."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+class Differenced:
+    """Dynamics whose jvp is a central difference: the last resort.
+
+    Args:
+        dynamics: Where forward and vjp come from.
+    """
+
+    span = 1
+
+    def __init__(self, dynamics: Dynamics[Any, Any, Any]) -> None:
+        self._dynamics = dynamics
+        self.backend = dynamics.backend
+
+    def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
+        """Take one step."""
+        return self._dynamics.forward(params, state, inputs)
+
+    def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
+        """Take one step, to be pulled back."""
+        return self._dynamics.vjp(params, state, inputs)
+
+    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
+        """Push a state tangent forward, nearly."""
+        return pushed_by_differences(self._dynamics, params, state, inputs, state_tangent)
+
+
+def by_differences(dynamics: Dynamics[Any, Any, Any]) -> Route:
+    """Make the last resort of dynamics."""
+    caution = (
+        "The jvp is a difference of two forward passes, so that the gradient is no longer unbiased "
+        "but off by about 1e-4 of itself in float32."
+    )
+    return Route("central differences", Differenced(dynamics), caution)
