@@ -66,8 +66,9 @@ class Backend(Protocol):
         compiled: Whether `compile` compiles. If not, Python runs each step.
         xp: The framework's namespace of array functions (``numpy``-like), of which only those
             are used that ``autograd.numpy``, ``torch`` and ``jax.numpy`` spell the same way.
-        lacks: What it cannot do, with the reason: ``"float32"``, ``"float64"`` or a `Law`. The
-            conformance suite then does not check what needs it, and says so.
+        lacks: What it cannot do, with the reason: ``"float32"``, ``"float64"``, a `Law`, or a
+            state with ``"integers"`` or ``"complex"`` numbers. The conformance suite then does
+            not check what needs it, and says so.
     """
 
     @property

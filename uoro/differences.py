@@ -27,6 +27,9 @@ STEP = {"float64": 5e-4, "float32": 1.5e-2}
 STEPS = (1.0, 0.25, 4.0, 1 / 16, 1 / 64, 1 / 256)
 """Multiples of it, in the order in which they are tried."""
 
+OUTPUTS = ("next state", "loss")
+"""What a step gives, and is differentiated."""
+
 SURE = 3e-3
 """A difference is trusted whose own error is below this share of the derivative."""
 
@@ -108,43 +111,73 @@ def slopes(
         dtype: ``"float32"`` or ``"float64"``: whose rounding to allow for.
         enough: A gap with which the search for a better step ends.
     """
-    backend, norm = dynamics.backend, dynamics.backend.norm
-    outcome, pullback = dynamics.vjp(params, state, inputs)
-    sizes = {
-        "next state": float(norm(cotangent)) * float(norm(moving(backend, outcome.next_state))),
-        "loss": abs(float(outcome.loss)),
-    }
-    if not all(map(math.isfinite, sizes.values())):
+    backend = dynamics.backend
+    tools = _tools(dynamics)  # type: ignore[arg-type]  # dynamics are hashable
+    reached, loss, *pulled, sizes_pulled = tools.gradients(params, state, inputs, cotangent)
+    sizes = [float(reached), abs(float(loss))]
+    if not all(map(math.isfinite, sizes)):
         return Slopes({}, {}, finite=False)
-    pulled = {"next state": pullback(cotangent, None), "loss": pullback(None, 1.0)}
-    walk = _walk(dynamics)  # type: ignore[arg-type]  # dynamics are hashable
     still = backend.zeros(params), backend.zeros(state)
-    each = dict[str, Slope]()
-    for number, (output, gradient) in enumerate(pulled.items()):
+    each, whole = dict[str, Slope](), dict[str, float]()
+    for number, (output, gradient) in enumerate(zip(OUTPUTS, pulled, strict=True)):
+        whole[output] = float(sizes_pulled[number])
         for index, part in enumerate(("params", "state")):
-            for leaf, (name, _) in enumerate(backend.named_leaves(directions[index])):
-                direction = _direction(backend, gradient[index], directions[index], leaf)
-                claimed = float(backend.inner(gradient[index], direction))
+            names = [name for name, _ in backend.named_leaves(directions[index])]
+            for leaf, name in enumerate(names):
+                mask = tuple(float(i == leaf) for i in range(len(names)))
+                direction, claimed = tools.direction(gradient[index], directions[index], mask)
                 moved = tuple(direction if i == index else zero for i, zero in enumerate(still))
 
                 def odd(t: float, output: int = number, moved: Any = moved) -> float:
                     ends = [
-                        float(walk(params, state, inputs, cotangent, moved, end)[output])
+                        float(tools.walk(params, state, inputs, cotangent, moved, end)[output])
                         for end in (t, -t)
                     ]
                     return ends[0] - ends[1]
 
-                rounding = 4 * UNIT[dtype] * sizes[output]
-                found = _slope(odd, claimed, rounding, STEP[dtype], enough)
+                rounding = 4 * UNIT[dtype] * sizes[number]
+                found = _slope(odd, float(claimed), rounding, STEP[dtype], enough)
                 each[f"{output} by '{f'{part}/{name}'.rstrip('/')}'"] = found
-    whole = {output: float(norm(gradient)) for output, gradient in pulled.items()}
     return Slopes(each, whole, finite=True)
 
 
+class _Tools(NamedTuple):
+    """What differences need of dynamics, compiled.
+
+    Attributes:
+        gradients: The size of the next state along the cotangent, the loss, the cotangents of
+            params and state that are pulled back from the one and the other, and their sizes.
+        direction: A direction in one leaf, and the derivative that is claimed along it.
+        walk: The two outputs, a step of size t away.
+    """
+
+    gradients: Callable[..., Any]
+    direction: Callable[..., Any]
+    walk: Callable[..., Any]
+
+
 @lru_cache(maxsize=256)
-def _walk(dynamics: Any) -> Any:
-    """Compile the two outputs, a step of size t away."""
+def _tools(dynamics: Any) -> _Tools:
     backend = dynamics.backend
+    inner = backend.inner
+
+    def size(tree: Any) -> Any:
+        return inner(tree, tree) ** 0.5  # As a norm that need not stand extremes, quick to compile.
+
+    def gradients(params: Any, state: Any, inputs: Any, cotangent: Any) -> Any:
+        outcome, pullback = dynamics.vjp(params, state, inputs)
+        reached = size(cotangent) * size(moving(backend, outcome.next_state))
+        pulled = pullback(cotangent, None), pullback(None, 1.0)
+        return reached, outcome.loss, *pulled, tuple(map(size, pulled))
+
+    def direction(gradient: Any, random: Any, mask: Any) -> Any:
+        # Two parts of length one that do not cancel. One goes along the claimed gradient and shows
+        # a wrong size; the other is random and shows what the gradient leaves out.
+        along, other = (_only(backend, tree, mask) for tree in (gradient, random))
+        sign = backend.xp.where(inner(along, other) < 0, -1.0, 1.0)
+        shares = [1.0 / (length + (length == 0)) for length in (size(along), size(other))]
+        made = backend.combine((shares[0], along), (sign * shares[1], other))
+        return made, inner(gradient, made)
 
     def walk(
         params: Any, state: Any, inputs: Any, cotangent: Any, moved: tuple[Any, Any], t: Any
@@ -153,9 +186,9 @@ def _walk(dynamics: Any) -> Any:
             shift(backend, params, t, moved[0]), shift(backend, state, t, moved[1]), inputs
         )
         along = [leaf for _, leaf in backend.named_leaves(cotangent)]
-        return backend.inner(along, moving(backend, outcome.next_state)), outcome.loss
+        return inner(along, moving(backend, outcome.next_state)), outcome.loss
 
-    return backend.compile(walk)
+    return _Tools(*map(backend.compile, (gradients, direction, walk)))
 
 
 def _slope(
@@ -190,24 +223,10 @@ def _slope(
     return min(found, key=lambda slope: slope.unsure, default=Slope(math.nan, math.inf, claimed))
 
 
-def _direction(backend: Backend, gradient: Any, random: Any, number: int) -> Any:
-    """Make a direction in one leaf, of two parts of length one that do not cancel.
-
-    One goes along the claimed gradient and shows a wrong size; the other is random and shows what
-    the gradient leaves out.
-    """
-    along, other = (_only(backend, tree, number) for tree in (gradient, random))
-    sign = -1.0 if float(backend.inner(along, other)) < 0 else 1.0
-    return backend.combine(
-        (1.0 / (float(backend.norm(along)) or 1.0), along),
-        (sign / (float(backend.norm(other)) or 1.0), other),
-    )
-
-
-def _only(backend: Backend, tree: Any, number: int) -> Any:
-    """Keep one leaf of a tangent and set the others to zero."""
-    numbers = iter(range(len(backend.named_leaves(tree))))
-    return backend.map(lambda leaf: leaf * (1.0 if next(numbers) == number else 0.0), tree)
+def _only(backend: Backend, tree: Any, mask: Any) -> Any:
+    """Keep the leaf at which the mask is 1, and set the others to zero."""
+    numbers = iter(range(len(mask)))
+    return backend.map(lambda leaf: leaf * mask[next(numbers)], tree)
 
 
 def pushed_by_differences(

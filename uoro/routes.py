@@ -211,7 +211,7 @@ class Routed:
         # A mistake in the model speaks for itself here; one that overwrites gets a copy.
         before = [] if backend.compiled else _bits(backend, (params, state))
         start = state if backend.compiled else backend.map(lambda leaf: leaf + 0, state)
-        self._routes[0].dynamics.forward(params, start, inputs)
+        self._rehearse(self._routes[0].dynamics.forward, params, start, inputs)
         if before and _bits(backend, (params, start)) != before:
             raise DerivativeError(
                 "backend.dynamics(transition): the model changed its params or its state in place. "
@@ -222,8 +222,8 @@ class Routed:
         if not backend.device.startswith("cpu") and dtype == "float32":
             unit = max(unit, 2.0**-11)  # Matrix products may be rounded to ten bits there.
         allowed = min(ADJOINT * unit, COARSEST)
-        key, draw = backend.key(0), partial(backend.random, law="gaussian")
-        tangent, cotangent = (draw(backend.fold(key, i), state) for i in range(2))
+        draws = backend.compile(partial(_draws, backend))(backend.key(0), params, state)
+        tangent, cotangent, *directions = draws
         failed = list[tuple[str, str]]()
         for route in self._routes:
             look = backend.compile(partial(_look, route.dynamics))
@@ -256,7 +256,9 @@ class Routed:
             )
             self._gap = gap
             self._take(route, story)
-            return self._compare_with_forward(route, point, cotangent, dtype, seen)
+            return self._compare_with_forward(
+                route, point, cotangent, (directions[0], directions[1]), dtype, seen
+            )
         reasons = " ".join(_reasons(failed))
         raise DerivativeError(
             "backend.dynamics(transition): no way to differentiate this model both forwards and "
@@ -265,15 +267,18 @@ class Routed:
         )
 
     def _compare_with_forward(
-        self, route: Route, point: Any, cotangent: Any, dtype: str, seen: Seen
+        self,
+        route: Route,
+        point: Any,
+        cotangent: Any,
+        directions: tuple[Any, Any],
+        dtype: str,
+        seen: Seen,
     ) -> None:
         """Tell of derivatives that are not those of `forward`: stopped, surrogate, or wrong."""
-        backend, (params, state, _) = self.backend, point
         if dtype not in STEP or seen.unit > UNIT[dtype]:
             self._story.append(f"Not compared with differences of forward: too coarse in {dtype}.")
             return
-        key, draw = backend.key(0), partial(backend.random, law="gaussian")
-        directions = draw(backend.fold(key, 2), params), draw(backend.fold(key, 3), state)
         found = slopes(
             route.dynamics,
             *point,
@@ -328,6 +333,12 @@ def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: An
         dynamics._settle(params, state, inputs)
 
 
+def _draws(backend: Backend, key: Any, params: Any, state: Any) -> list[Any]:
+    """Draw a tangent and a cotangent of the state, and a direction of each; to be compiled."""
+    trees = (state, state, params, state)
+    return [backend.random(backend.fold(key, i), tree, "gaussian") for i, tree in enumerate(trees)]
+
+
 def _look(
     dynamics: Dynamics[Any, Any, Any],
     params: Any,
@@ -337,7 +348,11 @@ def _look(
     cotangent: Any,
 ) -> dict[str, Any]:
     """Measure the two adjoint gaps, and how far equal calls differ; to be compiled."""
-    backend, inner, norm = dynamics.backend, dynamics.backend.inner, dynamics.backend.norm
+    backend, inner = dynamics.backend, dynamics.backend.inner
+
+    def norm(tree: Any) -> Any:
+        return inner(tree, tree) ** 0.5  # It need not stand extremes, and compiles quickly.
+
     point = params, state, inputs
     outcomes = [dynamics.forward(*point), dynamics.forward(*point)]
     pushed, rate = dynamics.jvp(*point, tangent)

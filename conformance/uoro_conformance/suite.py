@@ -31,6 +31,7 @@ from uoro_conformance.laws import (
     check_purity,
     check_rtrl_sums_to_bptt,
 )
+from uoro_conformance.odd_states import check_complex, check_integers
 from uoro_conformance.parity import check_parity
 from uoro_conformance.primitives import PRIMITIVES, check_gaussian
 from uoro_conformance.profiles import Profile
@@ -84,7 +85,7 @@ class Case(NamedTuple):
 
     Attributes:
         id: Its name, as in ``float64/exact/chain/uoro``.
-        needs: What the backend must be able to do: a dtype, and perhaps a law of noise.
+        needs: What the backend must be able to do: a dtype, and perhaps more of `Backend.lacks`.
         check: From a bench to a finding.
     """
 
@@ -149,6 +150,12 @@ def _backend_cases(dtype: str) -> Iterator[Case]:
         yield Case(
             f"{dtype}/backend/{name}",
             (dtype,),
+            lambda bench, check=check, dtype=dtype: check(bench.backend, dtype),  # type: ignore[misc]  # bound early
+        )
+    for name, check in (("integers", check_integers), ("complex", check_complex)):
+        yield Case(
+            f"{dtype}/backend/{name}",
+            (dtype, name),
             lambda bench, check=check, dtype=dtype: check(bench.backend, dtype),  # type: ignore[misc]  # bound early
         )
 

@@ -32,7 +32,9 @@ class HandmadeBackend:
     name = "handmade"
     compiled = False
     xp: Any = np
-    lacks: Mapping[str, str] = MappingProxyType({})
+    lacks: Mapping[str, str] = MappingProxyType(
+        dict.fromkeys(("integers", "complex"), "its tape knows real numbers alone")
+    )
 
     def __init__(self, *, device: str = "cpu") -> None:
         if device != "cpu":
