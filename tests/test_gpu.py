@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from systems import MODELS, build, entries, make_items, relative
+from torch import nn
 from uoro_conformance import check_adjointness, check_mean_over_all_signs, check_rtrl_sums_to_bptt
+from uoro_torch import Online
 
-from uoro import UORO, Adam, Backend, Learner, Streams, load_backend
+from uoro import RTRL, UORO, Adam, Backend, Learner, Streams, load_backend
 
 pytestmark = pytest.mark.gpu
 
@@ -37,6 +40,48 @@ def test_laws_hold_on_the_accelerator(name: str, model: str) -> None:
         items = entries(backend, make_items(4), 4)
         check_adjointness(dynamics, params, state, items[0]).require()
         check_rtrl_sums_to_bptt(dynamics, params, state, items).require()
+
+
+STOCK: dict[str, Callable[[], nn.Module]] = {
+    "RNNCell": lambda: nn.RNNCell(3, 4),
+    "GRUCell": lambda: nn.GRUCell(3, 4),
+    "LSTMCell": lambda: nn.LSTMCell(3, 4),
+    "GRU": lambda: nn.GRU(3, 4, 2),
+    "LSTM": lambda: nn.LSTM(3, 4, 2),
+    "LSTM, dropout between": lambda: nn.LSTM(3, 4, 2, dropout=0.5),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("streams", [None, 3])
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_modules_find_a_route_on_the_accelerator(
+    name: str, streams: int | None, training: bool
+) -> None:
+    """Among them those whose fused kernels have no forward mode, or no second derivative."""
+    _accelerated("torch")
+    torch.manual_seed(0)
+    lead = () if streams is None else (streams,)
+    inputs, targets = torch.randn(4, *lead, 3), torch.randn(4, *lead, 4)
+    module = STOCK[name]().train(training)
+    losses, gradients = dict[str, Any](), dict[str, Any]()
+    for device in ("cpu", "cuda"):
+        module = module.to(device)
+        online = Online.for_module(
+            module, nn.functional.mse_loss, streams=streams, estimator=RTRL()
+        )
+        module.zero_grad()
+        losses[device] = [
+            float(online.step(x.to(device), y.to(device)))
+            for x, y in zip(inputs, targets, strict=True)
+        ]
+        gap = online.dynamics.gap
+        assert gap is not None
+        assert gap < 0.1, online.dynamics.describe()
+        gradients[device] = [p.grad.cpu() for p in module.parameters() if p.grad is not None]
+    if not (training and "dropout" in name):  # Which draws otherwise there.
+        torch.testing.assert_close(losses["cuda"], losses["cpu"], rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(gradients["cuda"], gradients["cpu"], rtol=2e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["torch", "jax"])
