@@ -189,7 +189,8 @@ class JaxBackend:
             words = jax.random.bits(key, (-(-ends[-1] // 32), 1), jnp.uint32)
             flat = (((words >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(-1)) * 2.0 - 1.0
         else:
-            wide = jnp.promote_types(np.finfo(jnp.result_type(*leaves)).dtype, jnp.float32)
+            real: Any = jnp.finfo
+            wide = jnp.promote_types(real(jnp.result_type(*leaves)).dtype, jnp.float32)
             flat = jax.random.normal(key, (ends[-1],), wide)
         starts = [0, *ends[:-1]]
         draws = [
