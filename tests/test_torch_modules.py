@@ -27,7 +27,7 @@ from uoro_torch import Online, Step
 
 from uoro import RTRL, UORO, RollingTruncated, Streams
 from uoro.algebra import take
-from uoro.errors import SettingError, StructureError
+from uoro.errors import DerivativeError, SettingError, StructureError
 
 MSE = functional.mse_loss
 
@@ -132,6 +132,19 @@ def test_batchnorm_over_a_batch_that_is_one_state_works() -> None:
     assert torch.isfinite(online.step(torch.randn(5, IN), torch.randn(5, OUT)))
 
 
+def test_a_module_is_looked_at_again_when_its_mode_changes() -> None:
+    model = _RowsNormed().eval()
+    online = Online.for_module(model, MSE, torch.zeros(4, UNITS), streams=4)
+    item = torch.randn(4, IN), torch.randn(4, OUT)
+    online.step(*item)
+    model.train()
+    for _ in range(2):
+        with pytest.raises(DerivativeError, match="rows of the batch have to do with each other"):
+            online.step(*item)
+    model.eval()
+    assert torch.isfinite(online.step(*item))
+
+
 def test_autocast_keeps_the_state_in_its_own_dtype() -> None:
     model = Read(nn.GRUCell(IN, UNITS))
     online = Online.for_module(model, MSE, torch.zeros(UNITS))
@@ -175,7 +188,8 @@ def test_a_compiled_step_gives_the_same_numbers() -> None:
     model = Read(nn.GRUCell(IN, UNITS)).double()
     zero = torch.zeros(UNITS).double()
     plain, compiled = (
-        Online.for_module(model, MSE, zero, compile=compile) for compile in (False, True)
+        Online.for_module(model, MSE, zero, compile=compile, check=not compile)
+        for compile in (False, True)
     )
     for x, y in zip(*_stream(4, out=OUT), strict=True):
         gradients = []

@@ -106,6 +106,11 @@ class Routed:
         return None if self._chosen is None else self._chosen.name
 
     @property
+    def checks(self) -> bool:
+        """Whether the model is probed."""
+        return self._check
+
+    @property
     def gap(self) -> float | None:
         """The adjoint gap that the probe measured, relative; ``None`` if it did not."""
         return self._gap
@@ -125,6 +130,10 @@ class Routed:
         """Take one step, to be pulled back any number of times."""
         self._settle(params, state, inputs)
         return (self._chosen or self._routes[0]).dynamics.vjp(params, state, inputs)
+
+    def forget(self) -> None:
+        """Choose anew at the next step: the model has become another."""
+        self._chosen, self._story, self._gap = None, [], None
 
     def unchecked(self) -> Routed:
         """Make the same without the probe."""

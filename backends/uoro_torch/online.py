@@ -88,6 +88,7 @@ class Online:
         self._compile = compile
         self._advance: Callable[..., Any] = partial(self.estimator.step, dynamics)
         self._example: Any = None
+        self._mode: list[bool] = []
 
     @classmethod
     def for_module(
@@ -175,7 +176,7 @@ class Online:
         backend = self.dynamics.backend
         if self._module is not None and not self._compile:
             item = (*inputs, self._seed_of_step())
-        if self._example is None:
+        if self._example is None or self._mode != self._training():
             self._begin(item)
         if self.memory is None:
             self.memory = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
@@ -260,18 +261,27 @@ class Online:
             self.memory = _filled(empty, saved["memory"], "memory")
 
     def _begin(self, item: Any) -> None:
-        """Look at the model; have it compiled."""
-        self._example = item
+        """Look at the model, again when it goes from training to evaluation; have it compiled."""
+        if self._example is not None:
+            self.dynamics.forget()
         first = (self.state, item)
         if isinstance(self.estimator, Streams):
-            if self._module is not None and self.dynamics.route is None:
+            if self._module is not None and self.dynamics.checks:
                 self._require_rows_alone(item)
             first = take(self.dynamics.backend, first, 0)
         if self._compile:
             self._require_no_draws(first)
         probe(self.dynamics, self.params, *first)
-        if self._compile:
+        if self._compile and isinstance(self._advance, partial):
+            # A route has to be there before anything is traced.
+            zero = self.dynamics.backend.zeros(self.state)
+            self.dynamics.jvp(self.params, self.state, item, zero)
             self._advance = torch.compile(self._advance, fullgraph=True)
+        self._example, self._mode = item, self._training()
+
+    def _training(self) -> list[bool]:
+        """Tell which parts of the module are in training mode."""
+        return [] if self._module is None else [part.training for part in self._module.modules()]
 
     def _seed_of_step(self) -> Tensor:
         digest = hashlib.blake2b(repr((self._seed, self.steps)).encode(), digest_size=8).digest()
