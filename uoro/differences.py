@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from uoro.algebra import moving, shift
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Outcome, Pullback
 
 UNIT = {
     "float64": 2.0**-53,
@@ -246,3 +246,29 @@ def pushed_by_differences(
     leaves = iter(backend.combine((0.5 / h, one), (-0.5 / h, other)))
     pushed = backend.map(lambda leaf: next(leaves), tangent)
     return pushed, (ends[0].loss - ends[1].loss) / (2.0 * h)
+
+
+class Differenced:
+    """Dynamics whose jvp is a central difference: the last resort.
+
+    Args:
+        dynamics: Where forward and vjp come from.
+    """
+
+    span = 1
+
+    def __init__(self, dynamics: Dynamics[Any, Any, Any]) -> None:
+        self._dynamics = dynamics
+        self.backend = dynamics.backend
+
+    def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
+        """Take one step."""
+        return self._dynamics.forward(params, state, inputs)
+
+    def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
+        """Take one step, to be pulled back."""
+        return self._dynamics.vjp(params, state, inputs)
+
+    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
+        """Push a state tangent forward, nearly."""
+        return pushed_by_differences(self._dynamics, params, state, inputs, state_tangent)

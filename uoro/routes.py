@@ -10,11 +10,12 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import leaf_name, moving, take
+from uoro.algebra import leaf_name, take
 from uoro.backend import Backend
-from uoro.differences import STEP, UNIT, precision_of, pushed_by_differences, slopes
+from uoro.differences import STEP, UNIT, Differenced, precision_of, slopes
 from uoro.dynamics import Dynamics, Outcome, Pullback
 from uoro.errors import DerivativeError, DerivativeWarning, StructureError, UOROError
+from uoro.probing import bits, draws, look_at
 from uoro.unroll import Unrolled
 
 ADJOINT = 1e3
@@ -218,10 +219,10 @@ class Routed:
     def _choose(self, params: Any, state: Any, inputs: Any, seen: Seen) -> None:
         backend, point = self.backend, (params, state, inputs)
         # A mistake in the model speaks for itself here; one that overwrites gets a copy.
-        before = [] if backend.compiled else _bits(backend, (params, state))
+        before = [] if backend.compiled else bits(backend, (params, state))
         start = state if backend.compiled else backend.map(lambda leaf: leaf + 0, state)
         self._rehearse(self._routes[0].dynamics.forward, params, start, inputs)
-        if before and _bits(backend, (params, start)) != before:
+        if before and bits(backend, (params, start)) != before:
             raise DerivativeError(
                 "backend.dynamics(transition): the model changed its params or its state in place. "
                 "Every derivative would be taken at another point. Make a new array instead."
@@ -231,11 +232,11 @@ class Routed:
         if not backend.device.startswith("cpu") and dtype == "float32":
             unit = max(unit, 2.0**-11)  # Matrix products may be rounded to ten bits there.
         allowed = min(ADJOINT * unit, COARSEST)
-        draws = backend.compile(partial(_draws, backend))(backend.key(0), params, state)
-        tangent, cotangent, *directions = draws
+        drawn = backend.compile(partial(draws, backend))(backend.key(0), params, state)
+        tangent, cotangent, *directions = drawn
         failed = list[tuple[str, str]]()
         for route in self._routes:
-            look = backend.compile(partial(_look, route.dynamics))
+            look = backend.compile(partial(look_at, route.dynamics))
             try:
                 found = {name: float(x) for name, x in look(*point, tangent, cotangent).items()}
             except UOROError:
@@ -342,52 +343,6 @@ def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: An
         dynamics._settle(params, state, inputs)
 
 
-def _draws(backend: Backend, key: Any, params: Any, state: Any) -> list[Any]:
-    """Draw a tangent and a cotangent of the state, and a direction of each; to be compiled."""
-    trees = (state, state, params, state)
-    return [backend.random(backend.fold(key, i), tree, "gaussian") for i, tree in enumerate(trees)]
-
-
-def _look(
-    dynamics: Dynamics[Any, Any, Any],
-    params: Any,
-    state: Any,
-    inputs: Any,
-    tangent: Any,
-    cotangent: Any,
-) -> dict[str, Any]:
-    """Measure the two adjoint gaps, and how far equal calls differ; to be compiled."""
-    backend, inner = dynamics.backend, dynamics.backend.inner
-
-    def norm(tree: Any) -> Any:
-        return inner(tree, tree) ** 0.5  # It need not stand extremes, and compiles quickly.
-
-    point = params, state, inputs
-    outcomes = [dynamics.forward(*point), dynamics.forward(*point)]
-    pushed, rate = dynamics.jvp(*point, tangent)
-    taped, pullback = dynamics.vjp(*point)
-    outcomes.append(taped)
-    _, pulled = pullback(cotangent, None)
-    _, sensitivity = pullback(None, 1.0)
-    one, *others = ([*moving(backend, each.next_state), each.loss] for each in outcomes)
-    apart = [norm(backend.combine((1.0, one), (-1.0, other))) for other in others]
-    scale = norm(cotangent) * norm(pushed) + norm(pulled) * norm(tangent)
-    slope = norm(sensitivity) * norm(tangent)
-    return {
-        "repeats": sum(apart[1:], apart[0]) / (norm(one) + _TINY),
-        "next state": abs(inner(cotangent, pushed) - inner(pulled, tangent)) / (scale + _TINY),
-        "loss": abs(rate - inner(sensitivity, tangent)) / (slope + _TINY),
-    }
-
-
-_TINY = 1e-30
-
-
-def _bits(backend: Backend, tree: Any) -> list[bytes]:
-    """Read the bits of a tree."""
-    return [leaf.tobytes() for _, leaf in backend.named_leaves(backend.to_host(tree))]  # type: ignore[attr-defined]  # NumPy arrays
-
-
 def _reasons(failed: list[tuple[str, str]]) -> list[str]:
     """Say why routes were not taken; those with one reason together."""
     by_reason = dict[str, list[str]]()
@@ -400,32 +355,6 @@ def _said(error: Exception) -> str:
     """Give the first sentence or so of an error."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else f"{text[:157]}..."
-
-
-class Differenced:
-    """Dynamics whose jvp is a central difference: the last resort.
-
-    Args:
-        dynamics: Where forward and vjp come from.
-    """
-
-    span = 1
-
-    def __init__(self, dynamics: Dynamics[Any, Any, Any]) -> None:
-        self._dynamics = dynamics
-        self.backend = dynamics.backend
-
-    def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Take one step."""
-        return self._dynamics.forward(params, state, inputs)
-
-    def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
-        """Take one step, to be pulled back."""
-        return self._dynamics.vjp(params, state, inputs)
-
-    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
-        """Push a state tangent forward, nearly."""
-        return pushed_by_differences(self._dynamics, params, state, inputs, state_tangent)
 
 
 def by_differences(dynamics: Dynamics[Any, Any, Any]) -> Route:
