@@ -17,7 +17,7 @@ from real_models.jax_models import IN, OUT, UNITS, EquinoxModel, NnxModel, draw,
 from uoro_jax import JaxBackend, OptaxOptimizer, from_apply, from_module, from_nnx
 
 from uoro import SGD, UORO, Learner
-from uoro.errors import StructureError
+from uoro.errors import DerivativeWarning, StructureError
 
 BACKEND = JaxBackend()
 P: Any = sharding.PartitionSpec
@@ -71,7 +71,7 @@ def test_under_jit_and_scan() -> None:
     traced = BACKEND.dynamics(made.transition)
     _close(jax.jit(partial(_run, traced))(*arguments), plain)
     assert traced.route == "forward mode"
-    assert "Nothing was checked." in traced.describe()
+    assert "at numbers made up, as a compiler was tracing" in traced.describe()
 
 
 def test_under_vmap_over_seeds_and_over_streams() -> None:
@@ -169,6 +169,47 @@ def test_an_nnx_module_comes_back_trained_with_its_random_streams_moved_on() -> 
     assert isinstance(trained, NnxModel)
     assert int(trained.dropout.rngs.count[...]) == 4
     assert int(module.dropout.rngs.count[...]) == 0, "the module given is left alone"
+
+
+def test_a_wrong_derivative_is_told_of_under_jit_too() -> None:
+    @jax.custom_vjp
+    def soft(x: Any) -> Any:
+        return jnp.tanh(x)
+
+    soft.defvjp(lambda x: (jnp.tanh(x), jnp.tanh(x)), lambda y, g: (1.5 * g * (1 - y**2),))
+
+    def transition(weights: Any, state: Any, inputs: Any) -> Any:
+        state = soft(weights @ state + inputs[0].sum())
+        return state, squared(state[:OUT], inputs[1])
+
+    arguments = 0.5 * jnp.eye(UNITS), jnp.zeros(UNITS), _items(), jax.random.key(2)
+    with pytest.warns(DerivativeWarning, match="a derivative given by hand is wrong"):
+        jax.jit(partial(_run, BACKEND.dynamics(transition)))(*arguments)
+
+
+def test_a_function_may_be_called_what_it_likes() -> None:
+    @jax.jit
+    def custom_linear(weights: Any, x: Any) -> Any:
+        return weights @ x
+
+    def transition(weights: Any, state: Any, inputs: Any) -> Any:
+        state = jnp.tanh(custom_linear(weights, state) + inputs[0].sum())
+        return state, squared(state[:OUT], inputs[1])
+
+    dynamics = BACKEND.dynamics(transition)
+    dynamics.probe(0.5 * jnp.eye(UNITS), jnp.zeros(UNITS), (draw(0, IN), draw(1, OUT)))
+    assert dynamics.route == "forward mode"
+
+
+def test_params_that_nothing_depends_on_are_told_of() -> None:
+    weights = 0.5 * jnp.eye(UNITS)
+
+    def transition(params: Any, state: Any, inputs: Any) -> Any:
+        state = jnp.tanh(weights @ state + inputs[0].sum())
+        return state, squared(state[:OUT], inputs[1])
+
+    with pytest.warns(DerivativeWarning, match="none will learn"):
+        BACKEND.dynamics(transition).probe(weights, jnp.zeros(UNITS), (draw(0, IN), draw(1, OUT)))
 
 
 def test_a_model_that_returns_no_pair_is_named() -> None:

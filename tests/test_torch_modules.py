@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,7 +29,7 @@ from uoro_torch import Online, Step
 
 from uoro import RTRL, UORO, RollingTruncated, Streams
 from uoro.algebra import take
-from uoro.errors import DerivativeError, SettingError, StructureError
+from uoro.errors import DerivativeError, DerivativeWarning, SettingError, StructureError
 
 MSE = functional.mse_loss
 
@@ -239,6 +241,63 @@ def test_integers_are_carried_for_every_stream() -> None:
     assert online.memory.tangent["clock"] is None
 
 
+def test_a_module_that_is_no_longer_the_one_given_is_refused() -> None:
+    changes: list[Callable[[Any], Any]] = [
+        lambda model: model.readout.requires_grad_(False),
+        lambda model: model.double(),
+        lambda model: setattr(model, "readout", nn.Linear(UNITS, OUT)),
+        lambda model: model.load_state_dict(model.state_dict(), assign=True),
+    ]
+    for change in changes:
+        model = Read(nn.GRUCell(IN, UNITS))
+        online = Online.for_module(model, MSE, torch.zeros(UNITS))
+        online.step(torch.randn(IN), torch.randn(OUT))
+        change(model)
+        with pytest.raises(SettingError, match=r"Call Online\.for_module again"):
+            online.step(torch.randn(IN), torch.randn(OUT))
+
+
+def test_what_a_probe_meets_it_leaves_as_it_was() -> None:
+    class Counted(Read):
+        calls, seen = 0, None
+
+        def forward(self, input: Tensor, state: Any) -> Any:
+            self.calls += 1
+            self.seen = input
+            return super().forward(input, state)
+
+    model = Counted(nn.GRUCell(IN, UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online.dynamics.probe(
+        online.params, online.state, (torch.ones(IN), torch.ones(OUT), torch.tensor(0))
+    )
+    assert model.calls == 0
+    assert model.seen is None
+
+
+def test_a_straight_through_estimator_is_not_blamed_on_no_grad() -> None:
+    class StraightThrough(Read):
+        def forward(self, input: Tensor, state: Any) -> Any:
+            state = self.core(input, state)
+            with torch.no_grad():
+                hard = (state > 0).to(state.dtype)
+            return self.readout(hard - state.detach() + state), state
+
+    online = Online.for_module(StraightThrough(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS))
+    with pytest.warns(DerivativeWarning, match="a surrogate on purpose"):
+        online.step(torch.randn(IN), torch.randn(OUT))
+
+
+def test_a_probed_model_can_be_forgotten() -> None:
+    model = Read(nn.GRUCell(IN, UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online.step(torch.randn(IN), torch.randn(OUT))
+    seen = weakref.ref(model)
+    del model, online
+    gc.collect()
+    assert seen() is None
+
+
 def test_any_estimator_takes_a_module() -> None:
     start = {"clock": torch.tensor(0), "hidden": torch.zeros(UNITS)}
     for estimator in (RTRL(), RollingTruncated(3), UORO(rank=3, law="gaussian")):
@@ -260,6 +319,23 @@ def test_frozen_parameters_are_not_touched_and_not_carried() -> None:
 def test_misuse_is_named() -> None:
     with pytest.raises(SettingError, match="the initial state is wanted"):
         Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE)
+    online = Online.for_module(nn.GRUCell(IN, UNITS), MSE)
+    with pytest.raises(SettingError, match="it got 3 arguments"):
+        online.step(torch.ones(IN), torch.ones(UNITS), torch.ones(UNITS))
+    learned = nn.Parameter(torch.zeros(UNITS))
+    with pytest.raises(SettingError, match="the initial state is not trained"):
+        Online.for_module(nn.GRUCell(IN, UNITS), MSE, learned)
+    with pytest.raises(StructureError, match="wanted are tensors"):
+        Online.for_module(nn.GRUCell(IN, UNITS), MSE, {"h": torch.zeros(UNITS), "t": 0})
+
+    class Own(nn.GRUCell):
+        def forward(self, input: Tensor, state: Tensor | None = None) -> Any:
+            state = super().forward(input, state)
+            return 2 * state, state
+
+    Online.for_module(Own(IN, UNITS), MSE, torch.zeros(UNITS)).step(
+        torch.ones(IN), torch.ones(UNITS)
+    )
     with pytest.raises(SettingError, match="wanted is one of RNNCell"):
         Step(nn.Linear(2, 2))
     frozen = nn.GRUCell(IN, UNITS).requires_grad_(False)

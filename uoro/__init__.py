@@ -5,6 +5,8 @@ from uoro.backend import load_backend as load_backend
 from uoro.backend import registered_backends as registered_backends
 from uoro.dynamics import Dynamics as Dynamics
 from uoro.dynamics import Outcome as Outcome
+from uoro.errors import DerivativeError as DerivativeError
+from uoro.errors import DerivativeWarning as DerivativeWarning
 from uoro.errors import UOROError as UOROError
 from uoro.estimator import Estimate as Estimate
 from uoro.estimator import Estimator as Estimator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from uoro.algebra import moving, shift
@@ -112,7 +111,7 @@ def slopes(
         enough: A gap with which the search for a better step ends.
     """
     backend = dynamics.backend
-    tools = _tools(dynamics)  # type: ignore[arg-type]  # dynamics are hashable
+    tools = _tools(dynamics)
     reached, loss, *pulled, sizes_pulled = tools.gradients(params, state, inputs, cotangent)
     sizes = [float(reached), abs(float(loss))]
     if not all(map(math.isfinite, sizes)):
@@ -156,8 +155,15 @@ class _Tools(NamedTuple):
     walk: Callable[..., Any]
 
 
-@lru_cache(maxsize=256)
 def _tools(dynamics: Any) -> _Tools:
+    """Compile them once for each dynamics, and keep them there."""
+    kept = getattr(dynamics, "__dict__", {})  # else, compile each time
+    tools: _Tools = kept.get("_tools_of_differences") or _made_tools(dynamics)
+    kept["_tools_of_differences"] = tools
+    return tools
+
+
+def _made_tools(dynamics: Any) -> _Tools:
     backend = dynamics.backend
     inner = backend.inner
 
@@ -215,6 +221,8 @@ def _slope(
         if not math.isfinite(unsure):
             continue
         found.append(Slope(fine, unsure, claimed))
+        if not found[-1].size:
+            return found[-1]
         if found[-1].sure and found[-1].gap <= enough:
             return found[-1]
     sure = [slope for slope in found if slope.sure]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,17 @@ def draw_leaves(
         (row * scale[..., None]).astype(draw.dtype).reshape(draw.shape)
         for row, draw in zip(rows, draws, strict=True)
     ]
+
+
+@contextmanager
+def numpy_random_state_kept() -> Iterator[None]:
+    """Leave NumPy's global random state as it was."""
+    get_state: Any = np.random.get_state
+    state = get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 class SharedNoise:

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from uoro.algebra import moving
+from uoro.algebra import moving, shift
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Outcome
+
+NUDGE = 0.5
+"""How far off the first state a model is looked at too, in units of a standard normal draw."""
 
 _TINY = 1e-30
 """What is added to a scale, so that nothing is divided by zero."""
 
 
-def draws(backend: Backend, key: Any, params: Any, state: Any) -> list[Any]:
-    """Draw a tangent and a cotangent of the state, and a direction of each; to be compiled."""
-    trees = (state, state, params, state)
-    return [backend.random(backend.fold(key, i), tree, "gaussian") for i, tree in enumerate(trees)]
+class Probe(NamedTuple):
+    """Where a model is looked at, and along what.
+
+    Attributes:
+        tangent: Of the state.
+        cotangent: Of the state.
+        by_params: A direction of the params.
+        by_state: A direction of the state.
+        state: A state some way off the first.
+    """
+
+    tangent: Any
+    cotangent: Any
+    by_params: Any
+    by_state: Any
+    state: Any
+
+
+def draws(backend: Backend, key: Any, params: Any, state: Any) -> tuple[Any, ...]:
+    """Draw what a `Probe` holds; to be compiled."""
+    trees = (state, state, params, state, state)
+    *drawn, nudge = (
+        backend.random(backend.fold(key, i), tree, "gaussian") for i, tree in enumerate(trees)
+    )
+    return (*drawn, shift(backend, state, NUDGE, nudge))
 
 
 def look_at(
@@ -48,6 +72,13 @@ def look_at(
         "next state": abs(inner(cotangent, pushed) - inner(pulled, tangent)) / (scale + _TINY),
         "loss": abs(rate - inner(sensitivity, tangent)) / (slope + _TINY),
     }
+
+
+def relative_gap(backend: Backend, one: Outcome[Any], other: Outcome[Any]) -> float:
+    """Compare two outcomes."""
+    first, second = ([*moving(backend, each.next_state), each.loss] for each in (one, other))
+    gap = float(backend.norm(backend.combine((1.0, first), (-1.0, second))))
+    return gap / (float(backend.norm(first)) + _TINY)
 
 
 def bits(backend: Backend, tree: Any) -> list[bytes]:

@@ -6,16 +6,24 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 from uoro.algebra import leaf_name, take
 from uoro.backend import Backend
-from uoro.differences import STEP, UNIT, Differenced, precision_of, slopes
+from uoro.differences import (
+    OUTPUTS,
+    STEP,
+    UNIT,
+    Differenced,
+    Slope,
+    precision_of,
+    slopes,
+)
 from uoro.dynamics import Dynamics, Outcome, Pullback
 from uoro.errors import DerivativeError, DerivativeWarning, StructureError, UOROError
-from uoro.probing import bits, draws, look_at
+from uoro.probing import Probe, bits, draws, look_at, relative_gap
 from uoro.unroll import Unrolled
 
 ADJOINT = 1e3
@@ -48,10 +56,12 @@ class Seen(NamedTuple):
     Attributes:
         stopped: The places, as ``file:line``, at which gradients were off.
         unit: The unit roundoff of arithmetic coarser than the leaves', such as autocast's.
+        ignoring: A context in which gradients are on there nevertheless.
     """
 
     stopped: list[str]
     unit: float = 0.0
+    ignoring: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 @contextmanager
@@ -65,8 +75,8 @@ class Routed:
 
     The first call with real numbers is preceded by one *probe* at those numbers: is the model
     pure, are jvp and vjp adjoint, are they the derivatives of `forward`? The first route that
-    passes is taken for good. Under a tracing compiler, where there are no numbers, the first
-    route that can be traced is.
+    passes is taken for good. Under a tracing compiler, where there are no numbers, it is made at
+    numbers of the same shapes, if the adapter can make them up, and otherwise left out.
 
     Args:
         routes: From the best to the last resort.
@@ -74,6 +84,8 @@ class Routed:
         concrete: Tells trees of real numbers from those that a compiler traces.
         observe: A context that keeps the user's random state as it was, and watches the model.
         rehearse: Runs ``function(*arguments)`` for its errors, leaving no trace where one is made.
+        imagine: A context that, while a compiler traces, gives a tree of numbers to probe at, in
+            the place of one that has none.
     """
 
     span = 1
@@ -86,12 +98,14 @@ class Routed:
         concrete: Callable[[Any], bool] = lambda tree: True,
         observe: Callable[[], AbstractContextManager[Seen]] = unobserved,
         rehearse: Callable[..., Any] = lambda function, *arguments: function(*arguments),
+        imagine: Callable[[Any], AbstractContextManager[Any]] | None = None,
     ) -> None:
         self._routes = list(routes)
         self._check = check
         self._concrete = concrete
         self._observe = observe
         self._rehearse = rehearse
+        self._imagine = imagine
         self._chosen: Route | None = None
         self._story: list[str] = []
         self._gap: float | None = None
@@ -144,6 +158,7 @@ class Routed:
             concrete=self._concrete,
             observe=self._observe,
             rehearse=self._rehearse,
+            imagine=self._imagine,
         )
 
     def describe(self) -> str:
@@ -177,8 +192,31 @@ class Routed:
         return self
 
     def _settle(self, params: Any, state: Any, inputs: Any) -> None:
-        if self._chosen is None and self._check and self._concrete((params, state, inputs)):
-            self.probe(params, state, inputs)
+        if self._chosen is not None or not self._check:
+            return
+        point = params, state, inputs
+        if self._concrete(point):
+            self.probe(*point)
+        elif self._imagine is not None:
+            self._probe_imagined(point)
+
+    def _probe_imagined(self, point: Any) -> None:
+        """Probe at numbers made up; where that cannot be done, the route is what can be traced."""
+        assert self._imagine is not None
+        try:
+            with self._imagine(point) as imagined:
+                self.probe(*imagined)
+        except UOROError:
+            raise
+        except Exception as error:
+            self._chosen = None
+            self._warn(
+                "it was first met while a compiler traced it, and cannot be looked at there: "
+                f"{_said(error)} Call dynamics.probe(params, state, inputs) before, or pass "
+                "check=False."
+            )
+            return
+        self._story.append("All that at numbers made up, as a compiler was tracing.")
 
     def _push_by_what_works(self, *arguments: Any) -> tuple[Any, Any]:
         """Take the first route that raises nothing."""
@@ -199,12 +237,7 @@ class Routed:
     def _take(self, route: Route, story: list[str]) -> None:
         self._chosen, self._story = route, story
         if route.caution:
-            why = " ".join(story)
-            warnings.warn(
-                f"backend.dynamics(transition): {route.name}. {route.caution} {why}",
-                DerivativeWarning,
-                stacklevel=2,
-            )
+            self._warn(f"{route.name}. {route.caution} {' '.join(story)}")
 
     def _require_floating(self, params: Any) -> None:
         for name, leaf in self.backend.named_leaves(params):
@@ -217,46 +250,47 @@ class Routed:
                 )
 
     def _choose(self, params: Any, state: Any, inputs: Any, seen: Seen) -> None:
-        backend, point = self.backend, (params, state, inputs)
-        # A mistake in the model speaks for itself here; one that overwrites gets a copy.
-        before = [] if backend.compiled else bits(backend, (params, state))
-        start = state if backend.compiled else backend.map(lambda leaf: leaf + 0, state)
-        self._rehearse(self._routes[0].dynamics.forward, params, start, inputs)
-        if before and bits(backend, (params, start)) != before:
-            raise DerivativeError(
-                "backend.dynamics(transition): the model changed its params or its state in place. "
-                "Every derivative would be taken at another point. Make a new array instead."
-            )
+        backend = self.backend
+        rehearsed = self._rehearsed(params, state, inputs)
         dtype = precision_of(backend, params, state) or "float32"
         unit = max(UNIT[dtype], seen.unit)
         if not backend.device.startswith("cpu") and dtype == "float32":
             unit = max(unit, 2.0**-11)  # Matrix products may be rounded to ten bits there.
         allowed = min(ADJOINT * unit, COARSEST)
-        drawn = backend.compile(partial(draws, backend))(backend.key(0), params, state)
-        tangent, cotangent, *directions = drawn
+        draw = backend.compile(partial(draws, backend))
+        probes = [Probe(*draw(backend.key(number), params, state)) for number in range(2)]
         failed = list[tuple[str, str]]()
         for route in self._routes:
             look = backend.compile(partial(look_at, route.dynamics))
+            looks = list[dict[str, float]]()
             try:
-                found = {name: float(x) for name, x in look(*point, tangent, cotangent).items()}
+                # The first state is often zero, and there much vanishes that does not elsewhere.
+                for at in (state, probes[0].state):
+                    seen_there = look(params, at, inputs, probes[0].tangent, probes[0].cotangent)
+                    looks.append({name: float(x) for name, x in seen_there.items()})
             except UOROError:
                 raise
             except Exception as error:
                 failed.append((route.name, _said(error)))
                 continue
-            story = _reasons(failed)
-            if not all(map(math.isfinite, found.values())):
+            story, finite = _reasons(failed), [_all_finite(each) for each in looks]
+            if not any(finite):
                 story.append("Not checked: at the first step something is not finite.")
                 return self._take(route, story)
-            if found["repeats"] > allowed:
+            found = [each for each, fine in zip(looks, finite, strict=True) if fine]
+            repeats = max(each["repeats"] for each in found)
+            if rehearsed is not None and finite[0]:
+                first = route.dynamics.forward(params, state, inputs)
+                repeats = max(repeats, relative_gap(backend, rehearsed, first))
+            if repeats > allowed:
                 raise DerivativeError(
                     "backend.dynamics(transition): two equal calls of the model differ by "
-                    f"{found['repeats']:.2g}, relative to the outcome. There is randomness in it, "
+                    f"{repeats:.2g}, relative to the outcome. There is randomness in it, "
                     "such as dropout, or state that it keeps between calls. Forward, jvp and vjp "
                     "of one step must see the same: carry a key or a seed in the state or the "
                     "inputs, and all that changes in the state."
                 )
-            gap = max(found["next state"], found["loss"])
+            gap = max(each[output] for each in found for output in OUTPUTS)
             if gap > (allowed if not route.caution else COARSEST):
                 failed.append((route.name, f"its jvp and the vjp differ by {gap:.2g}."))
                 continue
@@ -266,9 +300,9 @@ class Routed:
             )
             self._gap = gap
             self._take(route, story)
-            return self._compare_with_forward(
-                route, point, cotangent, (directions[0], directions[1]), dtype, seen
-            )
+            if not finite[1]:
+                probes = [each._replace(state=state) for each in probes]
+            return self._compare_with_forward(route, params, inputs, probes, dtype, seen)
         reasons = " ".join(_reasons(failed))
         raise DerivativeError(
             "backend.dynamics(transition): no way to differentiate this model both forwards and "
@@ -276,56 +310,87 @@ class Routed:
             "derivative by operations of the framework that can be differentiated again."
         )
 
+    def _rehearsed(self, params: Any, state: Any, inputs: Any) -> Outcome[Any] | None:
+        """Run the model once: a mistake in it speaks for itself, and one that overwrites is seen.
+
+        Returns:
+            The outcome, where there are numbers.
+        """
+        backend = self.backend
+        forward = self._routes[0].dynamics.forward
+        if backend.compiled:
+            self._rehearse(forward, params, state, inputs)
+            return None
+        before = bits(backend, (params, state))
+        copies = (backend.map(lambda leaf: leaf * 1, tree) for tree in (params, state))
+        params, state = copies
+        outcome = forward(params, state, inputs)
+        if bits(backend, (params, state)) != before:
+            raise DerivativeError(
+                "backend.dynamics(transition): the model changed its params or its state in place. "
+                "Every derivative would be taken at another point. Make a new array instead."
+            )
+        return outcome
+
     def _compare_with_forward(
-        self,
-        route: Route,
-        point: Any,
-        cotangent: Any,
-        directions: tuple[Any, Any],
-        dtype: str,
-        seen: Seen,
+        self, route: Route, params: Any, inputs: Any, probes: list[Probe], dtype: str, seen: Seen
     ) -> None:
         """Tell of derivatives that are not those of `forward`: stopped, surrogate, or wrong."""
         if dtype not in STEP or seen.unit > UNIT[dtype]:
             self._story.append(f"Not compared with differences of forward: too coarse in {dtype}.")
             return
-        found = slopes(
-            route.dynamics,
-            *point,
-            cotangent=cotangent,
-            directions=directions,
-            dtype=dtype,
-            enough=TRUE,
-        )
-        sure = {name: slope for name, slope in found.each.items() if slope.sure}
-        if not sure:
+
+        def wrong(at: Probe) -> tuple[dict[str, Slope], dict[str, Slope]]:
+            found = slopes(
+                route.dynamics,
+                params,
+                at.state,
+                inputs,
+                cotangent=at.cotangent,
+                directions=(at.by_params, at.by_state),
+                dtype=dtype,
+                enough=TRUE,
+            ).each
+            sure = {name: slope for name, slope in found.items() if slope.sure}
+            return found, {name: slope for name, slope in sure.items() if slope.gap > TRUE}
+
+        found, off = wrong(probes[0])
+        if not any(slope.sure for slope in found.values()):
             self._story.append("Not compared with differences of forward: too rough for them.")
             return
-        where = max(sure, key=lambda name: sure[name].gap)
-        worst = sure[where]
-        if worst.gap <= TRUE:
+        if off:
+            # A kink nearby looks alike, but not at another point as well.
+            off = {name: slope for name, slope in wrong(probes[1])[1].items() if name in off}
+        if not off:
             self._story.append("They are those of forward, as far as differences of it can tell.")
+            if all(slope.size == 0 for name, slope in found.items() if " by 'params" in name):
+                self._warn("Nothing that the model gives depends on its params: none will learn.")
             return
-        off = (
-            f"The derivative of the {where} is {worst.claimed:.4g} along one direction, where "
-            f"differences of forward give {worst.fine:.4g}."
-        )
+        where = max(off, key=lambda name: off[name].gap)
         if seen.stopped:
+            with seen.ignoring():
+                _, still = wrong(probes[1])
+            where = next((name for name in off if name not in still), where)
+        said = (
+            f"The derivative of the {where} is {off[where].claimed:.4g} along one direction, where "
+            f"differences of forward give {off[where].fine:.4g}."
+        )
+        if seen.stopped and where not in still:
             self._chosen = None
             places = ", ".join(dict.fromkeys(seen.stopped))
             raise DerivativeError(
                 f"backend.dynamics(transition): gradients are off inside the model, at {places}. "
-                f"{off} If a gradient shall stop there, say so with .detach(); otherwise take "
+                f"{said} If a gradient shall stop there, say so with .detach(); otherwise take "
                 "the no_grad away."
             )
-        self._story.append(f"They are not those of forward. {off}")
-        warnings.warn(
-            f"backend.dynamics(transition): {off} That is as it should be for a gradient that is "
-            "stopped or a surrogate on purpose, and pass check=False then; otherwise a derivative "
-            "given by hand is wrong.",
-            DerivativeWarning,
-            stacklevel=2,
+        self._story.append(f"They are not those of forward. {said}")
+        self._warn(
+            f"{said} That is as it should be for a gradient that is stopped or a surrogate on "
+            "purpose, and pass check=False then; otherwise a derivative given by hand is wrong."
         )
+
+    def _warn(self, said: str) -> None:
+        warnings.warn(f"backend.dynamics(transition): {said}", DerivativeWarning, stacklevel=2)
 
 
 def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any) -> None:
@@ -349,6 +414,10 @@ def _reasons(failed: list[tuple[str, str]]) -> list[str]:
     for name, reason in failed:
         by_reason.setdefault(reason, []).append(name)
     return [f"Not {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _all_finite(numbers: dict[str, float]) -> bool:
+    return all(map(math.isfinite, numbers.values()))
 
 
 def _said(error: Exception) -> str:

@@ -13,7 +13,7 @@ import optree
 
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
-from uoro.host_noise import draw_leaves
+from uoro.host_noise import draw_leaves, numpy_random_state_kept
 from uoro.routes import Route, Routed, Seen, by_differences
 from uoro_autograd.dynamics import AutogradDynamics
 from uoro_autograd.trees import coordinates_of, moving, unflatten
@@ -196,12 +196,8 @@ class AutogradBackend:
 
 @contextmanager
 def _observe() -> Iterator[Seen]:
-    """Keep NumPy's global random state as it is."""
-    state = np.random.get_state()  # the user's, not ours
-    try:
+    with numpy_random_state_kept():
         yield Seen([])
-    finally:
-        np.random.set_state(state)  # the same
 
 
 def _wide(array: Any) -> Any:

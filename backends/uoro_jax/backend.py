@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +16,8 @@ from jax.core import Tracer
 
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
-from uoro.routes import Route, Routed, by_differences
+from uoro.host_noise import numpy_random_state_kept
+from uoro.routes import Route, Routed, Seen, by_differences
 from uoro_jax.dynamics import JaxDynamics
 from uoro_jax.trees import coordinates_of, moving
 
@@ -62,7 +63,14 @@ class JaxBackend:
             Route("double vjp", JaxDynamics(self, transition, has_aux, twice=True)),
             by_differences(forward),
         )
-        return Routed(routes, check=check, concrete=_concrete, rehearse=_rehearse)
+        return Routed(
+            routes,
+            check=check,
+            concrete=_concrete,
+            observe=_observe,
+            rehearse=_rehearse,
+            imagine=_imagine,
+        )
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
         """List the leaves with their paths."""
@@ -279,14 +287,46 @@ def _concrete(tree: Any) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
+@contextmanager
+def _observe() -> Iterator[Seen]:
+    with numpy_random_state_kept():
+        yield Seen([])
+
+
+@contextmanager
+def _imagine(tree: Any) -> Iterator[Any]:
+    """Make up a tree of the same shapes: normal numbers, zeros for integers, and keys."""
+    generator = np.random.default_rng(0)
+
+    def leaf(traced: Any) -> Any:
+        shape, dtype = jnp.shape(traced), jnp.result_type(traced)
+        if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0, impl=jax.random.key_impl(traced)), shape)
+        return jnp.asarray(0.5 * generator.normal(size=shape) * bool(coordinates_of(traced)), dtype)
+
+    with jax.ensure_compile_time_eval():
+        yield jax.tree.map(leaf, tree)
+
+
 def _rehearse(function: Callable[..., Any], *arguments: Any) -> None:
     """Trace a function apart, for its errors.
 
     Forward mode through a `jax.custom_vjp` raises nothing while it is traced: it leaves an
     operation that cannot be lowered.
     """
-    if "custom_lin" in str(jax.make_jaxpr(function)(*arguments)):
+    if "custom_lin" in _primitives(jax.make_jaxpr(function)(*arguments)):
         raise TypeError("there is no forward mode through a custom_vjp.")
+
+
+def _primitives(traced: Any) -> set[str]:
+    """Name the operations of a trace, and of those within them."""
+    names = set[str]()
+    for equation in traced.eqns:
+        names.add(equation.primitive.name)
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(value, "eqns"):
+                names |= _primitives(value)
+    return names
 
 
 def _find_device(spelling: str) -> Any:

@@ -66,8 +66,20 @@ class TorchBackend:
         make = partial(TorchDynamics, self, transition, has_aux)
         return self.routed(make, check=check)
 
-    def routed(self, make: Callable[..., TorchDynamics], *, check: bool = True) -> Routed:
-        """Let a model choose among what ``make(forward_mode=…, fused=…)`` makes."""
+    def routed(
+        self,
+        make: Callable[..., TorchDynamics],
+        *,
+        check: bool = True,
+        module: torch.nn.Module | None = None,
+    ) -> Routed:
+        """Let a model choose among what ``make(forward_mode=…, fused=…)`` makes.
+
+        Args:
+            make: Makes the dynamics.
+            check: Whether to probe the model.
+            module: Whose attributes a probe leaves as they are.
+        """
         routes = (
             Route("double vjp", make()),
             Route("forward mode", make(forward_mode=True)),
@@ -79,7 +91,7 @@ class TorchBackend:
             routes,
             check=check,
             concrete=lambda tree: not (self.within_vmap or torch.compiler.is_compiling()),
-            observe=partial(observe, self._device),
+            observe=partial(observe, self._device, module),
         )
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import SettingError
 from uoro.transition import checked
-from uoro_torch.observer import watched
+from uoro_torch.observer import require_no_strangers, watched
 from uoro_torch.trees import coordinates_of, detach, join, moving
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def record_plainly(outputs: _Outputs, leaves: list[Tensor]) -> tuple[list[Tensor
     roots = [leaf.detach().requires_grad_() for leaf in leaves]
     with torch.enable_grad(), watched():
         results = outputs(*roots)
+    require_no_strangers(results, roots)
 
     def pull(cotangents: list[Tensor | None]) -> list[Tensor]:
         wanted = [

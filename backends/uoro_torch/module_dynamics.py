@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from uoro.dynamics import Outcome, Pullback
+from uoro.errors import DerivativeError
 from uoro_torch.dynamics import TorchDynamics, like, refuse_inference_mode
-from uoro_torch.observer import watched
+from uoro_torch.observer import require_no_strangers, watched
 from uoro_torch.opaque import call
 from uoro_torch.trees import detach, join, moving, moving_leaves
 
@@ -100,7 +101,9 @@ class ModuleDynamics(TorchDynamics):
             starts = [leaf.detach().requires_grad_() for leaf in moving_leaves(state)]
             with torch.enable_grad(), watched(), self._kernels():
                 outcome = self._run(count, roots, join(state, starts), inputs)
-            results = [*like(state, outcome.next_state), outcome.loss]
+            results: list[Any] = [*like(state, outcome.next_state), outcome.loss]
+            require_no_strangers(results, [*optree.tree_leaves(roots), *starts])
+            _require_buffers_off_graph(outcome.aux)
             loss: Any = outcome.loss
             records.append(_Record(results, optree.tree_leaves(roots), starts))
             # Which record it is travels with the rows, to find it again under any map.
@@ -141,6 +144,17 @@ class ModuleDynamics(TorchDynamics):
         if count is None:
             return self._outcome(params, state, inputs)
         return Outcome(*self._batch(params, state, inputs))
+
+
+def _require_buffers_off_graph(buffers: dict[str, Tensor]) -> None:
+    """Refuse a module that keeps what it computes in a buffer, for the next step."""
+    names = [name for name, buffer in buffers.items() if buffer.requires_grad]
+    if names:
+        raise DerivativeError(
+            f"Online.for_module(module, …): the buffers {names} depend on the params or the state, "
+            "and no gradient would go through them to the next step. Put them into the state, or "
+            "detach() them where they are made."
+        )
 
 
 class _Record(NamedTuple):

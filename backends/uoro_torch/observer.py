@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from uoro.differences import UNIT
+from uoro.errors import DerivativeError
+from uoro.host_noise import numpy_random_state_kept
 from uoro.routes import Seen
 
 _places: ContextVar[list[str] | None] = ContextVar("places", default=None)
+
+_ignoring: ContextVar[bool] = ContextVar("ignoring", default=False)
 
 _LIBRARY = str(Path(__file__).parent)
 _NOT_THE_MODEL = (str(Path(torch.__file__).parent), contextlib.__file__)
@@ -37,23 +41,28 @@ class _StoppedGradients(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run the function; note where, if it makes a tensor without a graph."""
-        result = function(*args, **(kwargs or {}))
-        if not torch.is_grad_enabled() and isinstance(result, Tensor):
-            self._note(traceback.extract_stack()[:-1])
+        switching = getattr(function, "__name__", "").endswith("set_grad_enabled")
+        plain = switching or torch.is_grad_enabled()
+        place = None if plain else _place(traceback.extract_stack()[:-1])
+        on = torch.enable_grad() if place is not None and _ignoring.get() else nullcontext()
+        with on:
+            result = function(*args, **(kwargs or {}))
+        if place is not None and isinstance(result, Tensor):
+            self._places.append(place)
         return result
 
-    def _note(self, stack: list[traceback.FrameSummary]) -> None:
-        """Name the innermost line that is the model's own."""
-        place = None
-        for frame in reversed(stack):
-            if frame.filename == _FUNCTION and frame.name == "apply":
-                return  # The forward pass of a custom Function, which has its own backward.
-            if frame.filename.startswith(_LIBRARY):
-                break
-            if place is None and not frame.filename.startswith(_NOT_THE_MODEL):
-                place = f"{Path(frame.filename).name}:{frame.lineno}"
-        if place is not None:
-            self._places.append(place)
+
+def _place(stack: list[traceback.FrameSummary]) -> str | None:
+    """Name the innermost line that is the model's own."""
+    place = None
+    for frame in reversed(stack):
+        if frame.filename == _FUNCTION and frame.name == "apply":
+            return None  # The forward pass of a custom Function, which has its own backward.
+        if frame.filename.startswith(_LIBRARY):
+            break
+        if place is None and not frame.filename.startswith(_NOT_THE_MODEL):
+            place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return place
 
 
 def watched() -> AbstractContextManager[Any]:
@@ -62,16 +71,64 @@ def watched() -> AbstractContextManager[Any]:
     return nullcontext() if places is None else _StoppedGradients(places)
 
 
+def require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
+    """Refuse a model that is being probed if it uses trainable tensors that are not its params.
+
+    Args:
+        results: What it gave, on a graph.
+        roots: What the graph may begin with.
+
+    Raises:
+        DerivativeError: With their shapes.
+    """
+    if _places.get() is None:
+        return
+    known, strangers = {id(root) for root in roots}, dict[int, tuple[int, ...]]()
+    nodes, met = [result.grad_fn for result in results], set[Any]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in known:
+            strangers[id(variable)] = tuple(variable.shape)
+        nodes += [following for following, _ in node.next_functions]
+    if strangers:
+        raise DerivativeError(
+            "backend.dynamics(transition): the model or its loss uses trainable tensors of shapes "
+            f"{list(strangers.values())} that are not among the params, and nothing would train "
+            "them. Make them params, as by a readout that is a part of the module; or detach() "
+            "them."
+        )
+
+
 @contextmanager
-def observe(device: torch.device) -> Iterator[Seen]:
-    """Keep random states as they were; note where gradients are off, and coarse arithmetic."""
+def observe(device: torch.device, module: nn.Module | None = None) -> Iterator[Seen]:
+    """Keep random states and a module's attributes; note where gradients are off."""
     unit = 0.0
     if torch.is_autocast_enabled(device.type):
         unit = UNIT[str(torch.get_autocast_dtype(device.type)).rpartition(".")[2]]
-    seen = Seen([], unit)
+    seen = Seen([], unit, _ignoring_stops)
     token = _places.set(seen.stopped)
+    kept = [] if module is None else [(part, dict(vars(part))) for part in module.modules()]
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            numpy_random_state_kept(),
+        ):
             yield seen
     finally:
         _places.reset(token)
+        for part, attributes in kept:
+            vars(part).clear()
+            vars(part).update(attributes)
+
+
+@contextmanager
+def _ignoring_stops() -> Iterator[None]:
+    token = _ignoring.set(True)
+    try:
+        yield
+    finally:
+        _ignoring.reset(token)

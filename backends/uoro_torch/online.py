@@ -11,7 +11,7 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from uoro.algebra import moving, select, shift, take
+from uoro.algebra import leaf_name, moving, select, shift, take
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeError, SettingError, StructureError
 from uoro.estimator import Estimator
@@ -74,6 +74,7 @@ class Online:
         seed: int = 0,
         compile: bool = False,
     ) -> None:
+        _require_tensors(state)
         self.params = params
         self.state = state
         self.estimator = estimator if estimator is not None else UORO()
@@ -89,6 +90,7 @@ class Online:
         self._advance: Callable[..., Any] = partial(self.estimator.step, dynamics)
         self._example: Any = None
         self._mode: list[bool] = []
+        self._trained: list[Any] = []
 
     @classmethod
     def for_module(
@@ -121,13 +123,15 @@ class Online:
             check: Whether the first step is preceded by a probe of the module.
             compile: Whether to compile the whole step by `torch.compile`.
 
+        Hooks on parameters are not called: there is no backward pass of the whole to call them.
+
         Raises:
             SettingError: If nothing is to be trained, a state is wanted, or streams were to be
                 compiled.
         """
         if isinstance(estimator, Streams):
             streams, estimator = estimator.count, estimator.estimator
-        module = steppable(module)
+        module = steppable(getattr(module, "_orig_mod", module))  # what torch.compile wrapped
         if state is None:
             if not isinstance(module, Step):
                 raise SettingError(
@@ -147,7 +151,7 @@ class Online:
         make = partial(ModuleDynamics, backend, ModuleTransition(module, loss, rows=rows), rows)
         chosen: Estimator = estimator if estimator is not None else UORO()
         online = cls(
-            backend.routed(make, check=check),
+            backend.routed(make, check=check, module=module),
             params,
             state,
             estimator=chosen if streams is None else Streams(chosen, streams),
@@ -155,6 +159,7 @@ class Online:
             compile=compile,
         )
         online._module = module
+        online._trained = online._fingerprint()
         return online
 
     def step(self, *inputs: Any) -> Tensor:
@@ -174,8 +179,8 @@ class Online:
         """
         item: Any = inputs[0] if len(inputs) == 1 else inputs
         backend = self.dynamics.backend
-        if self._module is not None and not self._compile:
-            item = (*inputs, self._seed_of_step())
+        if self._module is not None:
+            item = self._item(inputs)
         if self._example is None or self._mode != self._training():
             self._begin(item)
         if self.memory is None:
@@ -190,7 +195,11 @@ class Online:
         for name, param in self.params.items():
             # Cloned as backward() does: gradients may share storage with each other.
             gradient = estimate.gradient[name].clone(memory_format=torch.contiguous_format)
-            param.grad = gradient if param.grad is None else param.grad + gradient
+            if param.grad is None:
+                param.grad = gradient
+            else:
+                with torch.no_grad():
+                    param.grad.add_(gradient)
         self._keep_buffers(estimate.aux)
         loss: Tensor = estimate.loss
         return loss
@@ -214,7 +223,7 @@ class Online:
                 "Online.reset(mask): a mask picks among several streams, and there is one. "
                 "Leave it out, or use streams=..., or estimator=Streams(UORO(), count)."
             )
-        mask = torch.as_tensor(mask, device=self.dynamics.backend.device)
+        mask = torch.as_tensor(mask, device=self.dynamics.backend.device).bool()
         if self.memory is None:
             self.state = select(self.dynamics.backend, mask, fresh, self.state)
             return
@@ -278,6 +287,26 @@ class Online:
             self.dynamics.jvp(self.params, self.state, item, zero)
             self._advance = torch.compile(self._advance, fullgraph=True)
         self._example, self._mode = item, self._training()
+
+    def _item(self, inputs: tuple[Any, ...]) -> Any:
+        """Make the item of a module, and see that it is still the one that was given."""
+        if len(inputs) != 2:
+            raise SettingError(
+                f"Online.step(...): it got {len(inputs)} arguments; a module takes two, the input "
+                "and the target. If it needs more, make a tuple or dict of them."
+            )
+        if self._fingerprint() != self._trained:
+            raise SettingError(
+                "Online.step(input, target): the parameters of the module that require gradients "
+                "are not those it had, or not of their dtype or device: replaced, frozen, or cast. "
+                "Call Online.for_module again, after such a change."
+            )
+        return inputs if self._compile else (*inputs, self._seed_of_step())
+
+    def _fingerprint(self) -> list[Any]:
+        """Tell the parameters that are trained."""
+        params = [] if self._module is None else self._module.parameters()
+        return [(id(p), p.dtype, p.device) for p in params if p.requires_grad]
 
     def _training(self) -> list[bool]:
         """Tell which parts of the module are in training mode."""
@@ -343,6 +372,28 @@ def _backend_of(params: Any) -> TorchBackend:
             "with at least one."
         )
     return TorchBackend(device=str(next(iter(params.values())).device))
+
+
+def _require_tensors(state: Any) -> None:
+    """Refuse an initial state that is not what it seems.
+
+    Raises:
+        StructureError: If a leaf is no tensor.
+        SettingError: If one is to be trained.
+    """
+    paths, leaves, _ = optree.tree_flatten_with_path(state)
+    for path, leaf in zip(paths, leaves, strict=True):
+        name = leaf_name("/".join(map(str, path)))
+        if not isinstance(leaf, Tensor):
+            raise StructureError(
+                f"Online(state=...): {name} is a {type(leaf).__name__}, wanted are tensors, in "
+                "tuples, lists or dicts. Make it one: torch.tensor(...)."
+            )
+        if leaf.requires_grad:
+            raise SettingError(
+                f"Online(state=...): {name} requires a gradient, and the initial state is not "
+                "trained. Give it as .detach()."
+            )
 
 
 def _filled(tree: Any, leaves: list[Tensor], what: str) -> Any:

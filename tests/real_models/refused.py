@@ -93,6 +93,43 @@ class _ByFunction(Read):
         return super().forward(input, self.function.apply(state))
 
 
+class _GatedFromZero(Read):
+    """The first state is zero, where the gate's derivative does not show."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.RNNCell(IN, UNITS))
+        self.gate = nn.Linear(UNITS, UNITS)
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        with torch.no_grad():
+            gate = 2 * torch.sigmoid(3 * self.gate(state))
+        return super().forward(input, gate * state)
+
+
+class _InABuffer(Read):
+    trace: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(nn.RNNCell(IN, UNITS))
+        self.register_buffer("trace", torch.zeros(UNITS))
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        state = self.core(input, state)
+        self.trace = 0.9 * self.trace + 0.1 * state
+        return self.readout(self.trace), state
+
+
+class _Remembering(Read):
+    def __init__(self) -> None:
+        super().__init__(nn.RNNCell(IN, UNITS))
+        self.previous: Tensor | None = None
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        change = input if self.previous is None else input - self.previous
+        self.previous = input
+        return super().forward(change, state)
+
+
 class _RowsNormed(Read):
     def __init__(self) -> None:
         super().__init__(nn.RNNCell(IN, UNITS))
@@ -103,17 +140,28 @@ class _RowsNormed(Read):
         return self.readout(self.norm(state)), state
 
 
-def _torch(make: Callable[[], nn.Module], streams: int | None = None) -> Callable[[], Any]:
+def _torch(
+    make: Callable[[], nn.Module], streams: int | None = None, start: float = 1.0
+) -> Callable[[], Any]:
     lead = () if streams is None else (streams,)
 
     def step() -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            state = torch.randn(*lead, UNITS)
+            state = start * torch.randn(*lead, UNITS)
             online = Online.for_module(make(), functional.mse_loss, state, streams=streams)
             return online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
 
     return step
+
+
+def _readout_in_the_loss() -> Any:
+    readout = nn.Linear(UNITS, OUT)
+
+    def loss(hidden: Tensor, target: Tensor) -> Tensor:
+        return functional.mse_loss(readout(hidden), target)
+
+    return Online.for_module(nn.LSTM(IN, UNITS), loss).step(torch.ones(IN), torch.ones(OUT))
 
 
 def _torch_transition() -> Any:
@@ -174,6 +222,30 @@ REFUSED = (
         "`no_grad` inside",
         _torch(lambda: _Stopped(CELL(IN, UNITS))),
         "gradients are off inside the model, at refused.py:",
+    ),
+    Refused(
+        "torch",
+        "`no_grad` around a gate on a state that starts at zero",
+        _torch(_GatedFromZero, start=0.0),
+        "gradients are off inside the model, at refused.py:",
+    ),
+    Refused(
+        "torch",
+        "a readout in the loss",
+        _readout_in_the_loss,
+        "uses trainable tensors of shapes",
+    ),
+    Refused(
+        "torch",
+        "recurrent state in a buffer",
+        _torch(_InABuffer),
+        "the buffers ['trace'] depend on the params or the state",
+    ),
+    Refused(
+        "torch",
+        "the previous input in an attribute",
+        _torch(_Remembering),
+        "state that it keeps between calls",
     ),
     Refused(
         "torch", "the state changed in place", _torch(lambda: _InPlace(CELL(IN, UNITS))), "in place"
