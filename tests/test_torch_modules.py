@@ -298,6 +298,28 @@ def test_a_probed_model_can_be_forgotten() -> None:
     assert seen() is None
 
 
+def test_sparse_gradients_become_dense() -> None:
+    class Sparse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(5, IN, sparse=True)
+            self.core = nn.GRUCell(IN, UNITS)
+
+        def forward(self, input: Tensor, state: Any) -> Any:
+            state = self.core(self.embedding(input), state)
+            return state, state
+
+    model = Sparse()
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    for _ in range(3):
+        online.step(torch.tensor(1), torch.ones(UNITS))
+    assert model.embedding.weight.grad is not None
+    assert model.embedding.weight.grad[1].any()
+    assert not model.embedding.weight.grad[0].any()
+    with pytest.raises(SettingError, match="Take sparse=False"):
+        Online.for_module(model, MSE, torch.zeros(2, UNITS), streams=2)
+
+
 def test_any_estimator_takes_a_module() -> None:
     start = {"clock": torch.tensor(0), "hidden": torch.zeros(UNITS)}
     for estimator in (RTRL(), RollingTruncated(3), UORO(rank=3, law="gaussian")):

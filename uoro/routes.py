@@ -367,6 +367,7 @@ class Routed:
                 self._warn("Nothing that the model gives depends on its params: none will learn.")
             return
         where = max(off, key=lambda name: off[name].gap)
+        still = dict[str, Slope]()
         if seen.stopped:
             with seen.ignoring():
                 _, still = wrong(probes[1])

@@ -24,7 +24,8 @@ class ModuleTransition:
     of them, the others staying as they are in the module, and ``inputs = (input, target)``, or
     ``(input, target, seed)`` with an integer tensor that determines all that the module draws,
     and nobody else's random state. It returns the next state, the loss, and the module's buffers
-    after the step. The module itself is not changed.
+    after the step. The module's own parameters and buffers are not changed; attributes that its
+    forward pass sets are, once for each pass.
 
     Args:
         module: Called as ``module(input, state)``, it returns ``(output, next_state)``.

@@ -209,7 +209,7 @@ def _grad(
             is_grads_batched=bool(batch),
         )
     return [
-        root.new_zeros((*batch, *root.shape)) if part is None else part
+        root.new_zeros((*batch, *root.shape)) if part is None else part.to_dense()
         for part, root in zip(pulled, roots, strict=True)
     ]
 

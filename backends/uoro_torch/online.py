@@ -144,6 +144,11 @@ class Online:
                 "Online.for_module(compile=True, streams=...): several streams are not compiled. "
                 "Take one of the two."
             )
+        if streams is not None and any(getattr(part, "sparse", False) for part in module.modules()):
+            raise SettingError(
+                "Online.for_module(streams=...): an embedding has sparse=True, and PyTorch has no "
+                "sparse gradients for each row of a batch. Take sparse=False."
+            )
         params = dict[str, Tensor](module.named_parameters())
         params = {name: param for name, param in params.items() if param.requires_grad}
         backend = _backend_of(params)

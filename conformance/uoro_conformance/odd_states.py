@@ -67,7 +67,7 @@ def check_complex(backend: Backend, dtype: str) -> Finding:
     host = [backend.to_host(tree) for tree in (x, y)]
     wanted = sum(np.vdot(host[0][name], host[1][name]).real for name in state)
     length = math.sqrt(sum(float((abs(leaf) ** 2).sum()) for leaf in host[0].values()))
-    signs = np.asarray(backend.to_host(backend.random(backend.key(0), x, "signs"))["z"])
+    signs: Any = np.asarray(backend.to_host(backend.random(backend.key(0), x, "signs"))["z"])
     basis = np.asarray(backend.to_host(coordinates(backend, backend.basis(x))))
     gaps = {
         "parts": abs(size(backend, x) - 6),
