@@ -32,6 +32,8 @@ def call(native: Native, shared: Any, streamed: Any, extra: Any, *, rows: bool) 
         extra: A tree; where it alone is mapped, ``native`` runs once for each entry.
         rows: Whether ``native`` takes rows at all; otherwise it runs once for each entry always.
     """
+    if not _mapping():
+        return native(None, shared, streamed, extra)
     trees: Any = (shared, streamed, extra)
     leaves, structure = optree.tree_flatten(trees)
     job = _Job(native, structure, len(optree.tree_leaves(shared)), streamed, rows)
@@ -78,6 +80,7 @@ class _Job:
         return optree.tree_leaves(result[0]), optree.tree_leaves(result[1])
 
 
+_mapping: Any = torch._C._are_functorch_transforms_active
 _is_batched: Any = torch._C._functorch.is_batchedtensor  # type: ignore[attr-defined, unused-ignore]  # of C
 
 
