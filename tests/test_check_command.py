@@ -186,6 +186,17 @@ def test_dropout_is_unverifiable(check: Any) -> None:
     assert _verdicts(report)["exact/chain"] == "not checked"
 
 
+def test_a_factory_keeps_its_name(
+    check: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`:factory:` is also how an emoji is spelled."""
+    source = tmp_path / "model.py"
+    source.write_text("from strangers_model import right as factory\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        app(["check", "model.py:factory"])
+    assert "model.py:factory: of " in capsys.readouterr().out
+
+
 def test_no_grad_is_a_wrong_derivative_of_the_state(check: Any) -> None:
     status, report = check("no_grad")
     assert status == 1

@@ -49,7 +49,7 @@ def conformance(
 
     Example: python -m uoro_conformance jax --profile ci --report jax.json
     """
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 110, emoji=False)
     chosen = profile_named(profile)
     if show:
         for case in choose_cases(chosen, only or ()):
@@ -119,7 +119,7 @@ def main() -> None:
     try:
         app()
     except UOROError as error:
-        Console(stderr=True, soft_wrap=True).print(
+        Console(stderr=True, soft_wrap=True, emoji=False).print(
             f"uoro_conformance: {error}", markup=False, highlight=False
         )
         sys.exit(2)

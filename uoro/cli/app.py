@@ -168,7 +168,7 @@ def check(
 
 def _console() -> Console:
     """Make a console as wide as the terminal; wide enough for a table where there is none."""
-    return Console(width=None if sys.stdout.isatty() else 130)
+    return Console(width=None if sys.stdout.isatty() else 130, emoji=False)
 
 
 def run() -> None:
@@ -176,5 +176,7 @@ def run() -> None:
     try:
         app()
     except UOROError as error:
-        Console(stderr=True, soft_wrap=True).print(f"uoro: {error}", markup=False, highlight=False)
+        Console(stderr=True, soft_wrap=True, emoji=False).print(
+            f"uoro: {error}", markup=False, highlight=False
+        )
         sys.exit(2)
