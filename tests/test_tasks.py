@@ -11,7 +11,7 @@ import pytest
 from uoro import UORO, Streams
 from uoro.errors import StreamError, UnknownNameError
 from uoro.host_noise import BLOCK, SharedNoise
-from uoro.tasks import Text, influence_balancing, text
+from uoro.tasks import Network, Text, influence_balancing, text
 from uoro.tasks.text import BLOCK_BYTES, shakespeare
 
 
@@ -102,7 +102,7 @@ def test_files_that_are_missing_or_change(tmp_path: Path) -> None:
 
 
 def test_shakespeare_is_the_default_text() -> None:
-    task = text(units=4)
+    task = text(network=Network(units=4))
     assert len(shakespeare()) == len(task.settings["files"]) > 30
     assert "To be, or not to be" in "".join(path.read_text("utf-8") for path in shakespeare())
     assert 60 < len(task.settings["alphabet"]) < 256
@@ -110,7 +110,7 @@ def test_shakespeare_is_the_default_text() -> None:
 
 def test_an_unknown_model_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"no model 'gur'\. Did you mean 'gru'"):
-        text(model="gur")
+        text(network=Network("gur"))
 
 
 def test_influence_balancing_knows_its_solution() -> None:

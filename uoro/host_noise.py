@@ -14,6 +14,12 @@ from uoro.backend import Law
 BLOCK = 256
 
 
+def numbered_generator(seed: int, number: int) -> np.random.Generator:
+    """Make the generator of the block ``number`` of a stream with this seed."""
+    seeds = np.random.SeedSequence(seed, spawn_key=(number,))
+    return np.random.Generator(np.random.Philox(seeds))
+
+
 def draw_leaf(
     generator: np.random.Generator, law: Law, shape: tuple[int, ...], dtype: Any
 ) -> np.ndarray[Any, Any]:
@@ -120,8 +126,7 @@ class SharedNoise:
 
     def _at(self, number: int) -> Any:
         if self._block[0] != number:
-            seeds = np.random.SeedSequence(self._seed, spawn_key=(number,))
-            generator = np.random.Generator(np.random.Philox(seeds))
+            generator = numbered_generator(self._seed, number)
 
             def sampler(like: Any, law: Law, batch: tuple[int, ...] = (), stacked: int = 0) -> Any:
                 leaves: list[Any] = []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,8 @@ from rich.table import Table
 
 from uoro.backend import Backend, load_backend
 from uoro.cli.backends import installed_backends
+from uoro.cli.folder import require_folder
+from uoro.cli.interrupt import deferred_interrupt
 from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError
 from uoro.experiments import (
     Cell,
@@ -36,12 +35,32 @@ from uoro.experiments import (
     split_estimators,
     write_json,
 )
-from uoro.tasks import Task, influence_balancing, text
+from uoro.tasks import (
+    Network,
+    Task,
+    anbn,
+    copying,
+    distant_brackets,
+    influence_balancing,
+    text,
+)
 
 DEFAULT_ESTIMATORS = {
     "influence-balancing": ["uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"],
     "text": ["uoro", "tbptt:1", "tbptt:16"],
+    "anbn": ["uoro", "tbptt:1", "tbptt:16"],
+    "brackets": ["uoro", "tbptt:4"],
+    "copy": ["uoro", "tbptt:1", "tbptt:16"],
 }
+SYMBOL_TASKS: dict[str, Callable[..., Task]] = {
+    "anbn": anbn,
+    "brackets": distant_brackets,
+    "copy": copying,
+}
+OWN_OPTIONS = {
+    "influence-balancing": ("units", "minus"),
+    "text": ("units", "file", "encoding", "model", "layers"),
+} | dict.fromkeys(SYMBOL_TASKS, ("units", "model", "layers"))
 COLOURS = {
     "converged": "green",
     "learning": "cyan",
@@ -55,7 +74,7 @@ COLOURS = {
 class TaskOptions:
     """The options of the command that only some tasks read."""
 
-    rate: float
+    rate: float | None
     units: int | None
     minus: int | None
     file: list[Path] | None
@@ -72,24 +91,30 @@ def make_task(name: str, options: TaskOptions) -> Task:
     """
     if name not in DEFAULT_ESTIMATORS:
         raise UnknownNameError(f"compare {name!r}", "task", name, DEFAULT_ESTIMATORS)
-    for option in ("minus",) if name == "text" else ("file", "encoding", "model", "layers"):
-        if getattr(options, option) is not None:
+    for option in ("units", "minus", "file", "encoding", "model", "layers"):
+        if option not in OWN_OPTIONS[name] and getattr(options, option) is not None:
             raise SettingError(f"compare {name}: it has no option --{option}.")
+    rate = {} if options.rate is None else {"rate": options.rate}
     if name == "influence-balancing":
         units = 23 if options.units is None else options.units
         # In the paper's proportion, if only the size was asked for.
         minus = (13 * units + 11) // 23 if options.minus is None else options.minus
-        return influence_balancing(units=units, minus=minus, rate=options.rate)
+        return influence_balancing(units=units, minus=minus, **rate)
+    network = Network(
+        options.model or "gru",
+        64 if options.units is None else options.units,
+        1 if options.layers is None else options.layers,
+    )
+    if name in SYMBOL_TASKS:
+        return SYMBOL_TASKS[name](network=network, **rate)
     encoding = options.encoding or "utf-8"
     if encoding not in ("utf-8", "bytes"):
         raise SettingError(f"compare text: --encoding {encoding}: wanted is 'utf-8' or 'bytes'.")
     return text(
         options.file or (),
         encoding=encoding,  # type: ignore[arg-type]  # checked above
-        model=options.model or "gru",
-        units=64 if options.units is None else options.units,
-        layers=1 if options.layers is None else options.layers,
-        rate=options.rate,
+        network=network,
+        **rate,
     )
 
 
@@ -122,7 +147,7 @@ def run_comparison(
         mixed = any(backend.compiled for backend in backends)
         longest = max(choice.span or 1 for choice in choices)
         eager_steps = min(steps, max(1000, steps // 10, longest)) if mixed else steps
-    _require_folder(out)
+    require_folder("compare", out)
     plan = Plan(task, backends, choices, steps, eager_steps, seed, dtype)
     console.print(f"[bold]{escape(task.title)}[/], seed {seed}, {dtype}, {steps:,} items")
 
@@ -160,40 +185,6 @@ def run_comparison(
             + ("what was computed is written." if cells else "nothing was done yet.")
         )
         sys.exit(130)
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that is asked between steps; a second one is raised.
-
-    An exception from the signal handler could surface inside a callback of a framework, which
-    would swallow it.
-    """
-    asked = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _require_folder(out: Path) -> None:
-    """Make the folder for the results, before anything is computed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise SettingError(
-            f"compare --out {out}: nothing can be written there: {error.strerror}."
-        ) from error
 
 
 def _progress(console: Console) -> Progress:

@@ -88,7 +88,8 @@ def _run(
     # NumPy would warn of an overflow; a loss that is not finite is found and named anyway.
     with backend.precision(plan.dtype), np.errstate(over="ignore", invalid="ignore"):
         learner = _learner(plan, backend, choice, span)
-        stream = Windows(backend, task.stream(), span) if span > 1 else task.stream()
+        items = task.stream(plan.seed)
+        stream = Windows(backend, items, span) if span > 1 else items
 
         def report(metrics: Metrics) -> None:
             curve.add(metrics.losses)

@@ -38,10 +38,11 @@ def influence_balancing(*, units: int = 23, minus: int = 13, rate: float = 1e-3)
         name="influence-balancing",
         title=f"Influence balancing, {units} units, {minus} minus",
         model=InfluenceBalancing(units, minus),
-        stream=Idle,
+        stream=lambda seed: Idle(),
         optimizer=SGD(inverse_sqrt(rate)),
         loss_name="loss",
         loss_scale=1.0,
         solved_below=1e-6,
+        entropy_rate=None,
         settings={"units": units, "minus": minus, "rate": rate, "schedule": "rate/(1+sqrt(t))"},
     )

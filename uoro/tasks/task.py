@@ -19,20 +19,23 @@ class Task:
         name: As on the command line.
         title: One line for a figure.
         model: The model.
-        stream: Makes the stream anew, from its beginning; items are host arrays.
+        stream: Makes the stream anew, from its beginning; items are host arrays. The seed it
+            takes determines every item of a synthetic stream.
         optimizer: The optimizer with its schedule.
         loss_name: What the loss is, with its unit.
         loss_scale: What to multiply the model's loss by to get it in that unit.
         solved_below: The loss under which the task counts as solved, in that unit, if known.
+        entropy_rate: The least mean loss that any predictor can reach, in that unit, if known.
         settings: The choices that made this task, for the record.
     """
 
     name: str
     title: str
     model: Model
-    stream: Callable[[], BlockStream]
+    stream: Callable[[int], BlockStream]
     optimizer: Optimizer
     loss_name: str
     loss_scale: float
     solved_below: float | None
+    entropy_rate: float | None
     settings: dict[str, Any]

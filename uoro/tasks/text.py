@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,10 +11,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from uoro.errors import StreamError, UnknownNameError
-from uoro.models import CELLS, SymbolModel
+from uoro.errors import StreamError
 from uoro.optimizers import Adam
 from uoro.schedules import inverse_sqrt
+from uoro.tasks.symbols import Network, PairStream, symbol_task
 from uoro.tasks.task import Task
 
 Encoding: TypeAlias = Literal["utf-8", "bytes"]
@@ -70,9 +69,29 @@ class Text:
         """The symbols in order; bytes are shown as Latin-1."""
         return "".join(chr(int(code)) for code in self.codes)
 
-    def stream(self) -> TextStream:
-        """Make the endless stream of ``{"symbol", "target"}`` from the beginning."""
-        return TextStream(self)
+    @property
+    def entropy_rate(self) -> None:
+        """Nobody knows it."""
+        return
+
+    def stream(self, seed: int = 0) -> PairStream:
+        """Make the endless stream of ``{"symbol", "target"}`` from the beginning.
+
+        Args:
+            seed: Not used: a text is what it is. At its end it starts over.
+        """
+        return PairStream(self._again_and_again())
+
+    def _again_and_again(self) -> Iterator[Codes]:
+        while True:
+            length = 0
+            for block in self.symbols():
+                length += len(block)
+                yield block
+            if not length:
+                raise StreamError(
+                    "Text.stream(): the files are empty now. They have changed; open them anew."
+                )
 
     def symbols(self) -> Iterator[Codes]:
         """Read the files once, block by block, as symbol numbers.
@@ -90,39 +109,6 @@ class Text:
                     "opened. The file has changed; open it anew."
                 )
             yield numbers.astype(np.int32)
-
-
-class TextStream:
-    """An endless stream of pairs of neighbouring symbols; at the end the text starts over."""
-
-    def __init__(self, text: Text) -> None:
-        self._text = text
-        self._blocks = text.symbols()
-        self._held: Codes = np.zeros(0, np.int32)
-
-    def __iter__(self) -> TextStream:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        return {name: column[0] for name, column in self.take(1).items()}
-
-    def take(self, count: int) -> dict[str, Any]:
-        """Give the next ``count`` pairs."""
-        parts, got = [self._held], len(self._held)
-        while got < count + 1:
-            block = next(self._blocks, None)
-            if block is None:
-                self._blocks = self._text.symbols()
-                block = next(self._blocks, None)
-            if block is None:
-                raise StreamError(
-                    "TextStream.take(): the files are empty now. They have changed; open them anew."
-                )
-            parts.append(block)
-            got += len(block)
-        held = np.concatenate(parts)
-        self._held = held[count:]
-        return {"symbol": held[:count], "target": held[1 : count + 1]}
 
 
 def _read_codes(paths: Sequence[Path], encoding: Encoding) -> Iterator[Codes]:
@@ -169,9 +155,7 @@ def text(
     paths: Sequence[str | Path] = (),
     *,
     encoding: Encoding = "utf-8",
-    model: str = "gru",
-    units: int = 64,
-    layers: int = 1,
+    network: Network | None = None,
     rate: float = 1e-3,
     decay: float = 0.03,
 ) -> Task:
@@ -180,9 +164,7 @@ def text(
     Args:
         paths: The files; Shakespeare's plays if there are none.
         encoding: ``"utf-8"`` or ``"bytes"``.
-        model: ``"rnn"``, ``"gru"`` or ``"lstm"``.
-        units: Units in each layer.
-        layers: How many layers.
+        network: The network; one GRU layer of 64 units if not given.
         rate: γ.
         decay: α.
 
@@ -190,28 +172,20 @@ def text(
         StreamError: As `Text.open` does.
         UnknownNameError: If there is no such model.
     """
-    if model not in CELLS:
-        raise UnknownNameError(f"text(model={model!r})", "model", model, CELLS)
     source = Text.open(paths or shakespeare(), encoding=encoding)
     name = source.paths[0].name if paths else "Shakespeare's plays"
-    return Task(
+    return symbol_task(
+        source,
+        network or Network(),
+        Adam(inverse_sqrt(rate, decay)),
         name="text",
-        title=f"Next character of {name}, {layers} x {units} {model.upper()}",
-        model=SymbolModel((CELLS[model](units),) * layers, len(source.codes)),
-        stream=source.stream,
-        optimizer=Adam(inverse_sqrt(rate, decay)),
-        loss_name=f"loss (bits per {'character' if encoding == 'utf-8' else 'byte'})",
-        loss_scale=1.0 / math.log(2.0),
-        solved_below=None,
+        title=f"Next character of {name}",
+        symbol="character" if encoding == "utf-8" else "byte",
         settings={
             "files": [path.name for path in source.paths],
             "encoding": encoding,
             "alphabet": source.alphabet,
-            "model": model,
-            "units": units,
-            "layers": layers,
             "rate": rate,
             "decay": decay,
-            "schedule": "rate/(1+decay sqrt(t))",
         },
     )

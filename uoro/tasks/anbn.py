@@ -1,0 +1,99 @@
+"""aⁿbⁿ: count the a's to know when the b's end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from uoro.errors import SettingError
+from uoro.optimizers import Adam
+from uoro.schedules import inverse_sqrt
+from uoro.tasks.symbols import Network, PairStream, Symbols, symbol_task, synthetic
+from uoro.tasks.task import Task
+
+LINES = 256
+
+
+@dataclass(frozen=True)
+class AnBn:
+    """Lines of n times a, then lines of n times b, n drawn anew for each pair of lines.
+
+    ``a…a⏎b…b⏎`` with n uniform in ``k, …, l``.
+
+    Args:
+        k: The least n.
+        l: The greatest n.
+
+    Raises:
+        SettingError: Unless ``1 <= k <= l``.
+
+    References:
+        The paper, section 4 and table 1: aⁿbⁿ(1, 32). The line ends are those of the authors'
+        generator.
+    """
+
+    k: int = 1
+    l: int = 32  # noqa: E741  # the paper's name
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= self.l:
+            raise SettingError(f"AnBn(k={self.k}, l={self.l}): wanted is 1 <= k <= l.")
+
+    @property
+    def alphabet(self) -> str:
+        """The two letters and the line end."""
+        return "ab\n"
+
+    @property
+    def line_length(self) -> float:
+        """The mean length of a pair of lines, line ends included."""
+        return float(self.k + self.l + 2)
+
+    @property
+    def entropy_rate(self) -> float:
+        """Bits per symbol: n is all there is to learn of a pair of lines."""
+        return math.log2(self.l - self.k + 1) / self.line_length
+
+    @property
+    def entropy_rate_without_count(self) -> float:
+        """Bits per symbol of the best predictor that cannot count: it guesses n twice."""
+        return 2 * self.entropy_rate
+
+    def stream(self, seed: int) -> PairStream:
+        """Make the endless stream of neighbouring symbols from its beginning."""
+        return PairStream(synthetic(seed, self._block))
+
+    def _block(self, generator: np.random.Generator) -> Symbols:
+        n = generator.integers(self.k, self.l + 1, LINES)
+        one = np.ones_like(n)
+        times = np.stack([n, one, n, one], axis=1).reshape(-1)
+        return np.repeat(np.tile(np.array([0, 2, 1, 2]), LINES), times)
+
+
+def anbn(
+    k: int = 1,
+    l: int = 32,  # noqa: E741  # the paper's name
+    *,
+    network: Network | None = None,
+    rate: float = 1e-3,
+    decay: float = 0.03,
+) -> Task:
+    """Make the task of figure 4 and table 1, with Adam at rate ``γ/(1+α sqrt(t))``.
+
+    Args:
+        k: The least n.
+        l: The greatest n.
+        network: The network; one GRU layer of 64 units if not given.
+        rate: γ.
+        decay: α.
+    """
+    return symbol_task(
+        AnBn(k, l),
+        network or Network(),
+        Adam(inverse_sqrt(rate, decay)),
+        name="anbn",
+        title=f"aⁿbⁿ({k}, {l})",
+        settings={"k": k, "l": l, "rate": rate, "decay": decay},
+    )
