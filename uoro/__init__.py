@@ -23,5 +23,6 @@ from uoro.optimizers import SGD as SGD
 from uoro.optimizers import Adam as Adam
 from uoro.optimizers import Optimizer as Optimizer
 from uoro.parallel import Streams as Streams
+from uoro.replicas import Replicas as Replicas
 from uoro.stream import Windows as Windows
 from uoro.unroll import unroll as unroll

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from uoro.optimizers import Optimizer
 from uoro.parallel import Streams
 from uoro.routes import probe
 from uoro.stream import take
+from uoro.update import Update
 
 
 class Learner:
@@ -80,8 +80,9 @@ class Learner:
         self._started = False
         self._key = backend.key(seed)
         self._noise = None if noise is None else iter(noise)
-        self._advance_compiled = backend.compile(self._advance)
-        self._advance_chunk_compiled = backend.compile(self._advance_chunk)
+        self._update = Update(dynamics, estimator, optimizer)
+        self._advance_compiled = backend.compile(self._update.advance)
+        self._advance_chunk_compiled = backend.compile(self._update.advance_chunk)
 
     @property
     def backend(self) -> Backend:
@@ -211,58 +212,26 @@ class Learner:
         if isinstance(self.estimator, Streams):
             first = self._item(first, 0)
         probe(self.dynamics, now.params, *first)
-        self._progress = now._replace(
-            memory=self.estimator.init(self.dynamics, now.params, now.state, inputs=inputs),
-            optimizer=self.optimizer.init(self.backend, now.params),
-        )
+        self._progress = self._update.start(now, inputs)
         self._example = inputs
         self._started = True
-
-    def _estimate(
-        self, now: Progress, inputs: Any, noise: Any, step: Any
-    ) -> tuple[Any, Any, Estimate]:
-        if noise is None:
-            key = self.backend.fold(self._key, step)
-            noise = self.estimator.draw(partial(self.backend.random, key), now.state)
-        return self.estimator.step(self.dynamics, now.params, now.memory, now.state, inputs, noise)
-
-    def _update(self, now: Progress, memory: Any, state: Any, gradient: Any, step: Any) -> Progress:
-        time = (step + 1) * self.dynamics.span - 1
-        params, optimizer = self.optimizer.update(
-            self.backend, now.params, gradient, now.optimizer, time
-        )
-        return Progress(params, state, memory, optimizer)
-
-    def _advance(
-        self, now: Progress, inputs: Any, noise: Any, step: Any
-    ) -> tuple[Progress, Estimate, Any]:
-        """Take one step, to be compiled; also give the norm of the gradient."""
-        memory, state, estimate = self._estimate(now, inputs, noise, step)
-        after = self._update(now, memory, state, estimate.gradient, step)
-        return after, estimate, self.backend.norm(estimate.gradient)
-
-    def _advance_chunk(
-        self, now: Progress, inputs: Any, noise: Any, steps: Any
-    ) -> tuple[Progress, Any, Any]:
-        def body(now: Progress, item: tuple[Any, Any, Any]) -> tuple[Progress, Any]:
-            now, estimate, _ = self._advance(now, *item)
-            return now, estimate.loss
-
-        now, losses = self.backend.scan(body, now, (inputs, noise, steps))
-        return now, losses, self.backend.norm(now.params)
 
     def _step(self, inputs: Any, noise: Any) -> Estimate:
         now = self._progress
         if self.backend.compiled:
             after: Progress
             estimate: Estimate
-            after, estimate, size = self._advance_compiled(now, inputs, noise, self.steps)
+            after, estimate, size = self._advance_compiled(
+                now, inputs, noise, self._key, self.steps
+            )
             self._require_finite(estimate, size)
         else:
             # An optimizer of the user's may change the params in place: look before it does.
-            memory, state, estimate = self._estimate(now, inputs, noise, self.steps)
+            memory, state, estimate = self._update.estimate(
+                now, inputs, noise, self._key, self.steps
+            )
             self._require_finite(estimate, self.backend.norm(estimate.gradient))
-            after = self._update(now, memory, state, estimate.gradient, self.steps)
+            after = self._update.apply(now, memory, state, estimate.gradient, self.steps)
         self._progress = after
         self.steps += 1
         return estimate
@@ -282,7 +251,9 @@ class Learner:
             noise, drawn = take(self.backend, self._noise, got)
             self._require_noise(drawn == got)
         steps = self.backend.xp.arange(self.steps, self.steps + got)
-        after, done, size = self._advance_chunk_compiled(self._progress, inputs, noise, steps)
+        after, done, size = self._advance_chunk_compiled(
+            self._progress, inputs, noise, self._key, steps
+        )
         losses.extend(self.backend.to_host(done).tolist())
         if all(map(math.isfinite, losses)) and math.isfinite(float(size)):
             self._progress = after

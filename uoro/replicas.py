@@ -1,0 +1,176 @@
+"""Several learners side by side that differ in their seed, numbers and stream alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from uoro.dynamics import Dynamics
+from uoro.errors import NonFiniteError, SettingError
+from uoro.estimator import Estimator
+from uoro.learner import Learner
+from uoro.metrics import Metrics, Progress
+from uoro.optimizers import Optimizer
+from uoro.routes import probe
+from uoro.stream import take
+from uoro.update import Update
+
+Losses: TypeAlias = list[list[float]]
+"""A list of losses for each replica."""
+
+
+class Replicas:
+    """What a run can be expected to do: the same learner again and again, with other seeds.
+
+    Where the backend compiles, several replicas run in one mapped loop, and otherwise one after
+    the other. Each is what a `Learner` with its params, state, stream and seed would be, but a loss
+    that is not finite stops nothing: its replica goes on, or stands still, with losses that are
+    not finite.
+
+    Args:
+        dynamics: The model.
+        estimator: Where the gradient comes from.
+        optimizer: What to do with it.
+        starts: Params and state of each replica.
+        seeds: One for each replica.
+
+    Raises:
+        SettingError: If there are not as many seeds as starts, or none.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        estimator: Estimator,
+        optimizer: Optimizer,
+        starts: Sequence[tuple[Any, Any]],
+        *,
+        seeds: Sequence[int],
+    ) -> None:
+        if not starts or len(starts) != len(seeds):
+            raise SettingError(
+                f"Replicas(starts, seeds={list(seeds)!r}): wanted are as many seeds as starts, "
+                f"at least one; there are {len(starts)} starts."
+            )
+        self.steps = 0
+        self._backend = dynamics.backend
+        self._seeds = list(seeds)
+        self._update = Update(dynamics, estimator, optimizer)
+        self._starts = starts
+        self._learners: list[Learner] = []
+        self._progress: Progress | None = None
+        if not self._backend.compiled or len(starts) == 1:
+            self._learners = [
+                Learner(dynamics, estimator, optimizer, params, state, seed=seed)
+                for (params, state), seed in zip(starts, seeds, strict=True)
+            ]
+        self._advance = self._backend.compile(self._backend.vmap(self._advance_one))
+
+    @property
+    def params(self) -> list[Any]:
+        """The present params of each replica."""
+        if self._learners:
+            return [learner.params for learner in self._learners]
+        if self._progress is None:
+            return [params for params, _ in self._starts]
+        return [self._row(self._progress.params, i) for i in range(len(self._starts))]
+
+    def run(
+        self,
+        streams: Sequence[Iterator[Any]],
+        steps: int,
+        *,
+        chunk: int = 256,
+        report: Callable[[int, Losses], None] | None = None,
+    ) -> int:
+        """Take many steps with each replica.
+
+        Args:
+            streams: One for each replica, endless or all of one length.
+            steps: How many to take at most.
+            chunk: How many to take between two reports.
+            report: Called with the index of the first step of a chunk and the losses of each
+                replica; what is left of one that failed is NaN.
+
+        Returns:
+            How many were taken.
+        """
+        taken = 0
+        while taken < steps:
+            count = min(chunk, steps - taken)
+            losses = (
+                self._run_each(streams, count)
+                if self._learners
+                else self._run_mapped(streams, count)
+            )
+            got = len(losses[0])
+            if got and report is not None:
+                report(self.steps, losses)
+            self.steps += got
+            taken += got
+            if got < count:
+                break
+        return taken
+
+    def _advance_one(
+        self, now: Progress, inputs: Any, seed: Any, steps: Any
+    ) -> tuple[Progress, Any]:
+        key = self._backend.key(seed)
+        now, losses, _ = self._update.advance_chunk(now, inputs, None, key, steps)
+        return now, losses
+
+    def _run_mapped(self, streams: Sequence[Iterator[Any]], count: int) -> Losses:
+        backend = self._backend
+        blocks = [take(backend, stream, count) for stream in streams]
+        got = min(number for _, number in blocks)
+        if not got:
+            return [[] for _ in streams]
+        items = self._stack([self._head(block, got) for block, _ in blocks])
+        if self._progress is None:
+            self._progress = self._start(self._row(self._row(items, 0), 0))
+        steps = backend.xp.arange(self.steps, self.steps + got)
+        each = backend.map(lambda n: backend.xp.stack([n] * len(streams)), steps)
+        seeds = backend.collect(self._seeds)
+        self._progress, losses = self._advance(self._progress, items, seeds, each)
+        done: Losses = backend.to_host(losses).tolist()
+        return done
+
+    def _run_each(self, streams: Sequence[Iterator[Any]], count: int) -> Losses:
+        losses: Losses = []
+        longest = 0
+        for learner, stream in zip(self._learners, streams, strict=True):
+            kept: list[float] = []
+
+            def keep(metrics: Metrics, kept: list[float] = kept) -> None:
+                kept.extend(metrics.losses)
+
+            failed = learner.steps < self.steps
+            try:
+                if not failed:
+                    learner.run(stream, count, chunk=count, report=keep)
+            except NonFiniteError:
+                failed = True
+            losses.append(kept + [math.nan] * (count - len(kept)) if failed else kept)
+            longest = max(longest, len(losses[-1]))
+        return [kept + [math.nan] * (longest - len(kept)) for kept in losses]
+
+    def _start(self, item: Any) -> Progress:
+        backend = self._backend
+        params, state = self._starts[0]
+        probe(self._update.dynamics, backend.from_host(params), backend.from_host(state), item)
+        each = []
+        for params, state in self._starts:
+            now = Progress(backend.from_host(params), backend.from_host(state), None, None)
+            each.append(self._update.start(now, item))
+        return Progress(*(self._stack([now[i] for now in each]) for i in range(len(each[0]))))
+
+    def _stack(self, trees: list[Any]) -> Any:
+        stack = self._backend.xp.stack
+        return self._backend.map(lambda *leaves: stack(leaves), *trees)
+
+    def _row(self, tree: Any, index: int) -> Any:
+        return self._backend.map(lambda leaf: leaf[index], tree)
+
+    def _head(self, tree: Any, count: int) -> Any:
+        return self._backend.map(lambda leaf: leaf[:count], tree)
