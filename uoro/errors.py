@@ -5,11 +5,26 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 
 class UOROError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of every error this library raises on purpose.
+
+    It passes from one process to another as it is, whatever its constructor takes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(
+    kind: type[UOROError], arguments: tuple[Any, ...], fields: dict[str, Any]
+) -> UOROError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(fields)
+    return error
 
 
 class UnknownNameError(UOROError, ValueError):
@@ -60,6 +75,10 @@ class NonFiniteError(UOROError, ArithmeticError):
             f"{call}: {what} is {value} at step {step}. The learner still holds the parameters, "
             "state and memory from before that step. Try a smaller learning rate."
         )
+
+
+class ReproductionError(UOROError, RuntimeError):
+    """Results that cannot be read, or a run that was killed."""
 
 
 class StreamError(UOROError, ValueError):

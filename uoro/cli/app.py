@@ -13,7 +13,10 @@ from rich.console import Console
 from uoro.cli.backends import show_backends
 from uoro.cli.check import run_check
 from uoro.cli.compare import TaskOptions, run_comparison
+from uoro.cli.reproduce import run_reproduction
 from uoro.errors import UOROError
+from uoro.reproduction import Plan
+from uoro.reproduction import report as make_report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +54,7 @@ def backends() -> None:
 
 @app.command()
 def compare(
-    task: Annotated[str, typer.Argument(help="influence-balancing, or text")],
+    task: Annotated[str, typer.Argument(help="influence-balancing, text, anbn, brackets or copy")],
     backends: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,9 +82,11 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the JSON and the PNG. Default: results/TASK")
     ] = None,
-    rate: Annotated[float, typer.Option(help="Initial learning rate")] = 1e-3,
+    rate: Annotated[
+        float | None, typer.Option(help="Initial learning rate. Default: the paper's for the task")
+    ] = None,
     units: Annotated[
-        int | None, typer.Option(help="Units. Default: 23 for influence-balancing, 64 for text")
+        int | None, typer.Option(help="Units. Default: 23 for influence-balancing, 64 elsewhere")
     ] = None,
     minus: Annotated[
         int | None,
@@ -94,8 +99,8 @@ def compare(
     encoding: Annotated[
         str | None, typer.Option(help="text: utf-8 or bytes. Default: utf-8")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="text: rnn, gru or lstm. Default: gru")] = None,
-    layers: Annotated[int | None, typer.Option(help="text: layers. Default: 1")] = None,
+    model: Annotated[str | None, typer.Option(help="rnn, gru or lstm. Default: gru")] = None,
+    layers: Annotated[int | None, typer.Option(help="Layers. Default: 1")] = None,
     device: Annotated[
         str | None, typer.Option(help="Device for every backend, such as cpu or cuda")
     ] = None,
@@ -123,6 +128,58 @@ def compare(
         device=device,
         options=TaskOptions(rate, units, minus, file, encoding, model, layers),
     )
+
+
+@app.command()
+def reproduce(
+    figures: Annotated[
+        list[str],
+        typer.Argument(help="fig1a, fig1b, fig1c, fig2a, fig2b, fig4, table1, sec3.4, or all"),
+    ],
+    scale: Annotated[
+        str, typer.Option(help="quick: minutes; paper: the paper's lengths and repetitions")
+    ] = "quick",
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds of each learning run. Default: by the scale")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Name of the backend")] = "jax",
+    device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder. Default: results/reproduction/SCALE-BACKEND"),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time. Default: one for each core")
+    ] = None,
+) -> None:
+    """Reproduce the paper's figures and table, with a verdict on each of its claims.
+
+    Writes a JSON file and a PNG for each. Ctrl-C keeps every run that is done, and the same command
+    goes on from there; asked for more seeds, it makes those that are missing.
+
+    Example: uoro reproduce fig2a
+
+    Example: uoro reproduce all --scale quick
+    """
+    plan = Plan(scale=scale, backend=backend, device=device, seeds=seeds)
+    place = out or Path("results", "reproduction", f"{scale}-{backend}")
+    run_reproduction(_console(), figures, plan, out=place, jobs=jobs)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that reproduce has filled")],
+    write: Annotated[Path | None, typer.Option(help="Write the page there. Default: print")] = None,
+) -> None:
+    """Make the page of results from a folder of them: docs/reproduction.md is made this way.
+
+    Example: uoro report docs/reproduction --write docs/reproduction.md
+    """
+    page = make_report(folder, write or Path("page.md"))
+    if write is None:
+        print(page, end="")
+    else:
+        write.write_text(page, encoding="utf-8")
 
 
 @app.command()

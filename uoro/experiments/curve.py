@@ -45,16 +45,20 @@ class Curve:
 
     def add(self, losses: list[float]) -> None:
         """Append the losses of consecutive steps."""
-        for total in losses:
-            loss = total * self._scale / self._span
-            if math.isnan(self.first):
-                self.first = loss
-            self.last = loss
-            self._recent.append(loss)
-            self._sum += loss
-            self._count += 1
-            before, self.items = self.items, self.items + self._span
-            if before == 0 or _bin(before) != _bin(self.items):
+        done = 0
+        while done < len(losses):
+            # Up to and with the step that leaves the present bin.
+            left = max(1, -(-(_next_bin(self.items) - self.items) // self._span))
+            new = [loss * self._scale / self._span for loss in losses[done : done + left]]
+            if not self.items:
+                self.first = new[0]
+            self.last = new[-1]
+            self._recent.extend(new)
+            self._sum += sum(new)
+            self._count += len(new)
+            self.items += len(new) * self._span
+            done += len(new)
+            if len(new) == left:
                 self._close()
 
     @property
@@ -75,5 +79,13 @@ class Curve:
         self._sum, self._count = 0.0, 0
 
 
-def _bin(item: int) -> int:
-    return math.floor(math.log10(item) * BINS_PER_DECADE)
+def _next_bin(item: int) -> int:
+    """Give the first item of the next bin; every bin has one item at least."""
+    if item == 0:
+        return 1
+    number = math.floor(math.log10(item) * BINS_PER_DECADE + 1e-9)
+    edge = item
+    while edge <= item:
+        number += 1
+        edge = math.ceil(10 ** (number / BINS_PER_DECADE) - 1e-6)
+    return edge

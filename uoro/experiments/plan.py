@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from uoro.backend import Backend
 from uoro.errors import SettingError
 from uoro.experiments.curve import Point
 from uoro.experiments.naming import Choice
+from uoro.experiments.record import versions, write_document
 from uoro.tasks import Task
 
 
@@ -120,19 +118,8 @@ class Plan:
             "eager_steps": self.eager_steps,
             "seed": self.seed,
             "dtype": self.dtype,
-            "versions": _versions(["uoro", "numpy", *(backend.name for backend in self.backends)]),
+            "versions": versions(["uoro", "numpy", *(backend.name for backend in self.backends)]),
         }
-
-
-def _versions(names: list[str]) -> dict[str, str]:
-    """Look the versions up of what is a distribution of that name."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> None:
@@ -144,17 +131,5 @@ def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> 
         cells: What was.
         complete: Whether that is all.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     document = plan.record() | {"complete": complete, "cells": [asdict(cell) for cell in cells]}
-    path.write_text(json.dumps(_finite(document), indent=1) + "\n", encoding="utf-8")
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot say, infinities and NaN, by strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+    write_document(path, document)

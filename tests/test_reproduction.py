@@ -1,0 +1,546 @@
+"""Running, keeping, judging and reporting the paper's experiments."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from uoro.cli.app import app
+from uoro.errors import ReproductionError, SettingError, UnknownNameError, UOROError
+from uoro.experiments.curve import Curve
+from uoro.reproduction import (
+    EXPERIMENTS,
+    Claim,
+    Document,
+    Plan,
+    Run,
+    catalogue,
+    execute,
+    find,
+    report,
+)
+from uoro.reproduction.claims import in_stretches, judge, slope, student
+from uoro.reproduction.figure_1a import Figure1a
+from uoro.reproduction.figure_1b import Figure1b
+from uoro.reproduction.figure_1c import Figure1c
+from uoro.reproduction.figure_2a import Figure2a
+from uoro.reproduction.figure_2b import Figure2b
+from uoro.reproduction.figure_4 import Figure4
+from uoro.reproduction.learning import Trace, learn, learning_run
+from uoro.reproduction.run import Done, Results
+from uoro.reproduction.section_3_4 import Section34
+
+PAPER = Plan(scale="paper")
+
+
+def _tiny(
+    id: str = "tiny", *, items: int = 300, seeds: Sequence[int] = (0, 1), **changes: Any
+) -> Run:
+    chosen: dict[str, Any] = {
+        "common": Plan(backend="autograd").common("float64"),
+        "task": "influence-balancing",
+        "arguments": {"rate": 1e-3},
+        "network": None,
+        "estimator": "uoro",
+        "items": items,
+        "seeds": list(seeds),
+        "window": 100,
+        "microseconds": 1.0,
+    }
+    return learning_run(id, **(chosen | changes))
+
+
+def _ignore(key: Any, fraction: float) -> None:
+    assert 0 <= fraction <= 1
+
+
+def _never() -> bool:
+    return False
+
+
+# Statistics
+
+
+def test_the_slope_of_a_line_is_exact_and_its_interval_covers_the_truth() -> None:
+    x = list(np.linspace(0, 3, 8))
+    fit = slope(x, [2 - 0.5 * each for each in x])
+    assert fit.value == pytest.approx(-0.5)
+    assert fit.high - fit.low < 1e-10
+    doubled = slope([0, 1, 2, 3, 3], [0, 1, 1, 4, 4])
+    weighted = slope([0, 1, 2, 3], [0, 1, 1, 4], [1, 1, 1, 2])
+    assert weighted.value == pytest.approx(doubled.value)
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        noise = generator.normal(size=20) * np.linspace(0.5, 2, 20)
+        found = slope(list(np.arange(20.0)), list(0.3 * np.arange(20.0) + noise))
+        covered += found.low <= 0.3 <= found.high
+    assert 0.92 < covered / 400 < 0.985
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(4, 2.776), (10, 2.228), (20, 2.086), (100, 1.984)]
+)
+def test_quantiles_of_student_are_those_of_the_tables(freedom: int, quantile: float) -> None:
+    assert student(freedom) == pytest.approx(quantile, rel=0.005)
+
+
+def test_bins_average_over_stretches_in_proportion_to_time() -> None:
+    times = np.arange(1, 1001)
+    middles, means, lengths = in_stretches(times, times * 1.0, 1)
+    assert lengths == [9, 90, 900, 1]
+    assert means == [5.0, np.mean(np.arange(10, 100)), np.mean(np.arange(100, 1000)), 1000.0]
+    assert 300 < middles[2] < 500
+
+
+@pytest.mark.parametrize("chunks", [[1000], [1] * 1000, [7] * 142 + [6], [999, 1]])
+def test_a_curve_does_not_depend_on_the_chunks_it_comes_in(chunks: list[int]) -> None:
+    losses = np.random.default_rng(0).normal(size=1000).tolist()
+    curve, done = Curve(span=3, scale=2.0), 0
+    for count in chunks:
+        curve.add(losses[done : done + count])
+        done += count
+    points = curve.finished()
+    assert (curve.first, curve.last) == (losses[0] * 2 / 3, losses[-1] * 2 / 3)
+    assert points[0].item == 3
+    assert points[-1].item == curve.items == 3000
+    before = 0
+    for point in points:
+        inside = losses[before // 3 : point.item // 3]
+        assert point.loss == pytest.approx(np.mean(inside) * 2 / 3)
+        before = point.item
+    edges = [point.item for point in points]
+    assert all(b / a < 1.2 for a, b in pairwise(edges[10:]))
+
+
+def test_a_trace_keeps_what_the_claims_rest_on() -> None:
+    losses = np.random.default_rng(0).uniform(size=2000)
+    trace = Trace(2, 10.0, 4000, 500)
+    for part in np.split(losses, 8):
+        trace.add(part.tolist())
+    record = trace.record()
+    each = losses * 5.0
+    assert record["first"] == pytest.approx(each[0])
+    assert record["final"] == pytest.approx(each[-1])
+    assert record["last"] == pytest.approx(each[-250:].mean())
+    assert record["cumulated"] == pytest.approx(each.mean())
+    assert record["cumulated_loss"][-1] == pytest.approx(each.mean(), rel=1e-4)
+    np.testing.assert_allclose(record["blocks"], each.reshape(200, 10).mean(1), rtol=1e-4)
+    middle = len(record["items"]) // 2
+    upto = record["items"][middle] // 2
+    assert record["cumulated_loss"][middle] == pytest.approx(each[:upto].mean(), rel=1e-4)
+
+
+# Runs
+
+
+@pytest.mark.parametrize("backend", ["autograd", "torch", "jax"])
+def test_learning_runs_say_the_same_on_every_backend_where_nothing_is_drawn(backend: str) -> None:
+    run = _tiny(estimator="tbptt:10", seeds=[0], common=Plan(backend=backend).common("float64"))
+    (record,) = learn(run.settings, lambda fraction: None)["replicas"]
+    plain = learn(_tiny(estimator="tbptt:10", seeds=[0]).settings, lambda fraction: None)
+    np.testing.assert_allclose(record["loss"], plain["replicas"][0]["loss"], rtol=1e-4)
+
+
+def test_runs_in_processes_of_their_own_are_runs_here() -> None:
+    runs = [_tiny("short"), _tiny("long", items=500)]
+    done = dict(execute([(run.id, run) for run in runs], 2, progress=_ignore, asked_to_stop=_never))
+    for run in runs:
+        here = learn(run.settings, lambda fraction: None)
+        assert done[run.id].result == here
+        assert done[run.id].settings == run.settings
+        assert done[run.id].seconds > 0
+
+
+def test_an_error_in_a_process_comes_back_as_it_is() -> None:
+    run = _tiny(estimator="uroo")
+    with pytest.raises(UnknownNameError, match="Did you mean 'uoro'"):
+        list(execute([("x", run)], 1, progress=_ignore, asked_to_stop=_never))
+
+
+def test_when_asked_to_stop_what_is_done_has_been_given() -> None:
+    runs = [("long", replace(_tiny(items=2_000_000), cost=0.0)), ("short", _tiny())]
+    done: list[str] = []
+    going = execute(runs, 1, progress=_ignore, asked_to_stop=lambda: bool(done))
+    done.append(next(going)[0])
+    with pytest.raises(KeyboardInterrupt):
+        next(going)
+    assert done == ["short"]
+
+
+# Documents
+
+
+class Tiny:
+    """An experiment of three small runs."""
+
+    name = "tiny"
+    title = "A small experiment"
+    paper = "Nothing."
+    ours = "As little."
+
+    def __init__(self, seeds: int = 3, items: int = 300) -> None:
+        self.seeds, self.items = seeds, items
+
+    def runs(self, plan: Plan) -> list[Run]:
+        return [
+            _tiny(f"seed {seed}", seeds=[seed], items=self.items)
+            for seed in range(plan.seeds or self.seeds)
+        ]
+
+    def claims(self, results: Results) -> list[Claim]:
+        return [Claim("It runs.", f"{len(results)} runs.", judge(len(results) >= 3, False))]
+
+    def draw(self, results: Results, path: Path) -> None:
+        path.write_bytes(b"a figure")
+
+    def table(self, results: Results) -> Sequence[Sequence[str]]:
+        return [["run"], *([id] for id in results)]
+
+
+def _done(run: Run) -> Done:
+    return Done(run.settings, {"value": math.inf}, 1.0)
+
+
+def test_a_document_keeps_what_was_done_and_knows_what_is_missing(tmp_path: Path) -> None:
+    tiny, path = Tiny(), tmp_path / "tiny.json"
+    runs = tiny.runs(PAPER)
+    document = Document(path, tiny, runs)
+    assert document.missing == runs
+    document.add(runs[0], _done(runs[0]))
+    again = Document(path, tiny, runs)
+    assert again.missing == runs[1:]
+    assert float(again.results["seed 0"].result["value"]) == math.inf
+    content = json.loads(path.read_text())
+    assert not content["complete"]
+    assert content["runs"]["seed 0"]["settings"]["items"] == 300
+    assert {"numpy", "uoro", "autograd"} <= set(content["versions"])
+
+
+def test_other_settings_are_run_anew_and_other_seeds_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.json"
+    runs = Tiny().runs(PAPER)
+    document = Document(path, Tiny(), runs)
+    for run in runs:
+        document.add(run, _done(run))
+    fewer = Document(path, Tiny(), runs[:1])
+    assert not fewer.missing
+    fewer.write()
+    assert list(fewer.results) == ["seed 0", "seed 1", "seed 2"]
+    longer = Tiny(items=400)
+    changed = Document(path, longer, longer.runs(PAPER))
+    assert changed.missing == longer.runs(PAPER)
+    assert changed.results == {}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"format": 99}', '{"format": 1, "runs": {"a": 1}}']
+)
+def test_a_file_that_is_no_document_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "tiny.json"
+    path.write_text(content)
+    with pytest.raises(ReproductionError, match="Move it away"):
+        Document(path, Tiny(), [])
+    assert path.read_text() == content
+
+
+# The command
+
+
+@pytest.fixture
+def tiny_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", (Tiny(),))
+
+
+@pytest.mark.usefixtures("tiny_catalogue")
+def test_the_command_runs_resumes_and_adds_seeds(tmp_path: Path) -> None:
+    words = [
+        "reproduce",
+        "tiny",
+        "--backend",
+        "autograd",
+        "--out",
+        str(tmp_path / "out"),
+        "--jobs",
+        "2",
+    ]
+    first = CliRunner().invoke(app, words)
+    assert first.exit_code == 0, first.output
+    assert "3 runs to make" in first.output
+    assert "holds: It runs." in first.output
+    assert (tmp_path / "out" / "tiny.png").read_bytes() == b"a figure"
+    before = json.loads((tmp_path / "out" / "tiny.json").read_text())
+    second = CliRunner().invoke(app, words)
+    assert "0 runs to make" in second.output
+    assert "3 are there already" in second.output
+    third = CliRunner().invoke(app, [*words, "--seeds", "4"])
+    assert "1 runs to make" in third.output
+    after = json.loads((tmp_path / "out" / "tiny.json").read_text())
+    assert after["runs"].items() > before["runs"].items()
+    assert len(after["runs"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "what"),
+    [
+        (["fig2z"], UnknownNameError, "Did you mean 'fig2"),
+        (["fig2a", "--scale", "huge"], SettingError, "quick, paper"),
+        (["fig2a", "--seeds", "0"], SettingError, "--seeds 0"),
+        (["fig2a", "--jobs", "0"], SettingError, "--jobs 0"),
+        (["fig2a", "--backend", "jxa"], UnknownNameError, "Did you mean 'jax'"),
+    ],
+)
+def test_mistakes_are_named(
+    tmp_path: Path, words: list[str], error: type[UOROError], what: str
+) -> None:
+    result = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path)])
+    assert isinstance(result.exception, error)
+    assert what in str(result.exception)
+
+
+def test_names_find_experiments() -> None:
+    assert [one.name for one in find(["all"])] == [one.name for one in EXPERIMENTS]
+    assert [one.name for one in find(["table1", "fig4", "fig2a"])] == ["fig4", "fig2a"]
+
+
+# Claims
+
+
+def _record(last: float, **more: Any) -> dict[str, Any]:
+    record = {
+        "first": 0.5,
+        "final": last,
+        "last": last,
+        "cumulated": last,
+        "items": [1, 1000, 100_000],
+        "loss": [0.5, last, last],
+        "cumulated_loss": [0.5, last, last],
+        "blocks": [last] * 200,
+    }
+    return record | more
+
+
+def _learned(experiment: Any, plan: Plan, last: Callable[[Run, int], Any]) -> Results:
+    """Make results up: for each run and seed the last loss, or a whole record."""
+    found = {}
+    for run in experiment.runs(plan):
+        each = [last(run, seed) for seed in run.settings["seeds"]]
+        records = [one if isinstance(one, dict) else _record(one) for one in each]
+        result = {"replicas": records, "entropy_rate": 0.1, "device": "none"}
+        found[run.id] = Done(run.settings, result, 1.0)
+    return found
+
+
+def _verdicts(experiment: Any, results: Results) -> list[str]:
+    return [claim.verdict for claim in experiment.claims(results)]
+
+
+def test_figure_2a_holds_only_if_every_seed_and_rate_does() -> None:
+    def as_in_the_paper(run: Run, seed: int) -> float:
+        estimator = run.settings["estimator"]
+        return {"uoro": 1e-9, "tbptt:200": 1e-4, "tbptt:400": 1e-8}.get(estimator, 30.0)
+
+    assert _verdicts(Figure2a(), _learned(Figure2a(), PAPER, as_in_the_paper)) == ["holds"] * 5
+
+    def one_seed_fails(run: Run, seed: int) -> float:
+        return 1e-3 if seed == 7 else as_in_the_paper(run, seed)
+
+    assert _verdicts(Figure2a(), _learned(Figure2a(), PAPER, one_seed_fails))[0] == "does not hold"
+
+    def one_rate_converges(run: Run, seed: int) -> float:
+        slow = run.settings["arguments"]["rate"] == 1e-4 and run.settings["estimator"] == "tbptt:10"
+        return 0.4 if slow else as_in_the_paper(run, seed)
+
+    assert (
+        _verdicts(Figure2a(), _learned(Figure2a(), PAPER, one_rate_converges))[2] == "does not hold"
+    )
+
+    def nothing_converges(run: Run, seed: int) -> float:
+        return math.nan
+
+    verdicts = _verdicts(Figure2a(), _learned(Figure2a(), PAPER, nothing_converges))
+    assert verdicts == ["does not hold", "holds", "holds", "holds", "does not hold"]
+    short = _learned(Figure2a(), Plan(), one_seed_fails)
+    assert _verdicts(Figure2a(), short)[0] == "holds"  # the quick scale has five seeds
+
+
+def test_table_1_is_judged_at_full_length_alone() -> None:
+    from uoro.reproduction.figure_4 import PAPER as NUMBERS
+
+    def as_in_the_paper(run: Run, seed: int) -> float:
+        return NUMBERS[run.settings["network"]["cell"], run.settings["estimator"]]
+
+    assert _verdicts(Figure4(), _learned(Figure4(), PAPER, as_in_the_paper)) == ["holds"] * 5
+    quick = _verdicts(Figure4(), _learned(Figure4(), Plan(), as_in_the_paper))
+    assert quick == ["not decided at this scale"] * 5
+
+    def reversed_(run: Run, seed: int) -> float:
+        return 0.28 if run.settings["estimator"].startswith("uoro") else 0.16
+
+    verdicts = _verdicts(Figure4(), _learned(Figure4(), PAPER, reversed_))
+    assert verdicts == ["does not hold"] * 5
+    table = Figure4().table(_learned(Figure4(), PAPER, as_in_the_paper))
+    assert len(table) == 7
+    assert table[1][:2] == ["uoro", "0.147"]
+
+
+def test_figure_2b_needs_every_seed_ahead_and_near_the_entropy_rate() -> None:
+    def ahead(run: Run, seed: int) -> float:
+        return 1.67 if run.settings["estimator"] == "uoro" else 1.95
+
+    assert _verdicts(Figure2b(), _learned(Figure2b(), PAPER, ahead)) == ["holds"] * 4
+
+    def behind(run: Run, seed: int) -> float:
+        return 2.1 if run.settings["estimator"] == "uoro" else 1.95
+
+    verdicts = _verdicts(Figure2b(), _learned(Figure2b(), PAPER, behind))
+    assert verdicts == ["does not hold", "not decided at this scale"] * 2
+
+    def mixed(run: Run, seed: int) -> float:
+        return 1.96 if run.settings["estimator"] == "uoro" and seed == 1 else ahead(run, seed)
+
+    assert (
+        _verdicts(Figure2b(), _learned(Figure2b(), PAPER, mixed))[0] == "not decided at this scale"
+    )
+
+
+def test_figure_1c_needs_the_largest_to_jump_and_the_smallest_not_to() -> None:
+    def jumps(run: Run, seed: int) -> dict[str, Any]:
+        large = run.settings["network"]["units"] > 200 and run.settings["arguments"]["rate"] == 1e-2
+        return _record(3.0, blocks=[3.0, 4.5 if large else 3.1, 3.0])
+
+    assert _verdicts(Figure1c(), _learned(Figure1c(), PAPER, jumps)) == ["holds", "does not hold"]
+    all_jump = _learned(Figure1c(), PAPER, lambda run, seed: _record(3.0, blocks=[5.0]))
+    assert _verdicts(Figure1c(), all_jump) == ["does not hold"] * 2
+    none = _learned(Figure1c(), Plan(), lambda run, seed: _record(3.0))
+    assert _verdicts(Figure1c(), none) == ["not decided at this scale"] * 2
+
+
+def _along(variance: Callable[[np.ndarray[Any, Any]], Any], error: float = 1.0) -> Results:
+    (run,) = Figure1a().runs(PAPER)
+    times = np.arange(2, 10_001)
+    noise = np.exp(np.random.default_rng(0).normal(size=len(times)))
+    values = variance(times) * noise
+    chance = np.random.default_rng(1).exponential(size=len(times))
+    result = {
+        "runs": 100,
+        "relative_variance": values.tolist(),
+        "mean_error": (error * chance * values / 100).tolist(),
+    }
+    return {run.id: Done(run.settings, result, 1.0)}
+
+
+def test_figure_1a_tells_a_level_from_growth_and_bias_from_none() -> None:
+    assert _verdicts(Figure1a(), _along(lambda t: 50.0 + 0 * t)) == ["holds", "holds"]
+    assert _verdicts(Figure1a(), _along(lambda t: t**0.5)) == ["does not hold", "holds"]
+    biased = _along(lambda t: 50.0 + 0 * t, error=3.0)
+    assert _verdicts(Figure1a(), biased) == ["holds", "does not hold"]
+
+
+def test_figure_1b_tells_growth_from_shrinking() -> None:
+    def made(power: float) -> Results:
+        generator = np.random.default_rng(0)
+        return {
+            run.id: Done(
+                run.settings,
+                {
+                    "relative_variance": run.settings["network"]["units"] ** power
+                    * math.exp(0.2 * generator.normal()),
+                    "standard_error": 0.1,
+                },
+                1.0,
+            )
+            for run in Figure1b().runs(PAPER)
+        }
+
+    assert max(run.settings["network"]["units"] for run in Figure1b().runs(PAPER)) == 1024
+    assert _verdicts(Figure1b(), made(0.5)) == ["holds"]
+    assert _verdicts(Figure1b(), made(-0.5)) == ["does not hold"]
+    assert _verdicts(Figure1b(), made(0.0)) == ["not decided at this scale"]
+
+
+def test_section_3_4_judges_rank_at_every_stage_and_memory_at_the_first() -> None:
+    def made(rank: float, memory: float) -> Results:
+        found = {}
+        for run in Section34().runs(PAPER):
+            count = len(run.settings["stages"])
+            values = {
+                "uoro": 1.0,
+                "uoro:rank=2": rank,
+                "uoro:memory=2": memory,
+                "uoro:memory=16": memory,
+            }
+            result = {
+                "stages": run.settings["stages"],
+                "relative_variance": {name: [value] * count for name, value in values.items()},
+                "standard_error": {name: [0.1] * count for name in values},
+            }
+            found[run.id] = Done(run.settings, result, 1.0)
+        return found
+
+    assert _verdicts(Section34(), made(0.5, 0.3)) == ["holds", "holds"]
+    assert _verdicts(Section34(), made(1.1, 1.2)) == ["does not hold", "does not hold"]
+    assert _verdicts(Section34(), made(0.9, 0.9)) == ["not decided at this scale"] * 2
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
+def test_without_results_nothing_is_decided(experiment: Any) -> None:
+    assert set(_verdicts(experiment, {})) == {"not decided at this scale"}
+    assert len(experiment.table({})) <= 7
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("plan", [Plan(), PAPER], ids=lambda plan: plan.scale)
+def test_runs_have_ids_of_their_own_and_settings_that_json_can_say(
+    experiment: Any, plan: Plan
+) -> None:
+    runs = experiment.runs(plan)
+    assert len({run.id for run in runs}) == len(runs)
+    for run in runs:
+        assert json.loads(json.dumps(run.settings)) == run.settings
+        assert run.cost > 0
+    assert len(experiment.runs(replace(plan, seeds=7))) >= len(
+        experiment.runs(replace(plan, seeds=1))
+    )
+
+
+@pytest.mark.parametrize(
+    ("experiment", "results"),
+    [
+        (Figure2a(), _learned(Figure2a(), Plan(), lambda run, seed: 1e-3)),
+        (Figure2b(), _learned(Figure2b(), Plan(), lambda run, seed: 1.8)),
+        (Figure4(), _learned(Figure4(), Plan(), lambda run, seed: 0.2)),
+        (Figure1c(), _learned(Figure1c(), Plan(), lambda run, seed: 3.0)),
+        (Figure1a(), _along(lambda t: 5.0 + 0 * t)),
+    ],
+    ids=lambda one: getattr(one, "name", ""),
+)
+def test_figures_are_drawn_and_the_page_names_them(
+    experiment: Any, results: Results, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{experiment.name}.png"
+    experiment.draw(results, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    document = Document(tmp_path / f"{experiment.name}.json", experiment, [])
+    document._held = results
+    document._runs = [Run(id, "learning", done.settings, 1.0) for id, done in results.items()]
+    document.write()
+    page = report(tmp_path, tmp_path / "page.md")
+    assert f"]({experiment.name}.png)" in page
+    for claim in experiment.claims(results):
+        assert claim.sentence in page
+        assert claim.support in page
+
+
+def test_a_folder_without_results_makes_no_page(tmp_path: Path) -> None:
+    with pytest.raises(ReproductionError, match="no results"):
+        report(tmp_path, tmp_path / "page.md")

@@ -1,0 +1,120 @@
+"""``uoro reproduce``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from uoro.backend import load_backend
+from uoro.cli.folder import require_folder
+from uoro.cli.interrupt import deferred_interrupt
+from uoro.errors import SettingError
+from uoro.reproduction import Document, Experiment, Plan, Run, cores, execute, find
+
+COLOURS = {"holds": "green", "does not hold": "red"}
+
+
+def run_reproduction(
+    console: Console, names: list[str], plan: Plan, *, out: Path, jobs: int | None
+) -> None:
+    """Make the runs that are missing, write and print what came of them."""
+    if jobs is not None and jobs < 1:
+        raise SettingError(f"reproduce --jobs {jobs}: wanted is at least 1.")
+    load_backend(plan.backend, device=plan.device)
+    experiments = find(names)
+    require_folder("reproduce", out)
+    documents = {
+        one.name: Document(out / f"{one.name}.json", one, one.runs(plan)) for one in experiments
+    }
+    wanted = [((name, run.id), run) for name, doc in documents.items() for run in doc.missing]
+    at_once = min(jobs or len(cores()), max(1, len(wanted)))
+    held = sum(len(document.results) for document in documents.values())
+    console.print(
+        f"[bold]{', '.join(documents)}[/], {plan.scale} scale, {plan.backend}: {len(wanted)} runs "
+        f"to make, {at_once} at a time" + (f"; {held} are there already" if held else "")
+    )
+    interrupted = False
+    try:
+        with _bars(console, wanted) as progress, deferred_interrupt() as asked_to_stop:
+            by_key = dict(wanted)
+            for key, done in execute(
+                wanted, at_once, progress=progress, asked_to_stop=asked_to_stop
+            ):
+                progress(key, 1.0)
+                document = documents[key[0]]
+                document.add(by_key[key], done)
+                if not document.missing:
+                    _show(console, document, out)
+    except KeyboardInterrupt:
+        interrupted = True
+    made = {key[0] for key, _ in wanted}
+    for name, document in documents.items():
+        # What was complete before is shown too; what was cut short, as far as it got.
+        if document.results and (name not in made or document.missing):
+            _show(console, document, out)
+    if interrupted:
+        left = sum(len(document.missing) for document in documents.values())
+        console.print(
+            f"[yellow]Interrupted[/] with {left} runs left; the same command goes on from there."
+        )
+        sys.exit(130)
+
+
+@contextmanager
+def _bars(
+    console: Console, wanted: list[tuple[Any, Run]]
+) -> Iterator[Callable[[Any, float], None]]:
+    """Show a bar for everything, by the guessed cost, and one for each run at work."""
+    runs = dict(wanted)
+    done = dict.fromkeys(runs, 0.0)
+    bars: dict[Any, TaskID] = {}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        total = progress.add_task("everything", total=sum(run.cost for run in runs.values()) or 1)
+
+        def update(key: Any, fraction: float) -> None:
+            done[key] = fraction
+            if key not in bars:
+                bars[key] = progress.add_task(escape(f"{key[0]}: {key[1]}"), total=1.0)
+            progress.update(bars[key], completed=fraction, visible=fraction < 1.0)
+            progress.update(total, completed=sum(runs[k].cost * part for k, part in done.items()))
+
+        yield update
+
+
+def _show(console: Console, document: Document, out: Path) -> None:
+    """Draw the figure, print the numbers and the claims."""
+    experiment: Experiment = document.experiment
+    results = document.results
+    document.write()
+    figure = out / f"{experiment.name}.png"
+    experiment.draw(results, figure)
+    rows = experiment.table(results)
+    if rows:
+        table = Table(title=escape(experiment.title), title_justify="left", box=box.SIMPLE_HEAD)
+        for number, heading in enumerate(rows[0]):
+            table.add_column(escape(heading), justify="right" if number else "left")
+        for row in rows[1:]:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    for claim in experiment.claims(results):
+        colour = COLOURS.get(claim.verdict, "yellow")
+        console.print(
+            f"[bold {colour}]{claim.verdict}[/]: {escape(claim.sentence)}", highlight=False
+        )
+        console.print(f"  {escape(claim.support)}", highlight=False)
+    console.print(f"Written: {document.path}, {figure}\n", markup=False, highlight=False)

@@ -1,0 +1,45 @@
+"""Results as JSON: whole or not at all, with versions, and with every number."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def versions(names: list[str]) -> dict[str, str]:
+    """Look the versions up of what is a distribution of that name."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Write JSON beside the file and put it in its place, so that no reader finds half of it.
+
+    Args:
+        path: Where to; its folder is made if it is missing.
+        document: What to write; floats that JSON cannot say become strings.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(_finite(document), indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot say, infinities and NaN, by strings that float() reads."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

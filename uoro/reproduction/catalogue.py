@@ -1,0 +1,48 @@
+"""The experiments by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from uoro.errors import UnknownNameError
+from uoro.reproduction.experiment import Experiment
+from uoro.reproduction.figure_1a import Figure1a
+from uoro.reproduction.figure_1b import Figure1b
+from uoro.reproduction.figure_1c import Figure1c
+from uoro.reproduction.figure_2a import Figure2a
+from uoro.reproduction.figure_2b import Figure2b
+from uoro.reproduction.figure_4 import Figure4
+from uoro.reproduction.section_3_4 import Section34
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    Figure1a(),
+    Figure1b(),
+    Figure1c(),
+    Figure2a(),
+    Figure2b(),
+    Section34(),
+    Figure4(),
+)
+# Table 1 is where the curves of figure 4 end.
+OTHER_NAMES = {"table1": "fig4"}
+
+
+def find(names: Sequence[str]) -> list[Experiment]:
+    """Look experiments up; ``"all"`` stands for every one.
+
+    Raises:
+        UnknownNameError: If there is no such experiment; the nearest is named.
+    """
+    known = {experiment.name: experiment for experiment in EXPERIMENTS}
+    found: dict[str, Experiment] = {}
+    for name in names:
+        if name == "all":
+            found |= known
+            continue
+        if OTHER_NAMES.get(name, name) not in known:
+            raise UnknownNameError(
+                f"reproduce {name!r}", "experiment", name, [*known, *OTHER_NAMES, "all"]
+            )
+        experiment = known[OTHER_NAMES.get(name, name)]
+        found[experiment.name] = experiment
+    return list(found.values())

@@ -1,0 +1,115 @@
+"""Claims of the paper, what was measured of them, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+Verdict: TypeAlias = Literal["holds", "does not hold", "not decided at this scale"]
+
+Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+UNDECIDED: Verdict = "not decided at this scale"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the paper's, held against what was measured.
+
+    Attributes:
+        sentence: The claim.
+        support: What was measured, in words and numbers, and where the line was drawn.
+        verdict: What follows.
+    """
+
+    sentence: str
+    support: str
+    verdict: Verdict
+
+
+def judge(holds: bool, fails: bool) -> Verdict:
+    """Turn two questions into a verdict; neither means that it is not decided."""
+    return "holds" if holds else "does not hold" if fails else UNDECIDED
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Slope of a straight line through points, with its 95 % interval.
+
+    Attributes:
+        value: The least-squares slope.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def slope(x: list[float], y: list[float], weights: list[float] | None = None) -> Slope:
+    """Fit a line; the interval makes no assumption of equal variances (HC3).
+
+    Args:
+        x: At least four values.
+        y: As many.
+        weights: How much each point is to count; all the same if not given.
+
+    References:
+        MacKinnon & White, "Some heteroskedasticity-consistent covariance matrix estimators with
+        improved finite sample properties", 1985.
+    """
+    root = np.sqrt(np.ones(len(x)) if weights is None else np.asarray(weights))
+    design = np.stack([np.ones(len(x)), np.asarray(x)], 1) * root[:, None]
+    values = np.asarray(y) * root
+    inverse = np.linalg.inv(design.T @ design)
+    fitted = inverse @ design.T @ values
+    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
+    squares = ((values - design @ fitted) / (1 - leverage)) ** 2
+    covariance = inverse @ (design.T * squares) @ design @ inverse
+    half = student(len(x) - 2) * math.sqrt(covariance[1, 1])
+    return Slope(float(fitted[1]), float(fitted[1] - half), float(fitted[1] + half))
+
+
+def student(freedom: int, level: float = 0.975) -> float:
+    """Approximate a quantile of Student's t by Cornish and Fisher's expansion; 1 % off at 3."""
+    z = NormalDist().inv_cdf(level)
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+class Stretches(NamedTuple):
+    """Means over stretches whose length grows in proportion to time.
+
+    Attributes:
+        middles: The geometric middle of each.
+        means: The mean over each.
+        lengths: How many steps each has.
+    """
+
+    middles: list[float]
+    means: list[float]
+    lengths: list[float]
+
+
+def in_stretches(times: Values, values: Values, per_decade: int) -> Stretches:
+    """Average values over stretches of time."""
+    numbers = np.floor(np.log10(times) * per_decade + 1e-9)
+    found = Stretches([], [], [])
+    for number in np.unique(numbers):
+        inside = numbers == number
+        found.middles.append(float(np.exp(np.log(times[inside]).mean())))
+        found.means.append(float(values[inside].mean()))
+        found.lengths.append(float(inside.sum()))
+    return found

@@ -1,0 +1,321 @@
+"""Relative variance of gradient estimates, against the exact gradient and not the sample mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from uoro.algebra import size
+from uoro.backend import Backend, load_backend
+from uoro.dynamics import Dynamics
+from uoro.estimator import Estimator
+from uoro.estimators import RTRL, UORO, RollingTruncated
+from uoro.experiments.naming import parse_estimator
+from uoro.host_noise import map_host
+from uoro.learner import Learner
+from uoro.parallel import Streams
+from uoro.reproduction.learning import CHUNK, EAGER_CHUNK, make_task
+from uoro.reproduction.run import Report, Settings
+from uoro.routes import probe
+from uoro.stream import take
+from uoro.unroll import unroll
+
+# Runs whose pairs are held at once: so many that their numbers stay below this.
+NUMBERS_AT_ONCE = 2e7
+STEPS_AT_ONCE = 250
+
+
+class Bench:
+    """A task's model on a backend, with the numbers that a run starts from.
+
+    Args:
+        settings: Of a run; ``seed`` is that of the network and of the draws.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.backend: Backend = load_backend(settings["backend"], device=settings["device"])
+        self.task = make_task(settings)
+        self.seed: int = settings["seed"]
+        dtype = settings["dtype"]
+        start = self.task.model.init(np.random.default_rng(self.seed))
+        self.params, self.state = (
+            self.backend.from_host(map_host(lambda leaf: np.asarray(leaf, dtype), tree))
+            for tree in start
+        )
+        self.dynamics = self.backend.dynamics(partial(self.task.model.transition, self.backend.xp))
+
+    def items(self, count: int) -> Any:
+        """Give the first items of the stream as one stack."""
+        stack, _ = take(self.backend, iter(self.task.stream(self.seed)), count)
+        probe(self.dynamics, self.params, self.state, self.slice(stack, 0))
+        return stack
+
+    def slice(self, stack: Any, where: Any) -> Any:
+        """Take items out of a stack."""
+        return self.backend.map(lambda leaf: leaf[where], stack)
+
+    def stack(self, tree: Any, count: int) -> Any:
+        """Repeat a tree along a new first axis."""
+        return self.backend.map(lambda leaf: self.backend.xp.stack([leaf] * count), tree)
+
+    def train(self, stops: list[int], report: Report) -> list[Any]:
+        """Train with UORO on the stream, and give the params at some numbers of items."""
+        learner = Learner(
+            self.dynamics, UORO(), self.task.optimizer, self.params, self.state, seed=self.seed
+        )
+        stream = iter(self.task.stream(self.seed))
+        kept = []
+        for stop in stops:
+            learner.run(
+                stream,
+                stop - learner.steps,
+                chunk=CHUNK if self.backend.compiled else EAGER_CHUNK,
+                report=lambda metrics: report(metrics.first_step / max(1, stops[-1])),
+            )
+            kept.append(learner.params)
+        return kept
+
+    def draw(self, estimator: Estimator, number: int, *counts: int) -> Any:
+        """Draw independent noise, a stack of stacks of as many as wanted.
+
+        Args:
+            estimator: Whose noise.
+            number: Draws of different numbers are independent.
+            counts: The lengths of the stacks, the outermost first.
+        """
+        like = self.state
+        for count in reversed(counts):
+            estimator, like = Streams(estimator, count), self.stack(like, count)
+        key = self.backend.fold(self.backend.key(self.seed + 1), number)
+        return estimator.draw(partial(self.backend.random, key), like)
+
+
+def square(backend: Backend, tree: Any) -> Any:
+    """Sum of squares."""
+    return backend.inner(tree, tree)
+
+
+def difference(backend: Backend, x: Any, y: Any) -> Any:
+    """``x - y``."""
+    return backend.combine((1.0, x), (-1.0, y))
+
+
+def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
+    """Train, hold the params, and run many times over the same items from the zero state.
+
+    All runs see the same state, as signs do not change it, so that one pass gives the exact
+    gradient and every estimate of it.
+
+    Returns:
+        ``relative_variance``: for each step, ``mean ‖g̃ - g‖² / ‖g‖²``, the first ``skipped``
+        left out; ``mean_error``: for each step, ``‖mean g̃ - g‖² / ‖g‖²``, which for an unbiased
+        estimate is the former divided by the number of runs; the loss in training.
+    """
+    backend, runs = load_backend(settings["backend"], device=settings["device"]), settings["reruns"]
+    with backend.precision(settings["dtype"]):
+        bench = Bench(settings)
+        dynamics = bench.dynamics
+        share = settings["train_items"] / (settings["train_items"] + 500 * settings["items"])
+        (params,) = bench.train([settings["train_items"]], lambda done: report(share * done))
+        items = bench.items(settings["items"])
+        estimator, exact = UORO(), RTRL()
+
+        def body(carry: Any, item: Any) -> Any:
+            state, influence, pairs = carry
+            inputs, drawn = item
+            influence, after, truth = exact.step(dynamics, params, influence, state, inputs, None)
+
+            def one(pair: Any, noise: Any) -> Any:
+                pair, _, estimate = estimator.step(dynamics, params, pair, state, inputs, noise)
+                return pair, estimate.gradient
+
+            pairs, gradients = backend.vmap(one)(pairs, drawn)
+            errors = backend.vmap(lambda g: difference(backend, g, truth.gradient))(gradients)
+            mean = backend.map(lambda leaf: leaf.mean(0), errors)
+            spread = backend.vmap(lambda error: square(backend, error))(errors)
+            seen = spread.mean(), square(backend, mean), square(backend, truth.gradient)
+            return (after, influence, pairs), seen
+
+        @backend.compile
+        def stretch(carry: Any, items: Any, number: Any) -> Any:
+            noise = bench.draw(estimator, number, STEPS_AT_ONCE, runs)
+            return backend.scan(body, carry, (items, noise))
+
+        carry = (
+            bench.state,
+            exact.init(dynamics, params, bench.state),
+            bench.stack(estimator.init(dynamics, params, bench.state), runs),
+        )
+        seen = []
+        for number in range(settings["items"] // STEPS_AT_ONCE):
+            stop = (number + 1) * STEPS_AT_ONCE
+            part = bench.slice(items, slice(stop - STEPS_AT_ONCE, stop))
+            carry, each = stretch(carry, part, number)
+            seen.append([np.asarray(leaf, np.float64) for leaf in backend.to_host(each)])
+            report(share + (1 - share) * stop / settings["items"])
+    spread, mean, true = (
+        np.concatenate(column)[settings["skipped"] :] for column in zip(*seen, strict=True)
+    )
+    return {
+        "device": backend.device,
+        "runs": runs,
+        "relative_variance": _short(spread / true),
+        "mean_error": _short(mean / true),
+    }
+
+
+def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
+    """Run an untrained network for a few steps, many times over.
+
+    The exact gradient of the last loss comes from backpropagation through all of them.
+
+    Returns:
+        ``relative_variance`` of the last step's gradient, and its standard error over the runs.
+    """
+    backend = load_backend(settings["backend"], device=settings["device"])
+    with backend.precision(settings["dtype"]):
+        bench = Bench(settings)
+        dynamics, steps, runs = bench.dynamics, settings["steps"], settings["reruns"]
+        items, estimator = bench.items(steps), UORO()
+
+        # Zeros made inside would be constants, which a compiler takes long to fold.
+        zero = backend.zeros(bench.params)
+        first = bench.slice(items, 0)
+
+        def last(estimator: Estimator, params: Any, zero: Any, memory: Any, noise: Any) -> Any:
+            def body(carry: Any, item: Any) -> Any:
+                state, memory, _ = carry
+                inputs, drawn = item
+                memory, state, estimate = estimator.step(
+                    dynamics, params, memory, state, inputs, drawn
+                )
+                return (state, memory, estimate.gradient), None
+
+            return backend.scan(body, (bench.state, memory, zero), (items, noise))[0][2]
+
+        through_all = RollingTruncated(steps)
+        truth = backend.compile(partial(last, through_all))(
+            bench.params,
+            zero,
+            through_all.init(dynamics, bench.params, bench.state, inputs=first),
+            None,
+        )
+        at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // size(backend, bench.params))))
+
+        @backend.compile
+        def errors(params: Any, zero: Any, pair: Any, truth: Any, number: Any) -> Any:
+            def one(noise: Any) -> Any:
+                found = last(estimator, params, zero, pair, noise)
+                return square(backend, difference(backend, found, truth))
+
+            return backend.vmap(one)(bench.draw(estimator, number, at_once, steps))
+
+        pair = estimator.init(dynamics, bench.params, bench.state)
+        seen: list[float] = []
+        while len(seen) < runs:
+            number = len(seen) // at_once
+            seen += backend.to_host(errors(bench.params, zero, pair, truth, number)).tolist()
+            report(min(1.0, len(seen) / runs))
+        relative = np.array(seen[:runs]) / float(square(backend, truth))
+    return {
+        "device": backend.device,
+        "runs": runs,
+        "parameters": size(backend, bench.params),
+        "relative_variance": float(relative.mean()),
+        "standard_error": float(relative.std(ddof=1) / math.sqrt(runs)),
+    }
+
+
+def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
+    """Compare estimators on what they all estimate: the gradient of a window's losses together.
+
+    A window has as many items as the longest memory; an estimator of shorter memory gives the
+    sum of its gradients over the window. The params are held, at some stages of training.
+
+    Returns:
+        ``relative_variance``: for each estimator, and for each stage, the sum over the windows of
+        ``mean ‖g̃ - g‖²`` divided by that of ``‖g‖²``; and as much with each run of windows alone.
+    """
+    backend = load_backend(settings["backend"], device=settings["device"])
+    names, length = settings["estimators"], settings["window"]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    errors: dict[str, list[float]] = {name: [] for name in names}
+    with backend.precision(settings["dtype"]):
+        bench = Bench(settings)
+        stages = bench.train(settings["stages"], lambda done: None)
+        items = bench.items(settings["windows"] * length)
+        windows = backend.map(lambda leaf: leaf.reshape((-1, length, *leaf.shape[1:])), items)
+        measures = {name: _measure(bench, name, length, settings) for name in names}
+        for number, params in enumerate(stages):
+            for name in names:
+                spread, true = backend.to_host(measures[name](params, windows))
+                kept = np.asarray(spread, np.float64)[settings["skipped_windows"] :]
+                total = np.asarray(true, np.float64)[settings["skipped_windows"] :].sum()
+                each = kept.sum(0) / total
+                found[name].append(float(each.mean()))
+                errors[name].append(float(each.std(ddof=1) / math.sqrt(each.size)))
+            report((number + 1) / len(stages))
+    return {
+        "device": backend.device,
+        "stages": settings["stages"],
+        "relative_variance": found,
+        "standard_error": errors,
+    }
+
+
+def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callable[..., Any]:
+    """Make the function that gives each window's squared errors and squared exact gradient."""
+    backend, choice, runs = bench.backend, parse_estimator(name), settings["reruns"]
+    estimator, span = choice.estimator, choice.span or 1
+    dynamics: Dynamics[Any, Any, Any] = unroll(bench.dynamics, span) if span > 1 else bench.dynamics
+    whole, exact = unroll(bench.dynamics, length), RTRL()
+
+    def cut(window: Any) -> Any:
+        if span == 1:
+            return window
+        return backend.map(lambda leaf: leaf.reshape((-1, span, *leaf.shape[1:])), window)
+
+    def body(params: Any, carry: Any, item: Any) -> Any:
+        state, influence, memories = carry
+        window, noise = item
+        influence, after, truth = exact.step(whole, params, influence, state, window, None)
+
+        def one(memory: Any, noise: Any) -> Any:
+            def step(carry: Any, item: Any) -> Any:
+                state, memory, total = carry
+                inputs, drawn = item
+                memory, state, estimate = estimator.step(
+                    dynamics, params, memory, state, inputs, drawn
+                )
+                return (
+                    state,
+                    memory,
+                    backend.combine((1.0, total), (1.0, estimate.gradient)),
+                ), None
+
+            start = state, memory, backend.zeros(params)
+            (_, memory, total), _ = backend.scan(step, start, (cut(window), noise))
+            return memory, square(backend, difference(backend, total, truth.gradient))
+
+        memories, spread = backend.vmap(one)(memories, noise)
+        return (after, influence, memories), (spread, square(backend, truth.gradient))
+
+    @backend.compile
+    def measure(params: Any, windows: Any) -> Any:
+        start = (
+            bench.state,
+            exact.init(whole, params, bench.state),
+            bench.stack(estimator.init(dynamics, params, bench.state), runs),
+        )
+        noise = bench.draw(estimator, 0, settings["windows"], runs, length // span)
+        return backend.scan(partial(body, params), start, (windows, noise))[1]
+
+    return measure
+
+
+def _short(values: Any) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]

@@ -1,0 +1,77 @@
+"""What the figures have in common: sizes, styles that are told apart in grey, spreads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uoro.experiments.figure import COLOURS
+
+DASHES = (
+    "-",
+    (0, (6, 2)),
+    (0, (2, 1.5)),
+    (0, (6, 2, 1.5, 2)),
+    (0, (1, 1)),
+    (0, (4, 1, 1, 1, 1, 1)),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+@contextmanager
+def figure(path: Path, columns: int = 1) -> Iterator[list[Any]]:
+    """Make a figure of panels side by side, and write it when they are filled."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    size: Any = {"font.size": 13, "axes.titlesize": 13, "legend.fontsize": 11}
+    with plt.rc_context(size):
+        made, panels = plt.subplots(
+            1,
+            columns,
+            figsize=(8.0 if columns == 1 else 6.2 * columns, 5.4),
+            dpi=130,
+            layout="constrained",
+            squeeze=False,
+            sharey=columns > 1,
+        )
+        axes = list(panels[0])
+        yield axes
+        for one in axes:
+            one.grid(which="major", alpha=0.3)
+            for side in ("top", "right"):
+                one.spines[side].set_visible(False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.savefig(path)
+        plt.close(made)
+
+
+def curves(
+    axes: Any,
+    items: Sequence[float],
+    losses: Sequence[Sequence[float]],
+    *,
+    label: str,
+    style: int,
+) -> None:
+    """Draw the median of several runs as a line, and from the least to the most as a band."""
+    values = np.array(losses, float)
+    colour = COLOURS[style % len(COLOURS)]
+    middle = np.median(values, axis=0)
+    axes.plot(
+        items, middle, color=colour, linestyle=DASHES[style % len(DASHES)], linewidth=2, label=label
+    )
+    if len(values) > 1:
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(items, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def level(axes: Any, height: float, label: str) -> None:
+    """Draw a horizontal line that is no measurement."""
+    axes.axhline(height, color="0.35", linewidth=1.2, linestyle=(0, (1, 2)), label=label)

@@ -1,0 +1,139 @@
+"""Runs in processes of their own, one a core, that stop when asked to."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from queue import Empty
+from typing import Any
+
+from uoro.errors import ReproductionError
+from uoro.reproduction.kinds import KINDS
+from uoro.reproduction.run import Done, Run
+
+PERIOD = 0.3
+
+
+class StoppedError(Exception):
+    """A run was asked to stop before it was done."""
+
+
+# Of a worker process; set when it starts.
+_messages: Any = None
+_stop: Any = None
+
+
+def cores() -> list[int]:
+    """List the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def execute(
+    runs: Sequence[tuple[Any, Run]],
+    jobs: int,
+    *,
+    progress: Callable[[Any, float], None],
+    asked_to_stop: Callable[[], bool],
+) -> Iterator[tuple[Any, Done]]:
+    """Run them all, the longest first, and give each as it is done.
+
+    Args:
+        runs: Runs, each under a key of the caller's.
+        jobs: How many at a time; each has a core to itself while there are as many.
+        progress: Called with a key and the fraction that is done.
+        asked_to_stop: Asked again and again; once it is true, no run is finished.
+
+    Raises:
+        ReproductionError: If a process was killed from outside.
+        Exception: What a run raised; runs that were done have been given before.
+    """
+    context = multiprocessing.get_context("spawn")
+    messages, stop, places = context.Queue(), context.Event(), context.Queue()
+    for number in range(jobs):
+        places.put(cores()[number] if jobs <= len(cores()) else None)
+    ordered = sorted(runs, key=lambda item: -item[1].cost)
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=_begin, initargs=(messages, stop, places)
+        ) as pool,
+    ):
+        waiting: dict[Future[Done], Any] = {
+            pool.submit(_work, key, run): key for key, run in ordered
+        }
+        try:
+            while waiting:
+                ready, _ = wait(waiting, timeout=PERIOD, return_when=FIRST_COMPLETED)
+                _drain(messages, progress)
+                for future in ready:
+                    yield waiting.pop(future), future.result()
+                if asked_to_stop():
+                    raise KeyboardInterrupt
+        except BrokenProcessPool as error:
+            raise ReproductionError(
+                "reproduce: a process that computed a run was killed, perhaps for want of memory. "
+                "What was done is kept; call again to go on, with fewer --jobs."
+            ) from error
+        finally:
+            stop.set()
+            for future in waiting:
+                future.cancel()
+
+
+def _drain(messages: Any, progress: Callable[[Any, float], None]) -> None:
+    while True:
+        try:
+            progress(*messages.get_nowait())
+        except Empty:
+            return
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let the processes to come use one thread for their algebra."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _begin(messages: Any, stop: Any, places: Any) -> None:
+    """Prepare a worker: a core of its own, before a framework starts its threads."""
+    global _messages, _stop
+    _messages, _stop = messages, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    place = places.get()
+    if place is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {place})
+
+
+def _work(key: Any, run: Run) -> Done:
+    last = 0.0
+
+    def report(fraction: float) -> None:
+        nonlocal last
+        if _stop.is_set():
+            raise StoppedError
+        if time.monotonic() > last + PERIOD:
+            last = time.monotonic()
+            _messages.put((key, fraction))
+
+    start = time.perf_counter()
+    report(0.0)
+    result = KINDS[run.kind](run.settings, report)
+    return Done(run.settings, result, time.perf_counter() - start)

@@ -1,0 +1,93 @@
+"""What an experiment is made of: runs whose settings determine their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from uoro.errors import SettingError
+
+Settings: TypeAlias = dict[str, Any]
+"""What determines a run, as JSON can say it."""
+
+Report: TypeAlias = Callable[[float], None]
+"""Called with the fraction of a run that is done."""
+
+Scale: TypeAlias = str
+"""``"quick"`` or ``"paper"``."""
+
+SCALES = ("quick", "paper")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to reproduce.
+
+    Attributes:
+        scale: How long and how often.
+        backend: Name of the backend.
+        device: The device, or ``None`` for the backend's own choice.
+        seeds: How many seeds each learning run is to have; the scale's own choice if not given.
+
+    Raises:
+        SettingError: If there is no such scale, or fewer than one seed.
+    """
+
+    scale: Scale = "quick"
+    backend: str = "jax"
+    device: str | None = None
+    seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise SettingError(
+                f"reproduce --scale {self.scale}: wanted is one of {', '.join(SCALES)}."
+            )
+        if self.seeds is not None and self.seeds < 1:
+            raise SettingError(f"reproduce --seeds {self.seeds}: wanted is at least 1.")
+
+    @property
+    def paper(self) -> bool:
+        """Whether the paper's lengths and repetitions are wanted."""
+        return self.scale == "paper"
+
+    def common(self, dtype: str = "float32") -> Settings:
+        """Settings that all runs have."""
+        return {"backend": self.backend, "device": self.device, "dtype": dtype}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment, the smallest piece that is kept.
+
+    Attributes:
+        id: Names it within the experiment, for people too.
+        kind: Which of `uoro.reproduction.kinds.KINDS` it is.
+        settings: What determines its numbers.
+        cost: How long it takes, in seconds on one core, by a rough guess.
+    """
+
+    id: str
+    kind: str
+    settings: Settings
+    cost: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run and what came of it.
+
+    Attributes:
+        settings: What determined it.
+        result: What the function of its kind gave.
+        seconds: How long it took.
+    """
+
+    settings: Settings
+    result: dict[str, Any]
+    seconds: float
+
+
+Results: TypeAlias = dict[str, Done]
+"""By the id of the run."""
