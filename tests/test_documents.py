@@ -35,10 +35,20 @@ def test_there_are_examples_for_what_a_user_calls() -> None:
     from uoro_jax import OptaxOptimizer
     from uoro_torch import Online, TorchOptimizer
 
-    from uoro import RTRL, SGD, UORO, Learner, RollingTruncated, Truncated, load_backend
+    from uoro import (
+        RTRL,
+        SGD,
+        UORO,
+        Learner,
+        Replicas,
+        RollingTruncated,
+        Truncated,
+        load_backend,
+    )
+    from uoro.tasks import anbn
 
-    for thing in (UORO, RTRL, Truncated, RollingTruncated, Learner, SGD, load_backend,
-                  OptaxOptimizer, Online, TorchOptimizer):  # fmt: skip
+    for thing in (UORO, RTRL, Truncated, RollingTruncated, Learner, Replicas, SGD, anbn,
+                  load_backend, OptaxOptimizer, Online, TorchOptimizer):  # fmt: skip
         assert ">>>" in (thing.__doc__ or ""), thing
 
 

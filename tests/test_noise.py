@@ -91,7 +91,7 @@ def test_training_changes_what_noise_in_time_sees() -> None:
     assert before["relative_variance"] != after["relative_variance"]
 
 
-@pytest.mark.parametrize("backend", ["autograd", "jax"])
+@pytest.mark.parametrize("backend", ["autograd", "torch", "jax"])
 def test_a_memory_as_long_as_the_window_has_no_noise_in_the_first(backend: str) -> None:
     settings = SETTINGS | {
         "backend": backend,

@@ -37,6 +37,22 @@ class Replicas:
 
     Raises:
         SettingError: If there are not as many seeds as starts, or none.
+
+    Example:
+        >>> from itertools import repeat
+        >>> from uoro import SGD, UORO, Replicas, load_backend
+        >>> backend = load_backend("autograd")
+        >>> xp = backend.xp
+        >>> def transition(theta, state, target):
+        ...     next_state = 0.5 * state + theta
+        ...     return next_state, 0.5 * xp.sum((next_state - target) ** 2)
+        >>> starts = [(xp.array(0.0), xp.zeros(3)), (xp.array(1.0), xp.zeros(3))]
+        >>> replicas = Replicas(
+        ...     backend.dynamics(transition), UORO(), SGD(0.01), starts, seeds=[0, 1])
+        >>> replicas.run([repeat(1.0), repeat(1.0)], steps=200)
+        200
+        >>> [bool(abs(params - 0.5) < 0.02) for params in replicas.params]
+        [True, True]
     """
 
     def __init__(

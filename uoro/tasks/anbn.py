@@ -88,6 +88,14 @@ def anbn(
         network: The network; one GRU layer of 64 units if not given.
         rate: γ.
         decay: α.
+
+    Example:
+        >>> from uoro.tasks import anbn
+        >>> task = anbn(1, 3)
+        >>> task.stream(7).take(10)["symbol"].tolist()  # a is 0, b is 1, the line end is 2
+        [0, 2, 1, 2, 0, 2, 1, 2, 0, 0]
+        >>> round(task.entropy_rate, 4)
+        0.2642
     """
     return symbol_task(
         AnBn(k, l),
