@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from uoro import RTRL, UORO
+from uoro.algebra import take
 from uoro.reproduction.noise import Bench, noise_by_estimator, noise_by_units, noise_in_time
 
 SETTINGS: dict[str, Any] = {
@@ -32,7 +33,7 @@ def _over_all_signs() -> np.ndarray[Any, Any]:
     """Squared relative errors of the gradient of the third step, one for each signs so far."""
     bench = Bench(SETTINGS)
     backend, dynamics = bench.backend, bench.dynamics
-    items = [bench.slice(bench.items(STEPS), i) for i in range(STEPS)]
+    items = [take(backend, bench.items(STEPS), i) for i in range(STEPS)]
 
     def flat(tree: Any) -> np.ndarray[Any, Any]:
         return np.concatenate([np.asarray(leaf).ravel() for _, leaf in backend.named_leaves(tree)])
@@ -58,7 +59,7 @@ def _over_all_signs() -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("backend", ["autograd", "torch", "jax"])
 def test_noise_by_units_is_the_variance_over_all_signs(backend: str) -> None:
     exact, runs = _over_all_signs(), 200
-    settings = SETTINGS | {"backend": backend, "steps": STEPS, "reruns": runs}
+    settings = SETTINGS | {"backend": backend, "start": 0, "steps": STEPS, "reruns": runs}
     found = noise_by_units(settings, _ignore)
     error = exact.std() / math.sqrt(runs)
     assert 0 < error < 0.2 * exact.mean()

@@ -95,6 +95,18 @@ def test_the_shortest_stream_ends_the_run(name: str) -> None:
     assert replicas.run(streams, 30, chunk=5) == 12
 
 
+def test_streams_and_numbers_out_of_range_are_named() -> None:
+    task, dynamics, starts, _ = _task("autograd")
+    replicas = Replicas(dynamics, UORO(), SGD(1e-3), starts, seeds=[0, 1, 2])
+    streams = [task.stream(0) for _ in starts]
+    with pytest.raises(SettingError, match="2 streams"):
+        replicas.run(streams[:2], 5)
+    with pytest.raises(SettingError, match="chunk=0"):
+        replicas.run(streams, 5, chunk=0)
+    with pytest.raises(SettingError, match="steps=-1"):
+        replicas.run(streams, -1)
+
+
 def test_seeds_and_starts_must_agree() -> None:
     _, dynamics, starts, _ = _task("autograd")
     with pytest.raises(SettingError, match="as many seeds as starts"):

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from uoro import UORO, load_backend
 from uoro.errors import SettingError, UOROError
+from uoro.host_noise import SharedNoise, draw_leaf, numbered_generator
 from uoro.tasks import AnBn, Copy, DistantBrackets, Network, anbn, copying, distant_brackets
 from uoro.tasks.symbols import PairStream
 
@@ -159,6 +161,21 @@ def test_settings_out_of_range_are_named(make: Any) -> None:
 def test_an_unknown_cell_names_the_nearest() -> None:
     with pytest.raises(UOROError, match="Did you mean 'gru'"):
         anbn(network=Network("gur"))
+
+
+def test_noise_of_the_same_seed_is_not_drawn_from_the_bits_of_the_stream() -> None:
+    # The lengths of 256 lines, and signs that would be their five highest bits.
+    lengths = AnBn(1, 32)._block(numbered_generator(3, 0))
+    runs = np.diff(np.flatnonzero(np.concatenate([[2], lengths]) == 2))[::2] - 2
+    noise = SharedNoise(UORO().draw, np.zeros(32), 3)
+    signs = noise.take(256)
+    top = (signs[:, ::-1][:, :5] > 0) @ (2 ** np.arange(4, -1, -1))
+    assert np.mean(top[: len(runs)] == runs[: len(top)]) < 0.2
+    backend = load_backend("autograd")
+    drawn = backend.random(backend.fold(backend.key(3), 0), np.zeros(256 * 32), "signs")
+    bits = np.random.Generator(np.random.Philox(np.random.SeedSequence(3, spawn_key=(0,))))
+    same = draw_leaf(bits, "signs", (256 * 32,), np.float64)
+    assert abs(np.mean(drawn * same)) < 0.1
 
 
 def test_pairs_may_look_ahead_or_back() -> None:

@@ -12,11 +12,16 @@ import numpy as np
 from uoro.backend import Law
 
 BLOCK = 256
+NOISE = 1
 
 
-def numbered_generator(seed: int, number: int) -> np.random.Generator:
-    """Make the generator of the block ``number`` of a stream with this seed."""
-    seeds = np.random.SeedSequence(seed, spawn_key=(number,))
+def numbered_generator(seed: int, *numbers: int) -> np.random.Generator:
+    """Make a generator of its own for each sequence of numbers under a seed.
+
+    One number is a block of a stream of data; noise has two, so that a run whose stream and
+    noise have the same seed does not draw both from the same bits.
+    """
+    seeds = np.random.SeedSequence(seed, spawn_key=numbers)
     return np.random.Generator(np.random.Philox(seeds))
 
 
@@ -126,7 +131,7 @@ class SharedNoise:
 
     def _at(self, number: int) -> Any:
         if self._block[0] != number:
-            generator = numbered_generator(self._seed, number)
+            generator = numbered_generator(self._seed, NOISE, number)
 
             def sampler(like: Any, law: Law, batch: tuple[int, ...] = (), stacked: int = 0) -> Any:
                 leaves: list[Any] = []

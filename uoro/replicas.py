@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from uoro.algebra import repeat
+from uoro.algebra import take as entry
 from uoro.dynamics import Dynamics
 from uoro.errors import NonFiniteError, SettingError
 from uoro.estimator import Estimator
@@ -90,11 +92,11 @@ class Replicas:
             return [learner.params for learner in self._learners]
         if self._progress is None:
             return [params for params, _ in self._starts]
-        return [self._row(self._progress.params, i) for i in range(len(self._starts))]
+        return [entry(self._backend, self._progress.params, i) for i in range(len(self._starts))]
 
     def run(
         self,
-        streams: Sequence[Iterator[Any]],
+        streams: Sequence[Iterable[Any]],
         steps: int,
         *,
         chunk: int = 256,
@@ -111,14 +113,21 @@ class Replicas:
 
         Returns:
             How many were taken.
+
+        Raises:
+            SettingError: If there are not as many streams as replicas, or a number is too small.
         """
+        if chunk < 1 or steps < 0 or len(streams) != len(self._starts):
+            raise SettingError(
+                f"Replicas.run({len(streams)} streams, steps={steps}, chunk={chunk}): wanted are "
+                f"{len(self._starts)} streams, one for each replica, steps >= 0 and chunk >= 1."
+            )
+        each = [iter(stream) for stream in streams]
         taken = 0
         while taken < steps:
             count = min(chunk, steps - taken)
             losses = (
-                self._run_each(streams, count)
-                if self._learners
-                else self._run_mapped(streams, count)
+                self._run_each(each, count) if self._learners else self._run_mapped(each, count)
             )
             got = len(losses[0])
             if got and report is not None:
@@ -142,11 +151,11 @@ class Replicas:
         got = min(number for _, number in blocks)
         if not got:
             return [[] for _ in streams]
-        items = self._stack([self._head(block, got) for block, _ in blocks])
+        items = self._stack([entry(backend, block, slice(0, got)) for block, _ in blocks])
         if self._progress is None:
-            self._progress = self._start(self._row(self._row(items, 0), 0))
+            self._progress = self._start(entry(backend, entry(backend, items, 0), 0))
         steps = backend.xp.arange(self.steps, self.steps + got)
-        each = backend.map(lambda n: backend.xp.stack([n] * len(streams)), steps)
+        each = repeat(backend, steps, len(streams))
         seeds = backend.collect(self._seeds)
         self._progress, losses = self._advance(self._progress, items, seeds, each)
         done: Losses = backend.to_host(losses).tolist()
@@ -184,9 +193,3 @@ class Replicas:
     def _stack(self, trees: list[Any]) -> Any:
         stack = self._backend.xp.stack
         return self._backend.map(lambda *leaves: stack(leaves), *trees)
-
-    def _row(self, tree: Any, index: int) -> Any:
-        return self._backend.map(lambda leaf: leaf[index], tree)
-
-    def _head(self, tree: Any, count: int) -> Any:
-        return self._backend.map(lambda leaf: leaf[:count], tree)

@@ -13,7 +13,7 @@ import optree
 
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
-from uoro.host_noise import draw_leaves, numpy_random_state_kept
+from uoro.host_noise import NOISE, draw_leaves, numpy_random_state_kept
 from uoro.routes import Route, Routed, Seen, by_differences
 from uoro_autograd.dynamics import AutogradDynamics
 from uoro_autograd.trees import coordinates_of, moving, unflatten
@@ -150,7 +150,8 @@ class AutogradBackend:
 
     def key(self, seed: int) -> np.random.SeedSequence:
         """Make a key of a seed."""
-        return np.random.SeedSequence(seed)
+        # Apart from the seeds that a stream of data may be made of.
+        return np.random.SeedSequence(seed, spawn_key=(NOISE, NOISE))
 
     def fold(self, key: np.random.SeedSequence, number: int) -> np.random.SeedSequence:
         """Derive the key numbered ``number``."""

@@ -14,7 +14,7 @@ from uoro.cli.backends import show_backends
 from uoro.cli.check import run_check
 from uoro.cli.compare import TaskOptions, run_comparison
 from uoro.cli.reproduce import run_reproduction
-from uoro.errors import UOROError
+from uoro.errors import ReproductionError, UOROError
 from uoro.reproduction import Plan
 from uoro.reproduction import report as make_report
 
@@ -179,7 +179,12 @@ def report(
     if write is None:
         print(page, end="")
     else:
-        write.write_text(page, encoding="utf-8")
+        try:
+            write.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise ReproductionError(
+                f"report --write {write}: it cannot be written: {error.strerror}."
+            ) from error
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,25 @@ def run_reproduction(
     """Make the runs that are missing, write and print what came of them."""
     if jobs is not None and jobs < 1:
         raise SettingError(f"reproduce --jobs {jobs}: wanted is at least 1.")
-    load_backend(plan.backend, device=plan.device)
+    backend = load_backend(plan.backend, device=plan.device)
+    plan = replace(plan, eager=not backend.compiled)
     experiments = find(names)
     require_folder("reproduce", out)
     documents = {
         one.name: Document(out / f"{one.name}.json", one, one.runs(plan)) for one in experiments
     }
     wanted = [((name, run.id), run) for name, doc in documents.items() for run in doc.missing]
-    at_once = min(jobs or len(cores()), max(1, len(wanted)))
+    # An accelerator is shared by all processes, and each would take its memory.
+    most = len(cores()) if "cpu" in backend.device.lower() else 1
+    at_once = min(jobs or most, max(1, len(wanted)))
     held = sum(len(document.results) for document in documents.values())
     console.print(
         f"[bold]{', '.join(documents)}[/], {plan.scale} scale, {plan.backend}: {len(wanted)} runs "
         f"to make, {at_once} at a time" + (f"; {held} are there already" if held else "")
     )
+    failures: dict[Any, Exception] = {}
     interrupted = False
+    shown = set[str]()
     try:
         with _bars(console, wanted) as progress, deferred_interrupt() as asked_to_stop:
             by_key = dict(wanted)
@@ -50,23 +56,30 @@ def run_reproduction(
                 wanted, at_once, progress=progress, asked_to_stop=asked_to_stop
             ):
                 progress(key, 1.0)
+                if isinstance(done, Exception):
+                    failures[key] = done
+                    continue
                 document = documents[key[0]]
                 document.add(by_key[key], done)
                 if not document.missing:
+                    shown.add(key[0])
                     _show(console, document, out)
     except KeyboardInterrupt:
         interrupted = True
-    made = {key[0] for key, _ in wanted}
     for name, document in documents.items():
-        # What was complete before is shown too; what was cut short, as far as it got.
-        if document.results and (name not in made or document.missing):
+        if document.results and name not in shown:
             _show(console, document, out)
+    for (name, id), error in failures.items():
+        what = f"{name}: {id}: {type(error).__name__}: {error}"
+        console.print(f"[red]failed[/]: {escape(what)}", highlight=False)
     if interrupted:
         left = sum(len(document.missing) for document in documents.values())
         console.print(
             f"[yellow]Interrupted[/] with {left} runs left; the same command goes on from there."
         )
         sys.exit(130)
+    if failures:
+        sys.exit(1)
 
 
 @contextmanager
@@ -87,7 +100,8 @@ def _bars(
         total = progress.add_task("everything", total=sum(run.cost for run in runs.values()) or 1)
 
         def update(key: Any, fraction: float) -> None:
-            done[key] = fraction
+            # Messages of a run may come after its result.
+            fraction = done[key] = max(done[key], fraction)
             if key not in bars:
                 bars[key] = progress.add_task(escape(f"{key[0]}: {key[1]}"), total=1.0)
             progress.update(bars[key], completed=fraction, visible=fraction < 1.0)
@@ -111,7 +125,7 @@ def _show(console: Console, document: Document, out: Path) -> None:
         for row in rows[1:]:
             table.add_row(*map(escape, row))
         console.print(table)
-    for claim in experiment.claims(results):
+    for claim in document.claims:
         colour = COLOURS.get(claim.verdict, "yellow")
         console.print(
             f"[bold {colour}]{claim.verdict}[/]: {escape(claim.sentence)}", highlight=False

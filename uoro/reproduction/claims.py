@@ -36,6 +36,14 @@ def judge(holds: bool, fails: bool) -> Verdict:
     return "holds" if holds else "does not hold" if fails else UNDECIDED
 
 
+def settled(claims: list[Claim], done: int, wanted: int) -> list[Claim]:
+    """Leave everything open while runs are missing."""
+    if done >= wanted:
+        return claims
+    note = f" Incomplete: {done} of {wanted} runs are done."
+    return [Claim(one.sentence, one.support + note, UNDECIDED) for one in claims]
+
+
 @dataclass(frozen=True)
 class Slope:
     """Slope of a straight line through points, with its 95 % interval.
@@ -105,7 +113,8 @@ class Stretches(NamedTuple):
 
 def in_stretches(times: Values, values: Values, per_decade: int) -> Stretches:
     """Average values over stretches of time."""
-    numbers = np.floor(np.log10(times) * per_decade + 1e-9)
+    # A stretch ends with, and not before, a round number.
+    numbers = np.ceil(np.log10(times) * per_decade - 1e-9)
     found = Stretches([], [], [])
     for number in np.unique(numbers):
         inside = numbers == number

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from uoro.errors import ReproductionError
-from uoro.experiments.record import versions, write_document
+from uoro.experiments.record import write_document
+from uoro.reproduction.claims import Claim, settled
 from uoro.reproduction.experiment import Experiment
-from uoro.reproduction.run import Done, Results, Run, Settings
+from uoro.reproduction.run import Done, Results, Run, covers, without_seeds
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Document:
@@ -23,75 +22,70 @@ class Document:
     Args:
         path: The file; it need not exist.
         experiment: What it is of.
-        runs: The runs that are wanted now. Of what the file holds, those count whose settings
-            are the same but for the seeds; the rest is dropped when the file is written.
+        runs: The runs that are wanted now.
 
     Raises:
-        ReproductionError: If the file is there and cannot be read.
+        ReproductionError: If the file is there and cannot be read, or holds runs with other
+            settings, which would be lost.
     """
 
     def __init__(self, path: Path, experiment: Experiment, runs: list[Run]) -> None:
         self.path = path
         self.experiment = experiment
         self._runs = runs
-        self._versions: dict[str, str] = {}
-        self._held = read_runs(path) if path.exists() else {}
+        self.results: Results = read_document(path)[0] if path.exists() else {}
+        kinds = [without_seeds(run.settings) for run in runs]
+        for id, done in self.results.items():
+            if without_seeds(done.settings) not in kinds:
+                raise ReproductionError(
+                    f"reproduce: {path} holds '{id}' with other settings than are wanted now, of "
+                    "another scale, backend or version. Give another --out, or move the file away."
+                )
 
     @property
     def missing(self) -> list[Run]:
         """The runs that are still to be made."""
-        return [
-            run
-            for run in self._runs
-            if run.id not in self._held or self._held[run.id].settings != run.settings
-        ]
+        held = [done.settings for done in self.results.values()]
+        return [run for run in self._runs if not any(covers(one, run.settings) for one in held)]
 
     @property
-    def results(self) -> Results:
-        """What is there of the wanted runs, in their order, and other seeds of the same."""
-        missing = {run.id for run in self.missing}
-        found = {run.id: self._held[run.id] for run in self._runs if run.id not in missing}
-        kinds = [_without_seeds(run.settings) for run in self._runs]
-        more = {
-            id: done
-            for id, done in self._held.items()
-            if id not in found and id not in missing and _without_seeds(done.settings) in kinds
-        }
-        return found | more
+    def claims(self) -> list[Claim]:
+        """The claims as they stand."""
+        wanted = len(self._runs)
+        found = self.experiment.claims(self.results)
+        return settled(found, wanted - len(self.missing), wanted)
 
     def add(self, run: Run, done: Done) -> None:
         """Keep a run, on disk too."""
-        self._held[run.id] = done
+        self.results[run.id] = done
         self.write()
 
     def write(self) -> None:
-        """Write the file anew, with the claims as they stand."""
-        results = self.results
-        backends = sorted({done.settings["backend"] for done in results.values()})
+        """Write the file anew, with the claims as they stand.
+
+        Raises:
+            ReproductionError: If it cannot be written; the file that was there is as it was.
+        """
         document: dict[str, Any] = {
             "format": FORMAT,
             "experiment": self.experiment.name,
             "title": self.experiment.title,
-            "complete": not self.missing,
-            "versions": versions(["uoro", "numpy", *backends]),
-            "machine": {
-                "architecture": platform.machine(),
-                "cores": os.cpu_count(),
-                "python": platform.python_version(),
-            },
-            "seconds": round(sum(done.seconds for done in results.values()), 1),
-            "claims": [asdict(claim) for claim in self.experiment.claims(results)],
-            "runs": {id: asdict(done) for id, done in results.items()},
+            "wanted": len(self._runs),
+            "missing": [run.id for run in self.missing],
+            "claims": [asdict(claim) for claim in self.claims],
+            "runs": {id: asdict(done) for id, done in self.results.items()},
         }
-        write_document(self.path, document)
+        try:
+            write_document(self.path, document)
+        except OSError as error:
+            raise ReproductionError(
+                f"reproduce: {self.path} cannot be written: {error.strerror}. What was written "
+                "before is as it was."
+            ) from error
 
 
-def _without_seeds(settings: Settings) -> Settings:
-    return {name: value for name, value in settings.items() if name not in ("seed", "seeds")}
-
-
-def read_runs(path: Path) -> Results:
-    """Read the runs of a file.
+def read_document(path: Path) -> tuple[Results, int]:
+    """Read the runs of a file, and how many are missing.
 
     Raises:
         ReproductionError: If it cannot be read, or is not such a file.
@@ -103,12 +97,24 @@ def read_runs(path: Path) -> Results:
                 f"reproduce: {path} has format {document['format']}, wanted is {FORMAT}. Move it "
                 "away, or give another --out."
             )
-        return {
-            id: Done(run["settings"], run["result"], run["seconds"])
+        results = {
+            id: Done(run["settings"], _numbers(run["result"]), run["seconds"], run["made"])
             for id, run in document["runs"].items()
         }
+        return results, len(document["missing"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReproductionError(
             f"reproduce: {path} cannot be read as results ({type(error).__name__}: {error}). "
             "Move it away, or give another --out."
         ) from error
+
+
+def _numbers(value: Any) -> Any:
+    """Turn the strings that stand for infinities and NaN back into numbers."""
+    if isinstance(value, str) and value in ("nan", "inf", "-inf"):
+        return float(value)
+    if isinstance(value, dict):
+        return {name: _numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return value

@@ -25,14 +25,14 @@ class Figure1b:
         "variance of UORO's gradient at the end grows with the number of units."
     )
     ours = (
-        "The same on Shakespeare, several initialisations of each size, against the exact "
-        "gradient by backpropagation through all 10 steps."
+        "The same on Shakespeare, several initialisations of each size, each with other text, "
+        "against the exact gradient by backpropagation through all 10 steps."
     )
 
     def runs(self, plan: Plan) -> list[Run]:
         """One for each size and initialisation."""
-        sizes = [2**k for k in range(3, 11 if plan.paper else 9)]
-        reruns = 100 if plan.paper else 50
+        sizes = [2**k for k in range(3, plan.length(paper=11, quick=9, eager=7))]
+        reruns = plan.length(paper=100, quick=50, eager=30)
         return [
             Run(
                 f"{units} units, network {seed}",
@@ -42,6 +42,7 @@ class Figure1b:
                     "task": "text",
                     "arguments": {},
                     "network": {"cell": "gru", "units": units, "layers": 1},
+                    "start": 10_000 * (seed + 1),
                     "steps": STEPS,
                     "reruns": reruns,
                     "seed": seed,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from uoro.reproduction.claims import Claim, judge
 from uoro.reproduction.learning import BLOCKS, learning_run
@@ -32,14 +31,17 @@ class Figure1c:
         "bear, as its gradient estimates vary more."
     )
     ours = (
-        "The same lag and schedule, with Adam; 8 letters drawn anew at every step, as the paper "
-        "does not say which copy task it is. Two higher rates besides the paper's, with the same "
-        f"decay. A jump is a mean loss over {ITEMS // BLOCKS} characters that is {JUMP} bits or "
-        "more above that of a guess."
+        "The same lag and schedule, with Adam. Task, sizes and length are ours, as the paper does "
+        f"not say them: 8 letters drawn anew at every step, {ITEMS:,} of them. A first try at the "
+        "paper's rate with up to 256 units over 50,000 letters showed no rise of the loss beyond "
+        "chance, so two higher rates with the same decay were added. A jump is a mean loss over "
+        f"{ITEMS // BLOCKS} letters that is {JUMP} bits or more above that of a guess, at any time "
+        "from the first letter on."
     )
 
     def runs(self, plan: Plan) -> list[Run]:
         """One for each size, rate and seed."""
+        items = plan.length(paper=ITEMS, quick=ITEMS, eager=2_000)
         return [
             learning_run(
                 f"{units} units rate {rate:g} seed {seed}",
@@ -48,9 +50,9 @@ class Figure1c:
                 arguments={"lag": LAG, "a": LETTERS, "rate": rate, "decay": 3e-3},
                 network={"cell": "gru", "units": units, "layers": 1},
                 estimator="uoro",
-                items=ITEMS,
+                items=items,
                 seeds=[seed],
-                window=ITEMS // 10,
+                window=items // 10,
                 microseconds=20 + units**2 * 6e-3,
             )
             for units in (16, 64, 256, 512)[: 4 if plan.paper else 3]
@@ -65,7 +67,7 @@ class Figure1c:
     def claims(self, results: Results) -> list[Claim]:
         """Who jumps, at the paper's rate and at any."""
         excess = {
-            key: [_excess(one.record["blocks"]) for one in group]
+            key: [_excess(one.values("blocks")) for one in group]
             for key, group in self._groups(results).items()
         }
         sizes = sorted({units for units, _ in excess})
@@ -77,11 +79,10 @@ class Figure1c:
             told = [
                 rate
                 for rate in rates
-                if len(sizes) > 1
-                and (sizes[0], rate) in excess
-                and (sizes[-1], rate) in excess
+                if len(sizes) >= 3
+                and all((units, rate) in excess for units in sizes)
                 and min(excess[sizes[-1], rate]) > JUMP
-                and max(excess[sizes[0], rate]) < JUMP
+                and max(max(excess[units, rate]) for units in sizes[:2]) < JUMP
             ]
             support = (
                 "Highest mean loss less that of a guess, in bits, over all seeds: "
@@ -92,7 +93,7 @@ class Figure1c:
                 )
             )
             support += (
-                ". The largest jumps with every seed, and the smallest with none, at "
+                ". The largest jumps with every seed, and the two smallest with none, at "
                 + (", ".join(f"{rate:g}" for rate in told) or "none of the rates")
                 + "."
             )
@@ -109,10 +110,10 @@ class Figure1c:
                 for style, units in enumerate(sizes):
                     group = groups.get((units, rate), [])
                     if group:
-                        losses = [one.record["loss"] for one in group]
+                        losses = [one.values("loss") for one in group]
                         label = f"{units} units"
                         curves(axes, group[0].record["items"], losses, label=label, style=style)
-                level(axes, float(np.log2(LETTERS)), "a guess")
+                level(axes, math.log2(LETTERS), "a guess")
                 axes.set(xscale="log", xlabel="characters", title=f"rate {rate:g}/(1 + 3e-3 t)")
                 axes.set_xlim(left=30)
                 axes.set_ylim(2.4, 6.0)
@@ -127,13 +128,13 @@ class Figure1c:
                 [
                     str(units),
                     f"{rate:g}",
-                    ", ".join(f"{_excess(one.record['blocks']):+.2f}" for one in group),
-                    ", ".join(f"{one.record['last']:.3f}" for one in group),
+                    ", ".join(f"{_excess(one.values('blocks')):+.2f}" for one in group),
+                    ", ".join(f"{one.value('last'):.3f}" for one in group),
                 ]
             )
         return rows
 
 
-def _excess(blocks: Sequence[float | str]) -> float:
+def _excess(blocks: Sequence[float]) -> float:
     """Give the highest mean over a block, less the loss of a guess."""
-    return float(np.nanmax(np.array(blocks, float)) - np.log2(LETTERS))
+    return max(blocks) - math.log2(LETTERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +37,8 @@ COST = {
     "tbptt:16": 5.2,
 }
 FULL_LENGTH = 10**7
+# Between 0.174, the worst of what the paper calls learned, and 0.207, the best of what it does not.
+LINE = 0.19
 NEAR = 0.01
 
 
@@ -55,12 +56,13 @@ class Figure4:
     ours = (
         "The same networks, initialisation, stream, optimizer and schedule; memory-T and chunked "
         "truncation make one update per T characters. Every seed has its own initial numbers, "
-        "signs and stream."
+        "signs and stream, and one seed differs much from the next: the paper shows one, we show "
+        "several of UORO, most of the cell in which we differ from the paper."
     )
 
     def runs(self, plan: Plan) -> list[Run]:
         """One for each cell of the table and each seed."""
-        items = FULL_LENGTH if plan.paper else 300_000
+        items = plan.length(paper=FULL_LENGTH, quick=300_000, eager=4_000)
         found = []
         for cell, estimator in PAPER:
             for seed in range(plan.seeds or (_seeds(cell, estimator) if plan.paper else 2)):
@@ -75,7 +77,7 @@ class Figure4:
                         estimator=estimator,
                         items=items,
                         seeds=[seed],
-                        window=100_000 if plan.paper else 30_000,
+                        window=100_000 if plan.paper else items // 10,
                         microseconds=cost,
                     )
                 )
@@ -88,14 +90,13 @@ class Figure4:
         """Reliability, and the single numbers."""
         cells = self._cells(results)
         source = AnBn(1, 32)
-        line = (source.entropy_rate + source.entropy_rate_without_count) / 2
         found = []
         for kind, sentence in (
             ("uoro", "UORO learns aⁿbⁿ reliably, in every setup."),
             ("tbptt", "Truncated BPTT does not: in some setup it fails."),
         ):
             group = {
-                key: [one.record["last"] for one in cells.get(key, [])]
+                key: [one.value("last") for one in cells.get(key, [])]
                 for key in PAPER
                 if key[1].startswith(kind)
             }
@@ -103,12 +104,13 @@ class Figure4:
             whole = len(known) == len(group) and all(
                 one.settings["items"] >= FULL_LENGTH for key in known for one in cells[key]
             )
-            above = {key: losses for key, losses in known.items() if not max(losses) < line}
+            above = {key: losses for key, losses in known.items() if max(losses) >= LINE}
             worst = max(known, key=lambda key: max(known[key]), default=None)
             support = (
-                f"{sum(map(len, known.values()))} runs; a run has learned to count if its loss "
-                f"ends below {line:.4f}, halfway between the entropy rate {source.entropy_rate:.4f}"
-                f" and the {source.entropy_rate_without_count:.4f} of a predictor that cannot. "
+                f"{sum(map(len, known.values()))} runs, all of which must end below {LINE}, "
+                "halfway between the paper's own successes and failures (the entropy rate is "
+                f"{source.entropy_rate:.4f}, and {source.entropy_rate_without_count:.4f} for a "
+                "predictor that cannot count). "
             )
             if worst is not None:
                 support += f"Worst: {_spell(worst)}, {mean_and_spread(known[worst])}. "
@@ -122,17 +124,17 @@ class Figure4:
 
     def _number(self, key: tuple[str, str], group: list[Replica]) -> Claim:
         theirs = PAPER[key]
-        losses = [one.record["last"] for one in group]
+        losses = [one.value("last") for one in group]
         sentence = f"{_spell(key)} ends at {theirs} bits per character, within {NEAR}."
         if not losses:
             return Claim(sentence, "It was not run.", judge(False, False))
         whole = all(one.settings["items"] >= FULL_LENGTH for one in group)
-        near = abs(statistics.fmean(losses) - theirs) <= NEAR
-        support = f"Ours: {mean_and_spread(losses)}."
-        if len(losses) > 1:
-            close = sum(abs(loss - theirs) <= NEAR for loss in losses)
-            support += f" {close} of {len(losses)} seeds come within {NEAR}."
-        return Claim(sentence, support, judge(whole and near, whole and not near))
+        close = sum(abs(loss - theirs) <= NEAR for loss in losses)
+        support = (
+            f"Ours: {mean_and_spread(losses)}; {close} of {len(losses)} runs come within {NEAR}. "
+            "It holds if all do, and fails if none does; the paper's is one run."
+        )
+        return Claim(sentence, support, judge(whole and close == len(losses), whole and not close))
 
     def draw(self, results: Results, path: Path) -> None:
         """Draw cumulated losses, a panel for each cell."""
@@ -143,7 +145,7 @@ class Figure4:
                     (key, self._cells(results).get(key, [])) for key in PAPER if key[0] == cell
                 ):
                     if group:
-                        losses = [one.record["cumulated_loss"] for one in group]
+                        losses = [one.values("cumulated_loss") for one in group]
                         curves(axes, group[0].record["items"], losses, label=key[1], style=style)
                 level(axes, source.entropy_rate, "entropy rate")
                 axes.set(xscale="log", yscale="log", xlabel="characters", title=cell.upper())
@@ -161,7 +163,7 @@ class Figure4:
         for estimator in dict.fromkeys(key[1] for key in PAPER):
             row = [estimator]
             for cell in ("lstm", "gru"):
-                losses = [one.record["last"] for one in cells.get((cell, estimator), [])]
+                losses = [one.value("last") for one in cells.get((cell, estimator), [])]
                 row += [
                     f"{PAPER[cell, estimator]:.3f}",
                     mean_and_spread(losses) if losses else "not run",

@@ -112,6 +112,11 @@ class Trace:
         self._last.extend(each[steps >= self._steps - self._window].tolist())
         self._done += len(losses)
 
+    @property
+    def last(self) -> float:
+        """The mean over the last items."""
+        return float(np.mean(self._last)) if self._last else math.nan
+
     def record(self) -> dict[str, Any]:
         """Give the record: curve, blocks of equal length, and the means that claims rest on."""
         points = self._curve.finished()
@@ -123,7 +128,7 @@ class Trace:
         return {
             "first": self._curve.first,
             "final": self._curve.last,
-            "last": float(np.mean(self._last)) if self._last else math.nan,
+            "last": self.last,
             "cumulated": float(cumulated[-1]),
             "items": [point.item for point in points],
             "loss": [_short(value) for value in means],

@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import size
+from uoro.algebra import repeat, size
+from uoro.algebra import take as entry
 from uoro.backend import Backend, load_backend
 from uoro.dynamics import Dynamics
+from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, UORO, RollingTruncated
 from uoro.experiments.naming import parse_estimator
 from uoro.host_noise import map_host
 from uoro.learner import Learner
+from uoro.metrics import Metrics
 from uoro.parallel import Streams
-from uoro.reproduction.learning import CHUNK, EAGER_CHUNK, make_task
+from uoro.reproduction.learning import CHUNK, EAGER_CHUNK, Trace, make_task
 from uoro.reproduction.run import Report, Settings
 from uoro.routes import probe
 from uoro.stream import take
@@ -48,36 +51,40 @@ class Bench:
         )
         self.dynamics = self.backend.dynamics(partial(self.task.model.transition, self.backend.xp))
 
-    def items(self, count: int) -> Any:
-        """Give the first items of the stream as one stack."""
-        stack, _ = take(self.backend, iter(self.task.stream(self.seed)), count)
-        probe(self.dynamics, self.params, self.state, self.slice(stack, 0))
+    def items(self, count: int, *, start: int = 0) -> Any:
+        """Give items of the stream as one stack."""
+        stream = self.task.stream(self.seed)
+        stream.take(start)
+        stack, _ = take(self.backend, stream, count)
+        probe(self.dynamics, self.params, self.state, entry(self.backend, stack, 0))
         return stack
 
-    def slice(self, stack: Any, where: Any) -> Any:
-        """Take items out of a stack."""
-        return self.backend.map(lambda leaf: leaf[where], stack)
+    def train(self, stops: list[int], report: Report) -> tuple[list[Any], float]:
+        """Train with UORO on the stream.
 
-    def stack(self, tree: Any, count: int) -> Any:
-        """Repeat a tree along a new first axis."""
-        return self.backend.map(lambda leaf: self.backend.xp.stack([leaf] * count), tree)
-
-    def train(self, stops: list[int], report: Report) -> list[Any]:
-        """Train with UORO on the stream, and give the params at some numbers of items."""
+        Returns:
+            The params at some numbers of items, and the mean loss over the last tenth.
+        """
         learner = Learner(
             self.dynamics, UORO(), self.task.optimizer, self.params, self.state, seed=self.seed
         )
         stream = iter(self.task.stream(self.seed))
         kept = []
+        trace = Trace(1, self.task.loss_scale, max(1, stops[-1]), max(1, stops[-1] // 10))
+
+        def note(metrics: Metrics) -> None:
+            trace.add(metrics.losses)
+            report(metrics.first_step / max(1, stops[-1]))
+
         for stop in stops:
             learner.run(
                 stream,
                 stop - learner.steps,
                 chunk=CHUNK if self.backend.compiled else EAGER_CHUNK,
-                report=lambda metrics: report(metrics.first_step / max(1, stops[-1])),
+                report=note,
             )
             kept.append(learner.params)
-        return kept
+        return kept, trace.last
 
     def draw(self, estimator: Estimator, number: int, *counts: int) -> Any:
         """Draw independent noise, a stack of stacks of as many as wanted.
@@ -89,7 +96,7 @@ class Bench:
         """
         like = self.state
         for count in reversed(counts):
-            estimator, like = Streams(estimator, count), self.stack(like, count)
+            estimator, like = Streams(estimator, count), repeat(self.backend, like, count)
         key = self.backend.fold(self.backend.key(self.seed + 1), number)
         return estimator.draw(partial(self.backend.random, key), like)
 
@@ -113,14 +120,15 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
     Returns:
         ``relative_variance``: for each step, ``mean ‖g̃ - g‖² / ‖g‖²``, the first ``skipped``
         left out; ``mean_error``: for each step, ``‖mean g̃ - g‖² / ‖g‖²``, which for an unbiased
-        estimate is the former divided by the number of runs; the loss in training.
+        estimate is the former divided by the number of runs; ``training_loss``: its mean over the
+        last tenth of training.
     """
     backend, runs = load_backend(settings["backend"], device=settings["device"]), settings["reruns"]
     with backend.precision(settings["dtype"]):
         bench = Bench(settings)
         dynamics = bench.dynamics
         share = settings["train_items"] / (settings["train_items"] + 500 * settings["items"])
-        (params,) = bench.train([settings["train_items"]], lambda done: report(share * done))
+        (params,), loss = bench.train([settings["train_items"]], lambda done: report(share * done))
         items = bench.items(settings["items"])
         estimator, exact = UORO(), RTRL()
 
@@ -148,12 +156,14 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
         carry = (
             bench.state,
             exact.init(dynamics, params, bench.state),
-            bench.stack(estimator.init(dynamics, params, bench.state), runs),
+            repeat(backend, estimator.init(dynamics, params, bench.state), runs),
         )
         seen = []
+        if settings["items"] % STEPS_AT_ONCE:
+            raise SettingError(f"noise_in_time: the items must come in {STEPS_AT_ONCE}s.")
         for number in range(settings["items"] // STEPS_AT_ONCE):
             stop = (number + 1) * STEPS_AT_ONCE
-            part = bench.slice(items, slice(stop - STEPS_AT_ONCE, stop))
+            part = entry(backend, items, slice(stop - STEPS_AT_ONCE, stop))
             carry, each = stretch(carry, part, number)
             seen.append([np.asarray(leaf, np.float64) for leaf in backend.to_host(each)])
             report(share + (1 - share) * stop / settings["items"])
@@ -163,6 +173,7 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
     return {
         "device": backend.device,
         "runs": runs,
+        "training_loss": loss,
         "relative_variance": _short(spread / true),
         "mean_error": _short(mean / true),
     }
@@ -180,11 +191,11 @@ def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
     with backend.precision(settings["dtype"]):
         bench = Bench(settings)
         dynamics, steps, runs = bench.dynamics, settings["steps"], settings["reruns"]
-        items, estimator = bench.items(steps), UORO()
+        items, estimator = bench.items(steps, start=settings["start"]), UORO()
 
         # Zeros made inside would be constants, which a compiler takes long to fold.
         zero = backend.zeros(bench.params)
-        first = bench.slice(items, 0)
+        first = entry(backend, items, 0)
 
         def last(estimator: Estimator, params: Any, zero: Any, memory: Any, noise: Any) -> Any:
             def body(carry: Any, item: Any) -> Any:
@@ -238,7 +249,7 @@ def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
 
     Returns:
         ``relative_variance``: for each estimator, and for each stage, the sum over the windows of
-        ``mean ‖g̃ - g‖²`` divided by that of ``‖g‖²``; and as much with each run of windows alone.
+        ``mean ‖g̃ - g‖²`` divided by that of ``‖g‖²``; and its standard error over the runs.
     """
     backend = load_backend(settings["backend"], device=settings["device"])
     names, length = settings["estimators"], settings["window"]
@@ -246,7 +257,7 @@ def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
     errors: dict[str, list[float]] = {name: [] for name in names}
     with backend.precision(settings["dtype"]):
         bench = Bench(settings)
-        stages = bench.train(settings["stages"], lambda done: None)
+        stages, _ = bench.train(settings["stages"], lambda done: report(done / 2))
         items = bench.items(settings["windows"] * length)
         windows = backend.map(lambda leaf: leaf.reshape((-1, length, *leaf.shape[1:])), items)
         measures = {name: _measure(bench, name, length, settings) for name in names}
@@ -258,7 +269,7 @@ def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
                 each = kept.sum(0) / total
                 found[name].append(float(each.mean()))
                 errors[name].append(float(each.std(ddof=1) / math.sqrt(each.size)))
-            report((number + 1) / len(stages))
+                report(0.5 + (number + len(found[name]) / len(stages)) / len(stages) / 2)
     return {
         "device": backend.device,
         "stages": settings["stages"],
@@ -309,7 +320,7 @@ def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callab
         start = (
             bench.state,
             exact.init(whole, params, bench.state),
-            bench.stack(estimator.init(dynamics, params, bench.state), runs),
+            repeat(backend, estimator.init(dynamics, params, bench.state), runs),
         )
         noise = bench.draw(estimator, 0, settings["windows"], runs, length // span)
         return backend.scan(partial(body, params), start, (windows, noise))[1]

@@ -19,6 +19,9 @@ DASHES = (
     (0, (1, 1)),
     (0, (4, 1, 1, 1, 1, 1)),
 )
+HIGHEST = 1e15
+"""Losses beyond it are drawn there."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -60,8 +63,11 @@ def curves(
     label: str,
     style: int,
 ) -> None:
-    """Draw the median of several runs as a line, and from the least to the most as a band."""
-    values = np.array(losses, float)
+    """Draw the median of several runs as a line, and from the least to the most as a band.
+
+    What has diverged leaves the figure at its top.
+    """
+    values = np.minimum(np.nan_to_num(np.array(losses, float), nan=HIGHEST), HIGHEST)
     colour = COLOURS[style % len(COLOURS)]
     middle = np.median(values, axis=0)
     axes.plot(

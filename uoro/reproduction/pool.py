@@ -14,6 +14,7 @@ from queue import Empty
 from typing import Any
 
 from uoro.errors import ReproductionError
+from uoro.experiments.record import made_with
 from uoro.reproduction.kinds import KINDS
 from uoro.reproduction.run import Done, Run
 
@@ -42,8 +43,8 @@ def execute(
     *,
     progress: Callable[[Any, float], None],
     asked_to_stop: Callable[[], bool],
-) -> Iterator[tuple[Any, Done]]:
-    """Run them all, the longest first, and give each as it is done.
+) -> Iterator[tuple[Any, Done | Exception]]:
+    """Run them all, the longest first, and give each as it is done, or what it raised.
 
     Args:
         runs: Runs, each under a key of the caller's.
@@ -53,7 +54,7 @@ def execute(
 
     Raises:
         ReproductionError: If a process was killed from outside.
-        Exception: What a run raised; runs that were done have been given before.
+        KeyboardInterrupt: If asked to stop; what was done has been given before.
     """
     context = multiprocessing.get_context("spawn")
     messages, stop, places = context.Queue(), context.Event(), context.Queue()
@@ -66,15 +67,21 @@ def execute(
             jobs, mp_context=context, initializer=_begin, initargs=(messages, stop, places)
         ) as pool,
     ):
-        waiting: dict[Future[Done], Any] = {
-            pool.submit(_work, key, run): key for key, run in ordered
-        }
+        with _interrupts_ignored():
+            waiting: dict[Future[Done], Any] = {
+                pool.submit(_work, key, run): key for key, run in ordered
+            }
         try:
             while waiting:
                 ready, _ = wait(waiting, timeout=PERIOD, return_when=FIRST_COMPLETED)
                 _drain(messages, progress)
                 for future in ready:
-                    yield waiting.pop(future), future.result()
+                    error = future.exception()
+                    if isinstance(error, BrokenProcessPool) or not isinstance(
+                        error, Exception | None
+                    ):
+                        raise error
+                    yield waiting.pop(future), error or future.result()
                 if asked_to_stop():
                     raise KeyboardInterrupt
         except BrokenProcessPool as error:
@@ -97,6 +104,16 @@ def _drain(messages: Any, progress: Callable[[Any, float], None]) -> None:
 
 
 @contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Start processes that inherit it: a Ctrl-C is for the one who started them to see."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Let the processes to come use one thread for their algebra."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -116,7 +133,6 @@ def _begin(messages: Any, stop: Any, places: Any) -> None:
     """Prepare a worker: a core of its own, before a framework starts its threads."""
     global _messages, _stop
     _messages, _stop = messages, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     place = places.get()
     if place is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {place})
@@ -136,4 +152,5 @@ def _work(key: Any, run: Run) -> Done:
     start = time.perf_counter()
     report(0.0)
     result = KINDS[run.kind](run.settings, report)
-    return Done(run.settings, result, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Done(run.settings, result, seconds, made_with(run.settings["backend"]))

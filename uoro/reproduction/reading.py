@@ -25,17 +25,26 @@ class Replica(NamedTuple):
     record: dict[str, Any]
     entropy_rate: float | None
 
+    def value(self, name: str) -> float:
+        """Give a number of the record; infinity for one that is not a number."""
+        value = float(self.record[name])
+        return math.inf if math.isnan(value) else value
+
+    def values(self, name: str) -> list[float]:
+        """Give a curve of the record, likewise."""
+        return [math.inf if math.isnan(value) else value for value in map(float, self.record[name])]
+
 
 def replicas(results: Results, by: Callable[[Settings], Any]) -> dict[Any, list[Replica]]:
     """Group the seeds of all learning runs by something in their settings, in order of seeds."""
-    groups: dict[Any, list[Replica]] = defaultdict(list)
+    groups: dict[Any, dict[int, Replica]] = defaultdict(dict)
     for done in results.values():
         if "replicas" not in done.result:
             continue
         for seed, record in zip(done.settings["seeds"], done.result["replicas"], strict=True):
             replica = Replica(done.settings, seed, record, done.result["entropy_rate"])
-            groups[by(done.settings)].append(replica)
-    return {key: sorted(group, key=lambda one: one.seed) for key, group in groups.items()}
+            groups[by(done.settings)].setdefault(seed, replica)
+    return {key: [group[seed] for seed in sorted(group)] for key, group in groups.items()}
 
 
 def mean_and_spread(values: list[float]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from uoro.errors import ReproductionError
 from uoro.reproduction.catalogue import EXPERIMENTS
-from uoro.reproduction.document import read_runs
+from uoro.reproduction.claims import Claim, settled
+from uoro.reproduction.document import read_document
 from uoro.reproduction.experiment import Experiment
 from uoro.reproduction.run import Results
 
@@ -20,7 +21,7 @@ What the paper shows, what came of it here, and a verdict on each of its claims.
 from the JSON files beside it, which hold every curve and every setting:
 
 ```sh
-uoro reproduce all --scale paper --out {folder}
+uoro reproduce all --scale paper --out {folder}   # makes what is missing
 uoro report {folder} --write docs/reproduction.md
 ```
 
@@ -39,31 +40,33 @@ def report(folder: Path, page: Path) -> str:
         ReproductionError: If the folder holds no results, or a file cannot be read.
     """
     found = [(one, folder / f"{one.name}.json") for one in EXPERIMENTS]
-    there = [(one, path, read_runs(path)) for one, path in found if path.exists()]
+    there = [(one, *read_document(path)) for one, path in found if path.exists()]
     if not there:
         raise ReproductionError(
             f"report {folder}: there are no results. Make some: uoro reproduce all --out {folder}"
         )
     parts = [HEADING.format(folder=folder.as_posix()), _summary(there)]
     link = Path(os.path.relpath(folder, page.parent))
-    for experiment, path, results in there:
-        parts.append(_section(experiment, results, _facts(path), link))
+    for experiment, results, missing in there:
+        parts.append(_section(experiment, results, missing, link))
     return "\n".join(parts)
 
 
-def _summary(there: Sequence[tuple[Experiment, Path, Results]]) -> str:
+def _claims(experiment: Experiment, results: Results, missing: int) -> list[Claim]:
+    return settled(experiment.claims(results), len(results), len(results) + missing)
+
+
+def _summary(there: Sequence[tuple[Experiment, Results, int]]) -> str:
     rows = [["", "claim", "verdict"]]
-    for experiment, _, results in there:
-        for claim in experiment.claims(results):
+    for experiment, results, missing in there:
+        for claim in _claims(experiment, results, missing):
             rows.append([_linked(experiment), claim.sentence, f"**{claim.verdict}**"])
     return _markdown(rows)
 
 
-def _section(experiment: Experiment, results: Results, facts: dict[str, Any], link: Path) -> str:
+def _section(experiment: Experiment, results: Results, missing: int, link: Path) -> str:
     seconds = sum(done.seconds for done in results.values())
-    backends = sorted({done.settings["backend"] for done in results.values()})
-    machine = facts["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    made = {json.dumps(done.made, sort_keys=True): done.made for done in results.values()}
     lines = [
         f"## {experiment.name}: {experiment.title}",
         "",
@@ -75,21 +78,18 @@ def _section(experiment: Experiment, results: Results, facts: dict[str, Any], li
         "",
         _markdown(experiment.table(results)),
     ]
-    for claim in experiment.claims(results):
+    for claim in _claims(experiment, results, missing):
         lines += [f"- {claim.sentence} **{claim.verdict}.** {claim.support}"]
-    lines += [
-        "",
-        f"{len(results)} runs on {', '.join(backends)}, {seconds / 60:,.0f} minutes of one core "
-        f"({machine['architecture']}, {machine['cores']} cores; Python {machine['python']}, "
-        f"{versions}).",
-        "",
-    ]
-    return "\n".join(lines)
+    lines += ["", f"{len(results)} runs, {seconds / 60:,.0f} minutes of one core."]
+    lines += [f"Made with {_spell(facts)}." for facts in made.values()]
+    return "\n".join([*lines, ""])
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts
+def _spell(facts: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    return (
+        f"Python {facts['python']}, {versions}, on {facts['cores']} cores, {facts['architecture']}"
+    )
 
 
 def _linked(experiment: Experiment) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from uoro.errors import SettingError
@@ -29,6 +29,7 @@ class Plan:
         backend: Name of the backend.
         device: The device, or ``None`` for the backend's own choice.
         seeds: How many seeds each learning run is to have; the scale's own choice if not given.
+        eager: Whether the backend runs each step in Python, for which a quick scale is shorter.
 
     Raises:
         SettingError: If there is no such scale, or fewer than one seed.
@@ -38,6 +39,7 @@ class Plan:
     backend: str = "jax"
     device: str | None = None
     seeds: int | None = None
+    eager: bool = False
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -51,6 +53,10 @@ class Plan:
     def paper(self) -> bool:
         """Whether the paper's lengths and repetitions are wanted."""
         return self.scale == "paper"
+
+    def length(self, *, paper: int, quick: int, eager: int) -> int:
+        """Choose by the scale, and by whether each step runs in Python."""
+        return paper if self.paper else eager if self.eager else quick
 
     def common(self, dtype: str = "float32") -> Settings:
         """Settings that all runs have."""
@@ -82,12 +88,28 @@ class Done:
         settings: What determined it.
         result: What the function of its kind gave.
         seconds: How long it took.
+        made: With which versions, and on what machine.
     """
 
     settings: Settings
     result: dict[str, Any]
     seconds: float
+    made: dict[str, Any] = field(default_factory=dict)
 
 
 Results: TypeAlias = dict[str, Done]
 """By the id of the run."""
+
+
+def without_seeds(settings: Settings) -> Settings:
+    """Give what the seeds of a run have in common."""
+    return {name: value for name, value in settings.items() if name not in ("seed", "seeds")}
+
+
+def covers(done: Settings, wanted: Settings) -> bool:
+    """Tell whether a run gives all that another would."""
+    return (
+        without_seeds(done) == without_seeds(wanted)
+        and done.get("seed") == wanted.get("seed")
+        and set(wanted.get("seeds", ())) <= set(done.get("seeds", ()))
+    )
