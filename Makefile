@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/uoro compare influence-balancing --backends autograd,torch,jax \
 	  --estimators uoro,rtrl,tbptt:200,tbptt:100,tbptt:10 \
-	  --steps 100000 --eager-steps 10000 --seed 2 --out results/demo
+	  --steps 100000 --eager-steps 10000 --seed 5 --out results/demo
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
