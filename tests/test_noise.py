@@ -11,7 +11,8 @@ import pytest
 
 from uoro import RTRL, UORO
 from uoro.algebra import take
-from uoro.reproduction.noise import Bench, noise_by_estimator, noise_by_units, noise_in_time
+from uoro.reproduction.bench import Bench
+from uoro.reproduction.noise import noise_by_estimator, noise_by_units, noise_in_time
 
 SETTINGS: dict[str, Any] = {
     "backend": "autograd",

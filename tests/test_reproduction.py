@@ -1,12 +1,11 @@
-"""Running, keeping, judging and reporting the paper's experiments."""
+"""Running and keeping the paper's experiments, and the command that does it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError, UOROError
-from uoro.experiments.curve import Curve
 from uoro.reproduction import (
     EXPERIMENTS,
     Claim,
@@ -26,19 +24,10 @@ from uoro.reproduction import (
     catalogue,
     execute,
     find,
-    report,
 )
-from uoro.reproduction.claims import in_stretches, judge, slope, student
-from uoro.reproduction.document import read_document
-from uoro.reproduction.figure_1a import Figure1a
-from uoro.reproduction.figure_1b import Figure1b
-from uoro.reproduction.figure_1c import Figure1c
-from uoro.reproduction.figure_2a import Figure2a
-from uoro.reproduction.figure_2b import Figure2b
-from uoro.reproduction.figure_4 import Figure4
-from uoro.reproduction.learning import Trace, learn, learning_run
+from uoro.reproduction.claims import judge
+from uoro.reproduction.learning import learn, learning_run
 from uoro.reproduction.run import Done, Results
-from uoro.reproduction.section_3_4 import Section34
 
 PAPER = Plan(scale="paper")
 MADE = {"versions": {"uoro": "1"}, "architecture": "none", "cores": 1, "python": "3"}
@@ -67,79 +56,6 @@ def _ignore(key: Any, fraction: float) -> None:
 
 def _never() -> bool:
     return False
-
-
-# Statistics
-
-
-def test_the_slope_of_a_line_is_exact_and_its_interval_covers_the_truth() -> None:
-    x = list(np.linspace(0, 3, 8))
-    fit = slope(x, [2 - 0.5 * each for each in x])
-    assert fit.value == pytest.approx(-0.5)
-    assert fit.high - fit.low < 1e-10
-    doubled = slope([0, 1, 2, 3, 3], [0, 1, 1, 4, 4])
-    weighted = slope([0, 1, 2, 3], [0, 1, 1, 4], [1, 1, 1, 2])
-    assert weighted.value == pytest.approx(doubled.value)
-    generator = np.random.default_rng(0)
-    covered = 0
-    for _ in range(400):
-        noise = generator.normal(size=20) * np.linspace(0.5, 2, 20)
-        found = slope(list(np.arange(20.0)), list(0.3 * np.arange(20.0) + noise))
-        covered += found.low <= 0.3 <= found.high
-    assert 0.92 < covered / 400 < 0.985
-
-
-@pytest.mark.parametrize(
-    ("freedom", "quantile"), [(4, 2.776), (10, 2.228), (20, 2.086), (100, 1.984)]
-)
-def test_quantiles_of_student_are_those_of_the_tables(freedom: int, quantile: float) -> None:
-    assert student(freedom) == pytest.approx(quantile, rel=0.005)
-
-
-def test_bins_average_over_stretches_in_proportion_to_time() -> None:
-    times = np.arange(1, 1001)
-    middles, means, lengths = in_stretches(times, times * 1.0, 1)
-    assert lengths == [1, 9, 90, 900]
-    assert means == [1.0, 6.0, np.mean(np.arange(11, 101)), np.mean(np.arange(101, 1001))]
-    assert 300 < middles[3] < 500
-
-
-@pytest.mark.parametrize("chunks", [[1000], [1] * 1000, [7] * 142 + [6], [999, 1]])
-def test_a_curve_does_not_depend_on_the_chunks_it_comes_in(chunks: list[int]) -> None:
-    losses = np.random.default_rng(0).normal(size=1000).tolist()
-    curve, done = Curve(span=3, scale=2.0), 0
-    for count in chunks:
-        curve.add(losses[done : done + count])
-        done += count
-    points = curve.finished()
-    assert (curve.first, curve.last) == (losses[0] * 2 / 3, losses[-1] * 2 / 3)
-    assert points[0].item == 3
-    assert points[-1].item == curve.items == 3000
-    before = 0
-    for point in points:
-        inside = losses[before // 3 : point.item // 3]
-        assert point.loss == pytest.approx(np.mean(inside) * 2 / 3)
-        before = point.item
-    edges = [point.item for point in points]
-    assert all(b / a < 1.2 for a, b in pairwise(edges[10:]))
-
-
-def test_a_trace_keeps_what_the_claims_rest_on() -> None:
-    losses = np.random.default_rng(0).uniform(size=2000)
-    trace = Trace(2, 10.0, 4000, 500)
-    for part in np.split(losses, 8):
-        trace.add(part.tolist())
-    record = trace.record()
-    each = losses * 5.0
-    assert record["first"] == pytest.approx(each[0])
-    assert record["final"] == pytest.approx(each[-1])
-    assert record["last"] == pytest.approx(each[-250:].mean())
-    assert record["cumulated"] == pytest.approx(each.mean())
-    assert record["cumulated_loss"][-1] == pytest.approx(each.mean(), rel=1e-4)
-    np.testing.assert_allclose(record["blocks"], each.reshape(200, 10).mean(1), rtol=1e-4)
-    middle = len(record["items"]) // 2
-    upto = record["items"][middle] // 2
-    assert record["cumulated_loss"][middle] == pytest.approx(each[:upto].mean(), rel=1e-4)
 
 
 # Runs
@@ -337,283 +253,3 @@ def test_mistakes_are_named(
 def test_names_find_experiments() -> None:
     assert [one.name for one in find(["all"])] == [one.name for one in EXPERIMENTS]
     assert [one.name for one in find(["table1", "fig4", "fig2a"])] == ["fig4", "fig2a"]
-
-
-# Claims
-
-
-def _record(last: float, **more: Any) -> dict[str, Any]:
-    record = {
-        "first": 0.5,
-        "final": last,
-        "last": last,
-        "cumulated": last,
-        "items": [1, 1000, 100_000],
-        "loss": [0.5, last, last],
-        "cumulated_loss": [0.5, last, last],
-        "blocks": [last] * 200,
-    }
-    return record | more
-
-
-def _learned(experiment: Any, plan: Plan, last: Callable[[Run, int], Any]) -> Results:
-    """Make results up: for each run and seed the last loss, or a whole record."""
-    found = {}
-    for run in experiment.runs(plan):
-        each = [last(run, seed) for seed in run.settings["seeds"]]
-        records = [one if isinstance(one, dict) else _record(one) for one in each]
-        result = {"replicas": records, "entropy_rate": 0.1, "device": "none"}
-        found[run.id] = Done(run.settings, result, 1.0, MADE)
-    return found
-
-
-def _verdicts(experiment: Any, results: Results) -> list[str]:
-    return [claim.verdict for claim in experiment.claims(results)]
-
-
-def test_figure_2a_holds_only_if_every_seed_and_rate_does() -> None:
-    def as_in_the_paper(run: Run, seed: int) -> float:
-        estimator = run.settings["estimator"]
-        return {"uoro": 1e-9, "tbptt:200": 1e-8, "tbptt:400": 1e-8}.get(estimator, 30.0)
-
-    assert _verdicts(Figure2a(), _learned(Figure2a(), PAPER, as_in_the_paper)) == ["holds"] * 6
-
-    def one_seed_fails(run: Run, seed: int) -> float:
-        return 1e-3 if seed == 7 else as_in_the_paper(run, seed)
-
-    assert _verdicts(Figure2a(), _learned(Figure2a(), PAPER, one_seed_fails))[0] == "does not hold"
-
-    def one_rate_converges(run: Run, seed: int) -> float:
-        slow = run.settings["arguments"]["rate"] == 1e-4 and run.settings["estimator"] == "tbptt:10"
-        return 0.4 if slow else as_in_the_paper(run, seed)
-
-    assert (
-        _verdicts(Figure2a(), _learned(Figure2a(), PAPER, one_rate_converges))[2] == "does not hold"
-    )
-
-    def nothing_converges(run: Run, seed: int) -> float:
-        return math.nan
-
-    verdicts = _verdicts(Figure2a(), _learned(Figure2a(), PAPER, nothing_converges))
-    assert verdicts == ["does not hold", "holds", "holds", "holds", "does not hold", "holds"]
-
-    def shorter_spans_do(run: Run, seed: int) -> float:
-        return 1e-7 if run.settings["estimator"] == "tbptt:150" else as_in_the_paper(run, seed)
-
-    assert (
-        _verdicts(Figure2a(), _learned(Figure2a(), PAPER, shorter_spans_do))[5] == "does not hold"
-    )
-    short = _learned(Figure2a(), Plan(), one_seed_fails)
-    verdicts = _verdicts(Figure2a(), short)
-    assert verdicts[0] == "holds"  # the quick scale has five seeds
-    assert verdicts[5] == "not decided at this scale"
-
-
-def test_table_1_is_judged_at_full_length_alone() -> None:
-    from uoro.reproduction.figure_4 import PAPER as NUMBERS
-
-    def as_in_the_paper(run: Run, seed: int) -> float:
-        return NUMBERS[run.settings["network"]["cell"], run.settings["estimator"]]
-
-    assert _verdicts(Figure4(), _learned(Figure4(), PAPER, as_in_the_paper)) == ["holds"] * 5
-    quick = _verdicts(Figure4(), _learned(Figure4(), Plan(), as_in_the_paper))
-    assert quick == ["not decided at this scale"] * 5
-
-    def reversed_(run: Run, seed: int) -> float:
-        return 0.28 if run.settings["estimator"].startswith("uoro") else 0.16
-
-    def one_diverges(run: Run, seed: int) -> float:
-        return math.nan if run.id == "lstm uoro seed 1" else as_in_the_paper(run, seed)
-
-    verdicts = _verdicts(Figure4(), _learned(Figure4(), PAPER, one_diverges))
-    assert verdicts[0] == "does not hold"
-    assert verdicts[2] == "not decided at this scale"
-
-    verdicts = _verdicts(Figure4(), _learned(Figure4(), PAPER, reversed_))
-    assert verdicts == ["does not hold"] * 5
-    table = Figure4().table(_learned(Figure4(), PAPER, as_in_the_paper))
-    assert len(table) == 7
-    assert table[1][:2] == ["uoro", "0.147"]
-
-
-def test_figure_2b_needs_every_seed_ahead_and_near_the_entropy_rate() -> None:
-    def ahead(run: Run, seed: int) -> float:
-        return 1.67 if run.settings["estimator"] == "uoro" else 1.95
-
-    assert _verdicts(Figure2b(), _learned(Figure2b(), PAPER, ahead)) == ["holds"] * 4
-
-    def behind(run: Run, seed: int) -> float:
-        return 2.1 if run.settings["estimator"] == "uoro" else 1.95
-
-    verdicts = _verdicts(Figure2b(), _learned(Figure2b(), PAPER, behind))
-    assert verdicts == ["does not hold"] * 4
-    verdicts = _verdicts(Figure2b(), _learned(Figure2b(), Plan(), behind))
-    assert verdicts == ["not decided at this scale"] * 4
-
-    def mixed(run: Run, seed: int) -> float:
-        return 1.96 if run.settings["estimator"] == "uoro" and seed == 1 else ahead(run, seed)
-
-    assert _verdicts(Figure2b(), _learned(Figure2b(), PAPER, mixed))[0] == "does not hold"
-
-
-def test_figure_1c_needs_the_largest_to_jump_and_the_smallest_not_to() -> None:
-    def jumps(run: Run, seed: int) -> dict[str, Any]:
-        large = run.settings["network"]["units"] > 200 and run.settings["arguments"]["rate"] == 1e-2
-        return _record(3.0, blocks=[3.0, 4.5 if large else 3.1, 3.0])
-
-    assert _verdicts(Figure1c(), _learned(Figure1c(), PAPER, jumps)) == ["holds", "does not hold"]
-    all_jump = _learned(Figure1c(), PAPER, lambda run, seed: _record(3.0, blocks=[5.0]))
-    assert _verdicts(Figure1c(), all_jump) == ["does not hold"] * 2
-    diverges = _learned(Figure1c(), PAPER, lambda run, seed: _record(3.0, blocks=[3.0, math.nan]))
-    assert _verdicts(Figure1c(), diverges) == ["does not hold"] * 2
-    none = _learned(Figure1c(), Plan(), lambda run, seed: _record(3.0))
-    assert _verdicts(Figure1c(), none) == ["not decided at this scale"] * 2
-
-
-def _along(variance: Callable[[np.ndarray[Any, Any]], Any], error: float = 1.0) -> Results:
-    (run,) = Figure1a().runs(PAPER)
-    times = np.arange(2, 10_001)
-    noise = np.exp(np.random.default_rng(0).normal(size=len(times)))
-    values = variance(times) * noise
-    chance = np.random.default_rng(1).exponential(size=len(times))
-    result = {
-        "runs": 100,
-        "training_loss": 2.5,
-        "relative_variance": values.tolist(),
-        "mean_error": (error * chance * values / 100).tolist(),
-    }
-    return {run.id: Done(run.settings, result, 1.0, MADE)}
-
-
-def test_figure_1a_tells_a_level_from_growth_and_bias_from_none() -> None:
-    assert _verdicts(Figure1a(), _along(lambda t: 50.0 + 0 * t)) == ["holds", "holds"]
-    assert _verdicts(Figure1a(), _along(lambda t: t**0.5)) == ["does not hold", "holds"]
-    biased = _along(lambda t: 50.0 + 0 * t, error=3.0)
-    assert _verdicts(Figure1a(), biased) == ["holds", "does not hold"]
-    assert [row[0] for row in Figure1a().table(biased)[1:4]] == [
-        "10 to 100",
-        "100 to 1,000",
-        "1,000 to 10,000",
-    ]
-
-
-def test_figure_1b_tells_growth_from_shrinking() -> None:
-    def made(power: float) -> Results:
-        generator = np.random.default_rng(0)
-        return {
-            run.id: Done(
-                run.settings,
-                {
-                    "relative_variance": run.settings["network"]["units"] ** power
-                    * math.exp(0.2 * generator.normal()),
-                    "standard_error": 0.1,
-                },
-                1.0,
-                MADE,
-            )
-            for run in Figure1b().runs(PAPER)
-        }
-
-    assert max(run.settings["network"]["units"] for run in Figure1b().runs(PAPER)) == 1024
-    assert _verdicts(Figure1b(), made(0.5)) == ["holds"]
-    assert _verdicts(Figure1b(), made(-0.5)) == ["does not hold"]
-    assert _verdicts(Figure1b(), made(0.0)) == ["not decided at this scale"]
-
-
-def test_section_3_4_judges_rank_at_every_stage_and_memory_at_the_first() -> None:
-    def made(rank: float, memory: float) -> Results:
-        found = {}
-        for run in Section34().runs(PAPER):
-            count = len(run.settings["stages"])
-            values = {
-                "uoro": 1.0,
-                "uoro:rank=2": rank,
-                "uoro:memory=2": memory,
-                "uoro:memory=16": memory,
-            }
-            result = {
-                "stages": run.settings["stages"],
-                "relative_variance": {name: [value] * count for name, value in values.items()},
-                "standard_error": {name: [0.1] * count for name in values},
-            }
-            found[run.id] = Done(run.settings, result, 1.0, MADE)
-        return found
-
-    assert _verdicts(Section34(), made(0.5, 0.3)) == ["holds", "holds"]
-    assert _verdicts(Section34(), made(1.1, 1.2)) == ["does not hold", "does not hold"]
-    assert _verdicts(Section34(), made(0.9, 0.9)) == ["does not hold"] * 2
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
-def test_without_results_nothing_is_decided(experiment: Any) -> None:
-    assert set(_verdicts(experiment, {})) == {"not decided at this scale"}
-    assert len(experiment.table({})) <= 7
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
-@pytest.mark.parametrize("plan", [Plan(), PAPER], ids=lambda plan: plan.scale)
-def test_runs_have_ids_of_their_own_and_settings_that_json_can_say(
-    experiment: Any, plan: Plan
-) -> None:
-    runs = experiment.runs(plan)
-    assert len({run.id for run in runs}) == len(runs)
-    for run in runs:
-        assert json.loads(json.dumps(run.settings)) == run.settings
-        assert run.cost > 0
-    assert len(experiment.runs(replace(plan, seeds=7))) >= len(
-        experiment.runs(replace(plan, seeds=1))
-    )
-
-
-def _one_in_three_diverges(run: Run, seed: int) -> dict[str, Any]:
-    if seed == 1 or run.settings["estimator"].startswith("tbptt:1"):
-        return _record(math.nan, blocks=[1.0, math.inf, math.nan])
-    return _record(1.8)
-
-
-@pytest.mark.parametrize(
-    ("experiment", "results"),
-    [
-        (Figure2a(), _learned(Figure2a(), Plan(), _one_in_three_diverges)),
-        (Figure2b(), _learned(Figure2b(), Plan(), _one_in_three_diverges)),
-        (Figure4(), _learned(Figure4(), Plan(), _one_in_three_diverges)),
-        (Figure1c(), _learned(Figure1c(), Plan(), _one_in_three_diverges)),
-        (Figure2a(), _learned(Figure2a(), Plan(), lambda run, seed: 1e-3)),
-        (Figure2b(), _learned(Figure2b(), Plan(), lambda run, seed: 1.8)),
-        (Figure4(), _learned(Figure4(), Plan(), lambda run, seed: 0.2)),
-        (Figure1c(), _learned(Figure1c(), Plan(), lambda run, seed: 3.0)),
-        (Figure1a(), _along(lambda t: 5.0 + 0 * t)),
-    ],
-    ids=lambda one: getattr(one, "name", ""),
-)
-def test_figures_are_drawn_and_the_page_names_them(
-    experiment: Any, results: Results, tmp_path: Path
-) -> None:
-    path = tmp_path / f"{experiment.name}.png"
-    experiment.draw(results, path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    runs = [Run(id, "learning", done.settings, 1.0) for id, done in results.items()]
-    document = Document(tmp_path / f"{experiment.name}.json", experiment, runs)
-    document.results = results
-    document.write()
-    read, missing = read_document(document.path)
-    assert missing == 0
-    assert experiment.claims(read) == experiment.claims(results)
-    page = report(tmp_path, tmp_path / "page.md")
-    assert f"]({experiment.name}.png)" in page
-    for claim in experiment.claims(results):
-        assert claim.sentence in page
-        assert claim.support in page
-
-
-def test_a_folder_without_results_makes_no_page(tmp_path: Path) -> None:
-    with pytest.raises(ReproductionError, match="no results"):
-        report(tmp_path, tmp_path / "page.md")
-
-
-def test_the_page_in_the_documents_is_made_from_the_files_beside_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(Path(__file__).parent.parent)
-    page = Path("docs/reproduction.md")
-    assert report(Path("docs/reproduction"), page) == page.read_text(encoding="utf-8")

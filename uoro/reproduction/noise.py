@@ -17,88 +17,13 @@ from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, UORO, RollingTruncated
 from uoro.experiments.naming import parse_estimator
-from uoro.host_noise import map_host
-from uoro.learner import Learner
-from uoro.metrics import Metrics
-from uoro.parallel import Streams
-from uoro.reproduction.learning import CHUNK, EAGER_CHUNK, Trace, make_task
+from uoro.reproduction.bench import Bench
 from uoro.reproduction.run import Report, Settings
-from uoro.routes import probe
-from uoro.stream import take
 from uoro.unroll import unroll
 
 # Runs whose pairs are held at once: so many that their numbers stay below this.
 NUMBERS_AT_ONCE = 2e7
 STEPS_AT_ONCE = 250
-
-
-class Bench:
-    """A task's model on a backend, with the numbers that a run starts from.
-
-    Args:
-        settings: Of a run; ``seed`` is that of the network and of the draws.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.backend: Backend = load_backend(settings["backend"], device=settings["device"])
-        self.task = make_task(settings)
-        self.seed: int = settings["seed"]
-        dtype = settings["dtype"]
-        start = self.task.model.init(np.random.default_rng(self.seed))
-        self.params, self.state = (
-            self.backend.from_host(map_host(lambda leaf: np.asarray(leaf, dtype), tree))
-            for tree in start
-        )
-        self.dynamics = self.backend.dynamics(partial(self.task.model.transition, self.backend.xp))
-
-    def items(self, count: int, *, start: int = 0) -> Any:
-        """Give items of the stream as one stack."""
-        stream = self.task.stream(self.seed)
-        stream.take(start)
-        stack, _ = take(self.backend, stream, count)
-        probe(self.dynamics, self.params, self.state, entry(self.backend, stack, 0))
-        return stack
-
-    def train(self, stops: list[int], report: Report) -> tuple[list[Any], float]:
-        """Train with UORO on the stream.
-
-        Returns:
-            The params at some numbers of items, and the mean loss over the last tenth.
-        """
-        learner = Learner(
-            self.dynamics, UORO(), self.task.optimizer, self.params, self.state, seed=self.seed
-        )
-        stream = iter(self.task.stream(self.seed))
-        kept = []
-        trace = Trace(1, self.task.loss_scale, max(1, stops[-1]), max(1, stops[-1] // 10))
-
-        def note(metrics: Metrics) -> None:
-            trace.add(metrics.losses)
-            report(metrics.first_step / max(1, stops[-1]))
-
-        for stop in stops:
-            learner.run(
-                stream,
-                stop - learner.steps,
-                chunk=CHUNK if self.backend.compiled else EAGER_CHUNK,
-                report=note,
-            )
-            kept.append(learner.params)
-        return kept, trace.last
-
-    def draw(self, estimator: Estimator, number: int, *counts: int) -> Any:
-        """Draw independent noise, a stack of stacks of as many as wanted.
-
-        Args:
-            estimator: Whose noise.
-            number: Draws of different numbers are independent.
-            counts: The lengths of the stacks, the outermost first.
-        """
-        like = self.state
-        for count in reversed(counts):
-            estimator, like = Streams(estimator, count), repeat(self.backend, like, count)
-        key = self.backend.fold(self.backend.key(self.seed + 1), number)
-        return estimator.draw(partial(self.backend.random, key), like)
 
 
 def square(backend: Backend, tree: Any) -> Any:
