@@ -41,11 +41,11 @@ class Figure2a:
 
     def runs(self, plan: Plan) -> list[Run]:
         """UORO with all seeds side by side; truncation, which draws nothing, once each."""
-        items = plan.length(paper=FULL_LENGTH, quick=50_000, eager=10_000)
+        items = FULL_LENGTH if plan.paper else 50_000
         rates = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4) if plan.paper else (1e-2, 1e-3, 1e-4)
         spans = [(t, rate) for t in (*FAILING, CONVERGING) for rate in rates]
         spans += [(t, RATE) for t in ((20, 50, 120, 150, 400) if plan.paper else (50, 400))]
-        found = [("uoro", RATE, list(range(plan.seeds or plan.length(paper=20, quick=5, eager=3))))]
+        found = [("uoro", RATE, list(range(plan.seeds or (20 if plan.paper else 5))))]
         found += [(f"tbptt:{t}", rate, [0]) for t, rate in spans]
         return [
             learning_run(
@@ -158,4 +158,5 @@ class Figure2a:
 
 
 def _at_rates(tried: dict[float, Replica]) -> str:
-    return ", ".join(f"{tried[rate].value('last'):.2g} for η = {rate:g}" for rate in sorted(tried))
+    ends = [f"{tried[rate].value('last'):.2g} for η = {rate:g}" for rate in sorted(tried)]
+    return ", ".join(ends) or "what is not known yet"
