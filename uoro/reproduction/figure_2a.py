@@ -110,7 +110,7 @@ class Figure2a:
         shorter = {span: one for (span, rate), one in spans.items() if rate == RATE}
         shorter = {span: shorter[span] for span in sorted(shorter) if span < CONVERGING}
         ends_of = {span: one.value("last") for span, one in shorter.items()}
-        solved = any(end < SOLVED for end in ends_of.values())
+        converging = any(one.value("last") < NEAR for one in shorter.values())
         near = max(shorter, default=0) >= NEAREST
         found.append(
             Claim(
@@ -120,7 +120,7 @@ class Figure2a:
                     f"{one.value('last'):.2g} for T = {span}" for span, one in shorter.items()
                 )
                 + f". It fails if one ends below {NEAR:g}, clearly on its way.",
-                judge(whole and near and not solved, solved),
+                judge(whole and near and not converging, converging),
             )
         )
         return found
