@@ -107,18 +107,15 @@ class Figure2a:
                 judge(there, whole and bool(tried) and not there),
             )
         )
-        shorter = {span: one for (span, rate), one in spans.items() if rate == RATE}
-        shorter = {span: shorter[span] for span in sorted(shorter) if span < CONVERGING}
-        ends_of = {span: one.value("last") for span, one in shorter.items()}
-        converging = any(one.value("last") < NEAR for one in shorter.values())
+        reached = {span: one.value("last") for (span, rate), one in spans.items() if rate == RATE}
+        shorter = {span: reached[span] for span in sorted(reached) if span < CONVERGING}
+        converging = any(end < NEAR for end in shorter.values())
         near = max(shorter, default=0) >= NEAREST
         found.append(
             Claim(
                 f"No span below {CONVERGING} will do.",
                 f"At η = {RATE:g} the loss ends at "
-                + ", ".join(
-                    f"{one.value('last'):.2g} for T = {span}" for span, one in shorter.items()
-                )
+                + ", ".join(f"{end:.2g} for T = {span}" for span, end in shorter.items())
                 + f". It fails if one ends below {NEAR:g}, clearly on its way.",
                 judge(whole and near and not converging, converging),
             )
