@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -62,21 +62,19 @@ class Slope:
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
-def slope(x: list[float], y: list[float], weights: list[float] | None = None) -> Slope:
+def slope(x: list[float], y: list[float]) -> Slope:
     """Fit a line; the interval makes no assumption of equal variances (HC3).
 
     Args:
         x: At least four values.
         y: As many.
-        weights: How much each point is to count; all the same if not given.
 
     References:
         MacKinnon & White, "Some heteroskedasticity-consistent covariance matrix estimators with
         improved finite sample properties", 1985.
     """
-    root = np.sqrt(np.ones(len(x)) if weights is None else np.asarray(weights))
-    design = np.stack([np.ones(len(x)), np.asarray(x)], 1) * root[:, None]
-    values = np.asarray(y) * root
+    design = np.stack([np.ones(len(x)), np.asarray(x)], 1)
+    values = np.asarray(y)
     inverse = np.linalg.inv(design.T @ design)
     fitted = inverse @ design.T @ values
     leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
@@ -84,6 +82,37 @@ def slope(x: list[float], y: list[float], weights: list[float] | None = None) ->
     covariance = inverse @ (design.T * squares) @ design @ inverse
     half = student(len(x) - 2) * math.sqrt(covariance[1, 1])
     return Slope(float(fitted[1]), float(fitted[1] - half), float(fitted[1] + half))
+
+
+def slope_in_time(times: Values, values: Values, blocks: int = 20) -> Slope:
+    """Fit a line to a series; the interval allows for neighbours in time that are alike.
+
+    Its width comes from leaving out one block of consecutive values at a time, and is right where
+    a block is much longer than what is alike.
+
+    Args:
+        times: The abscissae, in order of time.
+        values: The ordinates.
+        blocks: How many.
+
+    References:
+        Efron, "The jackknife, the bootstrap and other resampling plans", 1982, chapter 3, with
+        groups of values; the cluster-robust covariance CR3.
+    """
+    design = np.stack([np.ones(len(times)), times], 1)
+    square, product = design.T @ design, design.T @ values
+    value = np.linalg.solve(square, product)[1]
+    without = np.array(
+        [
+            np.linalg.solve(square - part.T @ part, product - part.T @ inside)[1]
+            for part, inside in zip(
+                np.array_split(design, blocks), np.array_split(values, blocks), strict=True
+            )
+        ]
+    )
+    spread = math.sqrt((blocks - 1) / blocks * float(((without - value) ** 2).sum()))
+    half = student(blocks - 1) * spread
+    return Slope(float(value), float(value - half), float(value + half))
 
 
 def student(freedom: int, level: float = 0.975) -> float:
@@ -97,28 +126,17 @@ def student(freedom: int, level: float = 0.975) -> float:
     )
 
 
-class Stretches(NamedTuple):
-    """Means over stretches whose length grows in proportion to time.
+def in_stretches(times: Values, values: Values, per_decade: int) -> tuple[list[float], list[float]]:
+    """Average over stretches whose length grows in proportion to time.
 
-    Attributes:
-        middles: The geometric middle of each.
-        means: The mean over each.
-        lengths: How many steps each has.
+    Returns:
+        The geometric middle of each, and the mean over it.
     """
-
-    middles: list[float]
-    means: list[float]
-    lengths: list[float]
-
-
-def in_stretches(times: Values, values: Values, per_decade: int) -> Stretches:
-    """Average values over stretches of time."""
     # A stretch ends with, and not before, a round number.
     numbers = np.ceil(np.log10(times) * per_decade - 1e-9)
-    found = Stretches([], [], [])
+    middles, means = [], []
     for number in np.unique(numbers):
         inside = numbers == number
-        found.middles.append(float(np.exp(np.log(times[inside]).mean())))
-        found.means.append(float(values[inside].mean()))
-        found.lengths.append(float(inside.sum()))
-    return found
+        middles.append(float(np.exp(np.log(times[inside]).mean())))
+        means.append(float(values[inside].mean()))
+    return middles, means
