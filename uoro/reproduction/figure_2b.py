@@ -12,7 +12,8 @@ from uoro.reproduction.reading import Replica, mean_and_spread, replicas
 from uoro.reproduction.run import Plan, Results, Run
 from uoro.tasks import DistantBrackets
 
-FULL_LENGTH = 3 * 10**6
+# Of the authors' code; a shorter run that falls short decides nothing.
+FULL_LENGTH = 10**7
 ESTIMATORS = ("uoro", "tbptt:4")
 COST = {"uoro": 27.0, "tbptt:4": 9.0}
 # The share of what memory can gain, from the loss without it to the entropy rate.
@@ -31,12 +32,13 @@ class Figure2b:
     )
     ours = (
         "The same networks, optimizer and schedule. The paper's length is not known to us; "
-        "ours is 3·10⁶ characters."
+        "ours is 3·10⁶ characters. The authors' code takes 10⁷: what is not reached before that is "
+        "left open."
     )
 
     def runs(self, plan: Plan) -> list[Run]:
         """One for each cell, estimator and seed."""
-        items = plan.length(paper=FULL_LENGTH, quick=300_000, eager=4_000)
+        items = plan.length(paper=3_000_000, quick=300_000, eager=4_000)
         return [
             learning_run(
                 f"{cell} {estimator} seed {seed}",
