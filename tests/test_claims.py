@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from uoro.reproduction import (
     Run,
     report,
 )
-from uoro.reproduction.claims import in_stretches, slope, student
+from uoro.reproduction.claims import in_stretches, slope, slope_in_time, student
 from uoro.reproduction.document import read_document
 from uoro.reproduction.figure_1a import Figure1a
 from uoro.reproduction.figure_1b import Figure1b
@@ -30,37 +30,12 @@ from uoro.reproduction.figure_1c import Figure1c
 from uoro.reproduction.figure_2a import Figure2a
 from uoro.reproduction.figure_2b import Figure2b
 from uoro.reproduction.figure_4 import Figure4
-from uoro.reproduction.learning import Trace, learning_run
+from uoro.reproduction.learning import Trace
 from uoro.reproduction.run import Done, Results
 from uoro.reproduction.section_3_4 import Section34
 
 PAPER = Plan(scale="paper")
 MADE = {"versions": {"uoro": "1"}, "architecture": "none", "cores": 1, "python": "3"}
-
-
-def _tiny(
-    id: str = "tiny", *, items: int = 300, seeds: Sequence[int] = (0, 1), **changes: Any
-) -> Run:
-    chosen: dict[str, Any] = {
-        "common": Plan(backend="autograd").common("float64"),
-        "task": "influence-balancing",
-        "arguments": {"rate": 1e-3},
-        "network": None,
-        "estimator": "uoro",
-        "items": items,
-        "seeds": list(seeds),
-        "window": 100,
-        "microseconds": 1.0,
-    }
-    return learning_run(id, **(chosen | changes))
-
-
-def _ignore(key: Any, fraction: float) -> None:
-    assert 0 <= fraction <= 1
-
-
-def _never() -> bool:
-    return False
 
 
 # Statistics
@@ -78,6 +53,24 @@ def test_the_slope_of_a_line_is_exact_and_its_interval_covers_the_truth() -> Non
         found = slope(list(np.arange(20.0)), list(0.3 * np.arange(20.0) + noise))
         covered += found.low <= 0.3 <= found.high
     assert 0.92 < covered / 400 < 0.985
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.9])
+def test_the_interval_of_a_slope_in_time_covers_the_truth_though_neighbours_are_alike(
+    memory: float,
+) -> None:
+    generator = np.random.default_rng(0)
+    x, covered, runs = np.log(np.arange(101, 2101)), 0, 300
+    noise = np.zeros((runs, len(x)))
+    for t in range(1, len(x)):
+        noise[:, t] = memory * noise[:, t - 1] + generator.normal(size=runs)
+    for each in noise:
+        fit = slope_in_time(x, 0.3 * x + each)
+        covered += fit.low <= 0.3 <= fit.high
+    assert 0.91 < covered / runs < 0.99
+    exact = slope_in_time(x, 2.0 - 0.5 * x)
+    assert exact.low == pytest.approx(-0.5)
+    assert exact.high == pytest.approx(-0.5)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from uoro import RTRL, UORO
 from uoro.algebra import take
+from uoro.errors import SettingError
 from uoro.reproduction.bench import Bench
 from uoro.reproduction.noise import noise_by_estimator, noise_by_units, noise_in_time
 
@@ -110,3 +111,9 @@ def test_a_memory_as_long_as_the_window_has_no_noise_in_the_first(backend: str) 
         assert found["uoro:memory=4"][stage] < 1e-20 < plain
         assert found["uoro:memory=2"][stage] < plain
         assert 0.25 * plain < found["uoro:rank=2"][stage] < 0.9 * plain
+
+
+def test_items_that_do_not_come_in_whole_stretches_are_refused_before_any_training() -> None:
+    settings = SETTINGS | {"train_items": 10**9, "items": 251, "reruns": 3, "skipped": 1}
+    with pytest.raises(SettingError, match="items=251"):
+        noise_in_time(settings, _ignore)

@@ -30,7 +30,6 @@ from uoro.reproduction.learning import learn, learning_run
 from uoro.reproduction.run import Done, Results
 
 PAPER = Plan(scale="paper")
-MADE = {"versions": {"uoro": "1"}, "architecture": "none", "cores": 1, "python": "3"}
 
 
 def _tiny(

@@ -113,7 +113,7 @@ class Figure2b:
                 label = f"{key[0].upper()} {key[1]}"
                 curves(axes, group[0].record["items"], losses, label=label, style=style)
             level(axes, source.entropy_rate, "entropy rate")
-            level(axes, source.entropy_rate_without_memory, "without memory")
+            level(axes, source.entropy_rate_without_memory, "without memory", dashes=(0, (8, 3)))
             axes.set(
                 xscale="log", xlabel="characters", ylabel="cumulated loss (bits per character)"
             )

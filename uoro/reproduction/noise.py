@@ -48,6 +48,10 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
         estimate is the former divided by the number of runs; ``training_loss``: its mean over the
         last tenth of training.
     """
+    if settings["items"] % STEPS_AT_ONCE:
+        raise SettingError(
+            f"noise_in_time(items={settings['items']}): they must come in {STEPS_AT_ONCE}s."
+        )
     backend, runs = load_backend(settings["backend"], device=settings["device"]), settings["reruns"]
     with backend.precision(settings["dtype"]):
         bench = Bench(settings)
@@ -84,8 +88,6 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
             repeat(backend, estimator.init(dynamics, params, bench.state), runs),
         )
         seen = []
-        if settings["items"] % STEPS_AT_ONCE:
-            raise SettingError(f"noise_in_time: the items must come in {STEPS_AT_ONCE}s.")
         for number in range(settings["items"] // STEPS_AT_ONCE):
             stop = (number + 1) * STEPS_AT_ONCE
             part = entry(backend, items, slice(stop - STEPS_AT_ONCE, stop))

@@ -78,6 +78,6 @@ def curves(
         axes.fill_between(items, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def level(axes: Any, height: float, label: str) -> None:
+def level(axes: Any, height: float, label: str, *, dashes: Any = (0, (1, 2))) -> None:
     """Draw a horizontal line that is no measurement."""
-    axes.axhline(height, color="0.35", linewidth=1.2, linestyle=(0, (1, 2)), label=label)
+    axes.axhline(height, color="0.35", linewidth=1.2, linestyle=dashes, label=label)
