@@ -141,6 +141,16 @@ class Backend(Protocol):
         """
         ...
 
+    def with_norms(
+        self, make: Callable[[], tuple[Any, ...]]
+    ) -> tuple[tuple[Any, ...], Sequence[Scalar]]:
+        """Make several trees, and take the `norm` of each, together where that is faster.
+
+        Args:
+            make: Makes the trees; a compiler may have it made again where a norm needs care.
+        """
+        ...
+
     def basis(self, like: Tree) -> Tree:
         """Stack the unit tangents of ``like``, one a coordinate.
 

@@ -33,6 +33,12 @@ class Learner:
         state: The initial state; a stack of B of them for `Streams`.
         seed: Determines every random draw, by step: equal seeds give equal runs.
         noise: A stream of the estimator's noise to use in place of its own draws.
+        compile: Whether to compile the whole step where the framework runs it eagerly and has a
+            compiler, as PyTorch has: the optimizer must then be one of this library's. The first
+            step takes half a minute or so. JAX compiles always.
+
+    Raises:
+        SettingError: If something that is no setting is given, or there is no compiler.
 
     Example:
         >>> from itertools import repeat
@@ -59,6 +65,7 @@ class Learner:
         *,
         seed: int = 0,
         noise: Iterable[Any] | None = None,
+        compile: bool = False,
     ) -> None:
         if not hasattr(dynamics, "backend"):
             raise SettingError(
@@ -81,7 +88,11 @@ class Learner:
         self._key = backend.key(seed)
         self._noise = None if noise is None else iter(noise)
         self._update = Update(dynamics, estimator, optimizer)
-        self._advance_compiled = backend.compile(self._update.advance)
+        self._compiles = compile or backend.compiled
+        compile_step = backend.compile
+        if compile and not backend.compiled:
+            compile_step = getattr(backend, "compile_step", None) or self._without_compiler()
+        self._advance_compiled = compile_step(self._update.advance)
         self._advance_chunk_compiled = backend.compile(self._update.advance_chunk)
 
     @property
@@ -218,12 +229,16 @@ class Learner:
 
     def _step(self, inputs: Any, noise: Any) -> Estimate:
         now = self._progress
-        if self.backend.compiled:
+        if self._compiles:
+            step: Any = self.steps
+            if not self.backend.compiled:
+                # Numbers and keys of Python's would be compiled in.
+                if noise is None:
+                    noise = self._update.draw(now, self._key, step)
+                step = self.backend.from_host(float(step))
             after: Progress
             estimate: Estimate
-            after, estimate, size = self._advance_compiled(
-                now, inputs, noise, self._key, self.steps
-            )
+            after, estimate, size = self._advance_compiled(now, inputs, noise, self._key, step)
             self._require_finite(estimate, size)
         else:
             # An optimizer of the user's may change the params in place: look before it does.
@@ -267,6 +282,12 @@ class Learner:
             )
             losses.append(float(estimate.loss))
         return got == count
+
+    def _without_compiler(self) -> Any:
+        raise SettingError(
+            f"Learner(compile=True): the backend '{self.backend.name}' has no compiler. Leave "
+            "compile out, or take 'torch' or 'jax'."
+        )
 
     def _item(self, stack: Any, index: int) -> Any:
         return self.backend.map(lambda leaf: leaf[index], stack)

@@ -24,6 +24,7 @@ from uoro.differences import (
 from uoro.dynamics import Dynamics, Outcome, Pullback
 from uoro.errors import DerivativeError, DerivativeWarning, StructureError, UOROError
 from uoro.probing import Probe, bits, draws, look_at, relative_gap
+from uoro.sweep import Each, Sweep, separately, sweep
 from uoro.unroll import Unrolled
 
 ADJOINT = 1e3
@@ -145,6 +146,15 @@ class Routed:
         """Take one step, to be pulled back any number of times."""
         self._settle(params, state, inputs)
         return (self._chosen or self._routes[0]).dynamics.vjp(params, state, inputs)
+
+    def sweep(
+        self, params: Any, state: Any, inputs: Any, tangent: Any, signs: Any, each: Each
+    ) -> Sweep[Any, Any]:
+        """Take all the derivatives of a UORO step."""
+        self._settle(params, state, inputs)
+        if self._chosen is None:
+            return separately(self, params, state, inputs, tangent, signs, each)
+        return sweep(self._chosen.dynamics, params, state, inputs, tangent, signs, each)
 
     def forget(self) -> None:
         """Choose anew at the next step: the model has become another."""

@@ -9,6 +9,7 @@ from uoro.algebra import leaf_name
 from uoro.backend import Backend, Scalar
 from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State
 from uoro.errors import StructureError, require_count
+from uoro.sweep import Each, Sweep
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,52 @@ class Unrolled(Generic[Params, State]):
             return total, cotangent
 
         return Outcome(last, losses.sum(), aux), pullback
+
+    def sweep(
+        self,
+        params: Params,
+        state: State,
+        inputs: Any,
+        tangent: State,
+        signs: State,
+        each: Each,
+    ) -> Sweep[State, Params]:
+        """Take the derivatives of `uoro.sweep` in one loop there and one back.
+
+        Forward passes are shared: that of the steps with the jvp's, and on the way back that of
+        the gradient with that of the signs.
+        """
+        self._require_length(inputs)
+        backend, dynamics = self.backend, self.dynamics
+
+        def forth(carry: tuple[State, State], item: Any) -> tuple[tuple[State, State], Any]:
+            state, tangent = carry
+            outcome = dynamics.forward(params, state, item)
+            push = each(lambda one: dynamics.jvp(params, state, item, one))
+            pushed, rate = push(tangent)
+            return (outcome.next_state, pushed), (state, outcome.loss, rate, outcome.aux)
+
+        (last, pushed), (states, losses, rates, aux) = backend.scan(forth, (state, tangent), inputs)
+
+        def back(carry: tuple[Any, Any], step: tuple[State, Any]) -> tuple[tuple[Any, Any], None]:
+            (direct, cotangent), of_signs = carry
+            _, pullback = dynamics.vjp(params, *step)
+            owed, cotangent = pullback(cotangent, 1.0)
+
+            def pull(total: Params, nu: State) -> tuple[Params, State]:
+                owed, nu = pullback(nu, None)
+                return backend.combine((1.0, total), (1.0, owed)), nu
+
+            return (
+                (backend.combine((1.0, direct), (1.0, owed)), cotangent),
+                each(pull)(*of_signs),
+            ), None
+
+        nothing = backend.zeros(params)
+        start = (nothing, backend.zeros(state)), (each(lambda _: nothing)(signs), signs)
+        ((direct, _), (pulled, _)), _ = backend.scan(back, start, (states, inputs), reverse=True)
+        outcome = Outcome(last, losses.sum(), aux)
+        return Sweep(outcome, direct, pushed, rates.sum(0), lambda _, kept: kept, pulled)
 
 
 def unroll(dynamics: Dynamics[Params, State, Any], length: int) -> Unrolled[Params, State]:

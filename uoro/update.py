@@ -39,13 +39,17 @@ class Update:
             optimizer=self.optimizer.init(self.backend, now.params),
         )
 
+    def draw(self, now: Progress, key: Any, step: Any) -> Any:
+        """Draw the noise of a step."""
+        drawn = self.backend.fold(key, step)
+        return self.estimator.draw(partial(self.backend.random, drawn), now.state)
+
     def estimate(
         self, now: Progress, inputs: Any, noise: Any, key: Any, step: Any
     ) -> tuple[Any, Any, Estimate]:
         """Step the estimator; noise that is ``None`` is drawn by key and step number."""
         if noise is None:
-            drawn = self.backend.fold(key, step)
-            noise = self.estimator.draw(partial(self.backend.random, drawn), now.state)
+            noise = self.draw(now, key, step)
         return self.estimator.step(self.dynamics, now.params, now.memory, now.state, inputs, noise)
 
     def apply(self, now: Progress, memory: Any, state: Any, gradient: Any, step: Any) -> Progress:

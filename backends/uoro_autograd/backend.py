@@ -115,6 +115,11 @@ class AutogradBackend:
         scaled = [_wide(a) / largest for a in leaves]
         return np.sqrt(sum(np.vdot(a, a).real for a in scaled)) * largest
 
+    def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
+        """Make trees and take their norms."""
+        trees = make()
+        return trees, [self.norm(x) for x in trees]
+
     def basis(self, like: Any) -> Any:
         """Stack the unit tangents."""
         leaves, structure = optree.tree_flatten(moving(like))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,10 @@ from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
 from uoro.host_noise import numpy_random_state_kept
 from uoro.routes import Route, Routed, Seen, by_differences
+from uoro_jax.compiling import compiler_options
 from uoro_jax.dynamics import JaxDynamics
+from uoro_jax.factors import factored
+from uoro_jax.norms import norms
 from uoro_jax.trees import coordinates_of, moving
 
 
@@ -127,16 +131,13 @@ class JaxBackend:
 
     def norm(self, x: Any) -> Any:
         """Euclidean norm; scaled by the largest entry only where plain squares would not do."""
-        leaves = [_real(_widen(leaf)) for leaf in jax.tree.leaves(x)]
-        square = sum((jnp.sum(a * a) for a in leaves), jnp.float32(0))
-        kind = np.finfo(square.dtype)
-        # Below this, squares that underflow could matter to the sum.
-        least = float(kind.tiny) / float(kind.eps) * max(1, sum(a.size for a in leaves))
+        return self.with_norms(lambda: (x,))[1][0]
 
-        if not leaves:
-            return jnp.sqrt(square)
-        usual = (square > least) & (square < jnp.inf)
-        return lax.cond(usual, _root, _scaled_norm, square, leaves)
+    def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
+        """Make trees and take their norms, under one guard; those of outer products by factors."""
+        trees, pieces = factored(make)
+        each = iter(jax.tree.map(lambda leaf: _real(_widen(leaf)), pieces))
+        return trees, norms([list(islice(each, len(jax.tree.leaves(x)))) for x in trees])
 
     def basis(self, like: Any) -> Any:
         """Stack the unit tangents."""
@@ -166,8 +167,8 @@ class JaxBackend:
         return lax.scan(body, carry, items, reverse=reverse)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compile by `jax.jit`."""
-        return jax.jit(function)
+        """Compile by `jax.jit`, with what `compiler_options` says."""
+        return jax.jit(function, compiler_options=compiler_options())
 
     def key(self, seed: int) -> jax.Array:
         """Make a typed PRNG key of a seed."""
@@ -239,17 +240,6 @@ class JaxBackend:
         """Enable 64-bit numbers within the context if ``dtype`` needs them."""
         context: AbstractContextManager[None] = jax.enable_x64("64" in dtype)
         return context
-
-
-def _root(square: Any, leaves: list[Any]) -> Any:
-    return jnp.sqrt(square)
-
-
-def _scaled_norm(square: Any, leaves: list[Any]) -> Any:
-    largest = jnp.stack([jnp.max(jnp.abs(a), initial=0.0) for a in leaves]).max()
-    usable = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
-    total = sum((jnp.sum((a / usable) ** 2) for a in leaves), jnp.zeros_like(square))
-    return jnp.where(usable == largest, largest * jnp.sqrt(total), largest).astype(square.dtype)
 
 
 def _widen(leaf: Any) -> Any:

@@ -19,7 +19,9 @@ from torch import Tensor
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
 from uoro.routes import Route, Routed, by_differences
+from uoro_torch.compiling import CompiledStep
 from uoro_torch.dynamics import TorchDynamics
+from uoro_torch.lists import WIDE, add_up, careful_norm, quick_norms
 from uoro_torch.observer import observe
 from uoro_torch.trees import coordinates_of, moving
 
@@ -54,6 +56,11 @@ class TorchBackend:
     def within_vmap(self) -> bool:
         """Whether the caller runs under `vmap`."""
         return _within_vmap.get()
+
+    @property
+    def traced(self) -> bool:
+        """Whether the caller is mapped or compiled, and its tensors are not quite tensors."""
+        return torch.compiler.is_compiling() or self.within_vmap
 
     def dynamics(
         self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
@@ -121,8 +128,20 @@ class TorchBackend:
         )
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
-        """Add up ``scalar * tree``."""
+        """Add up ``scalar * tree``, all leaves at once where they are of one wide dtype."""
         scalars = [scalar for scalar, _ in terms]
+        if not self.traced:
+            flat = [optree.tree_flatten(tree) for _, tree in terms]
+            leaves, structure = flat[0]
+            dtype = leaves[0].dtype if leaves else None
+            if dtype in WIDE and all(
+                spec == structure and all(leaf.dtype is dtype for leaf in each)
+                for each, spec in flat
+            ):
+                with torch.no_grad():
+                    return optree.tree_unflatten(
+                        structure, add_up(scalars, [each for each, _ in flat])
+                    )
 
         def add(*leaves: Tensor) -> Tensor:
             total: Tensor = scalars[0] * _widen(leaves[0])
@@ -146,16 +165,18 @@ class TorchBackend:
 
     def norm(self, x: Any) -> Any:
         """Euclidean norm, in float64; scaled where even that would overflow or underflow."""
-        leaves = [_real(leaf.detach()) for leaf in optree.tree_leaves(x)]
-        if not leaves:
-            return torch.zeros((), dtype=torch.float64, device=self.device)
-        square = sum((_square(leaf.double()) for leaf in leaves[1:]), _square(leaves[0].double()))
-        if all(leaf.dtype is not torch.float64 for leaf in leaves):
-            return square.sqrt()  # The square of any smaller float is a normal float64.
-        largest = torch.stack([leaf.abs().max().double() for leaf in leaves if leaf.numel()]).max()
-        usable = torch.where((largest > 0) & (largest < math.inf), largest, 1.0)
-        scaled = sum((_square(leaf / usable) for leaf in leaves[1:]), _square(leaves[0] / usable))
-        return torch.where(usable == largest, largest * scaled.sqrt(), largest)
+        return self.with_norms(lambda: (x,))[1][0]
+
+    @torch.no_grad()
+    def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
+        """Make trees and take their norms; on a CPU these are Python's own numbers."""
+        trees = make()
+        each = [[_real(leaf) for leaf in optree.tree_leaves(x)] for x in trees]
+        if self._device.type == "cpu" and not self.traced:
+            found = quick_norms(each)
+            if found is not None:
+                return trees, found
+        return trees, [careful_norm(leaves, self._device, self.traced) for leaves in each]
 
     def basis(self, like: Any) -> Any:
         """Stack the unit tangents."""
@@ -212,6 +233,10 @@ class TorchBackend:
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Leave the function as it is: PyTorch runs eagerly."""
         return function
+
+    def compile_step(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile one step by `torch.compile`; see `CompiledStep`."""
+        return CompiledStep(function, self._device)
 
     def key(self, seed: int) -> tuple[int, ...]:
         """Make a key of a seed."""
@@ -300,7 +325,3 @@ def _real(leaf: Tensor) -> Tensor:
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     return (a.conj() * b).real if a.is_complex() or b.is_complex() else a * b
-
-
-def _square(leaf: Tensor) -> Tensor:
-    return (leaf * leaf).sum()

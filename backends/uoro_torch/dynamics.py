@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import SettingError
+from uoro.sweep import Each, Sweep, once, separately
 from uoro.transition import checked
 from uoro_torch.observer import require_no_strangers, watched
-from uoro_torch.trees import coordinates_of, detach, join, moving
+from uoro_torch.trees import coordinates_of, detach, join, moving, moving_leaves
 
 if TYPE_CHECKING:
     from uoro_torch.backend import TorchBackend
@@ -112,9 +113,48 @@ class TorchDynamics:
         next_state = _replace(state, taken[0].next_state, next_leaves)
         return Outcome(next_state, loss, detach(taken[0].aux)), pullback
 
+    def sweep(
+        self, params: Any, state: Any, inputs: Any, tangent: Any, signs: Any, each: Each
+    ) -> Sweep[Any, Any]:
+        """Take all the derivatives of a UORO step from one forward and three backward passes.
+
+        What pulls the signs back can be differentiated by them, and that, along s̃, is the jvp.
+        """
+        if each is not once or self._forward_mode or self.backend.traced:
+            return separately(self, params, state, inputs, tangent, signs, each)
+        refuse_inference_mode()
+        leaves, param_structure = optree.tree_flatten(params)
+        # Params that are leaves of autograd already serve as they are: a module then runs as it is.
+        roots = [leaf if _is_root(leaf) else leaf.detach().requires_grad_() for leaf in leaves]
+        starts = [leaf.detach().requires_grad_() for leaf in moving_leaves(state)]
+        with torch.enable_grad(), watched(), self._kernels():
+            outcome = self._outcome(
+                optree.tree_unflatten(param_structure, roots), join(state, starts), inputs
+            )
+            following: list[Tensor] = like(state, outcome.next_state)
+            loss: Any = outcome.loss
+            require_no_strangers([*following, loss], [*roots, *starts])
+            self._require_sound(outcome)
+            direct, sensitivity = _pulled([loss], roots, starts, [None])
+            tangents = optree.tree_leaves(tangent)
+            weights = [leaf.detach().requires_grad_() for leaf in optree.tree_leaves(signs)]
+            pulled, back = _pulled(following, roots, starts, weights, create_graph=True)
+        pushed = _pushed(back, weights, tangents, following)
+        return Sweep(
+            Outcome(detach(outcome.next_state), loss.detach(), detach(outcome.aux)),
+            optree.tree_unflatten(param_structure, direct),
+            optree.tree_unflatten(optree.tree_structure(tangent), pushed),
+            self.backend.inner(sensitivity, tangents),
+            lambda _signs, kept: kept,
+            optree.tree_unflatten(param_structure, [part.detach() for part in pulled]),
+        )
+
+    def _require_sound(self, outcome: Outcome[Any]) -> None:
+        """Refuse an outcome on its graph."""
+
     @property
     def _mapped(self) -> bool:
-        return self.backend.within_vmap or torch.compiler.is_compiling()
+        return self.backend.traced
 
     @property
     def _push(self) -> Callable[..., list[Tensor]]:
@@ -125,6 +165,65 @@ class TorchDynamics:
 
 _Outputs = Callable[..., tuple[Any, ...]]
 _Pull = Callable[[list[Tensor | None]], list[Tensor]]
+
+
+def _is_root(leaf: Tensor) -> bool:
+    return leaf.is_leaf and leaf.requires_grad
+
+
+def _pulled(
+    results: list[Tensor],
+    params: list[Tensor],
+    state: list[Tensor],
+    cotangents: Sequence[Tensor | None],
+    *,
+    create_graph: bool = False,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Pull cotangents back to params and state, on a graph that stays."""
+    roots = [*params, *state]
+    pairs = [
+        (result, cotangent)
+        for result, cotangent in zip(results, cotangents, strict=True)
+        if result.requires_grad
+    ]
+    parts: Sequence[Tensor | None] = [None] * len(roots)
+    if pairs:
+        parts = torch.autograd.grad(
+            [result for result, _ in pairs],
+            roots,
+            [cotangent for _, cotangent in pairs],
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    filled = [
+        torch.zeros_like(root, requires_grad=False) if part is None else part.to_dense()
+        for part, root in zip(parts, roots, strict=True)
+    ]
+    return filled[: len(params)], filled[len(params) :]
+
+
+def _pushed(
+    pulled: list[Tensor], weights: list[Tensor], tangents: list[Tensor], like: list[Tensor]
+) -> list[Tensor]:
+    """Differentiate what was pulled back by its cotangents, along tangents."""
+    wanted = [
+        (part, tangent)
+        for part, tangent in zip(pulled, tangents, strict=True)
+        if part.requires_grad
+    ]
+    parts: Sequence[Tensor | None] = [None] * len(weights)
+    if wanted:
+        parts = torch.autograd.grad(
+            [part for part, _ in wanted],
+            weights,
+            [tangent for _, tangent in wanted],
+            allow_unused=True,
+        )
+    return [
+        torch.zeros_like(following, requires_grad=False) if part is None else part
+        for part, following in zip(parts, like, strict=True)
+    ]
 
 
 def record_plainly(outputs: _Outputs, leaves: list[Tensor]) -> tuple[list[Tensor], _Pull]:

@@ -40,6 +40,7 @@ class ModuleTransition:
         self.module = module
         self._loss = loss
         self._rows = rows
+        self._places: list[tuple[nn.Module, str]] | None = None
 
     def __call__(self, params: Any, state: Any, inputs: Any) -> tuple[Any, Tensor, Any]:
         """Take one step."""
@@ -47,7 +48,10 @@ class ModuleTransition:
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         everything = {**params, **buffers}
         with seeded(seed[0]) if seed else _unseeded():
-            returned = functional_call(self.module, everything, (given, state))
+            if not buffers and self._holds(params):
+                returned = self.module(given, state)
+            else:
+                returned = functional_call(self.module, everything, (given, state))
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise StructureError(
                 f"{type(self.module).__name__}(input, state): it returned a "
@@ -58,6 +62,18 @@ class ModuleTransition:
         next_state = optree.tree_map(_in_dtype_of, state, next_state)
         loss = self._losses(output, target) if self._rows else self._loss(output, target)
         return next_state, loss, {name: everything[name] for name in buffers}
+
+    def _holds(self, params: dict[str, Any]) -> bool:
+        """Whether these are the module's own parameters, so that it can be called as it is."""
+        if torch.compiler.is_compiling():
+            return False
+        if self._places is None:
+            split = [name.rpartition(".") for name in params]
+            self._places = [(self.module.get_submodule(path), name) for path, _, name in split]
+        return len(params) == len(self._places) and all(
+            part._parameters.get(name) is param
+            for (part, name), param in zip(self._places, params.values(), strict=True)
+        )
 
     def _losses(self, output: Any, target: Any) -> Tensor:
         def of_row(output: Any, target: Any) -> Tensor:

@@ -103,7 +103,7 @@ class ModuleDynamics(TorchDynamics):
                 outcome = self._run(count, roots, join(state, starts), inputs)
             results: list[Any] = [*like(state, outcome.next_state), outcome.loss]
             require_no_strangers(results, [*optree.tree_leaves(roots), *starts])
-            _require_buffers_off_graph(outcome.aux)
+            self._require_sound(outcome)
             loss: Any = outcome.loss
             records.append(_Record(results, optree.tree_leaves(roots), starts))
             # Which record it is travels with the rows, to find it again under any map.
@@ -134,6 +134,9 @@ class ModuleDynamics(TorchDynamics):
             return by_params, by_state
 
         return Outcome(next_state, loss, aux), pullback
+
+    def _require_sound(self, outcome: Outcome[Any]) -> None:
+        _require_buffers_off_graph(outcome.aux)
 
     @property
     def _mapped(self) -> bool:

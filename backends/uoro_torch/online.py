@@ -19,6 +19,7 @@ from uoro.estimators import UORO
 from uoro.parallel import Streams
 from uoro.routes import probe
 from uoro_torch.backend import TorchBackend
+from uoro_torch.compiling import CompiledStep
 from uoro_torch.module import ModuleTransition, Step, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
 
@@ -197,9 +198,13 @@ class Online:
             self.params, self.memory, self.state, item, noise
         )
         self.steps += 1
+        places = set[int]()
         for name, param in self.params.items():
-            # Cloned as backward() does: gradients may share storage with each other.
-            gradient = estimate.gradient[name].clone(memory_format=torch.contiguous_format)
+            gradient = estimate.gradient[name]
+            # Cloned as backward() does, where gradients share storage with each other.
+            if gradient.data_ptr() in places or gradient._is_view() or not gradient.is_contiguous():
+                gradient = gradient.clone(memory_format=torch.contiguous_format)
+            places.add(gradient.data_ptr())
             if param.grad is None:
                 param.grad = gradient
             else:
@@ -290,7 +295,7 @@ class Online:
             # A route has to be there before anything is traced.
             zero = self.dynamics.backend.zeros(self.state)
             self.dynamics.jvp(self.params, self.state, item, zero)
-            self._advance = torch.compile(self._advance, fullgraph=True)
+            self._advance = CompiledStep(self._advance, torch.device(self.dynamics.backend.device))
         self._example, self._mode = item, self._training()
 
     def _item(self, inputs: tuple[Any, ...]) -> Any:
@@ -310,8 +315,16 @@ class Online:
 
     def _fingerprint(self) -> list[Any]:
         """Tell the parameters that are trained."""
-        params = [] if self._module is None else self._module.parameters()
-        return [(id(p), p.dtype, p.device) for p in params if p.requires_grad]
+        found = list[Any]()
+        parts = [] if self._module is None else [self._module]
+        for part in parts:  # Which grows as it is walked along; Module.parameters() is slower.
+            found += [
+                (id(p), p.dtype, p.device)
+                for p in part._parameters.values()
+                if p is not None and p.requires_grad
+            ]
+            parts.extend(child for child in part._modules.values() if child is not None)
+        return found
 
     def _training(self) -> list[bool]:
         """Tell which parts of the module are in training mode."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, get_args
+from typing import Any, Generic, NamedTuple, get_args
 
 from uoro.algebra import mix, require_like
-from uoro.backend import Backend, Law, Scalar
+from uoro.backend import Backend, Law
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.sweep import once, sweep
 
 
 class Influence(NamedTuple, Generic[State, Params]):
@@ -146,39 +148,38 @@ class UORO:
             tangent=True,
             hint="Draw one sign per state coordinate, and with rank k a stack of k such trees.",
         )
-        outcome, pullback = dynamics.vjp(params, state, inputs)
-        direct, sensitivity = pullback(None, 1.0)
+        each = once if self.rank == 1 else backend.vmap
+        swept = sweep(dynamics, params, state, inputs, memory.tangent, noise, each)
 
-        def advance(
-            pair: Influence[State, Params], signs: State
-        ) -> tuple[Influence[State, Params], Scalar]:
-            rate = backend.inner(sensitivity, pair.tangent)
-            pushed, _ = dynamics.jvp(params, state, inputs, pair.tangent)
-            pulled, _ = pullback(signs, None)
-            return _join(backend, pair.cotangent, pushed, pulled, signs, self.epsilon), rate
+        def merge(
+            pair: Influence[State, Params], signs: State, pushed: State, kept: Any
+        ) -> Influence[State, Params]:
+            return _merge(
+                backend,
+                lambda: (pair.cotangent, pushed, swept.pull(signs, kept), signs),
+                self.epsilon,
+            )
 
+        pair = each(merge)(memory, noise, swept.pushed, swept.kept)
         if self.rank == 1:
-            pair, rate = advance(memory, noise)
-            gradient = backend.combine((1.0, direct), (rate, memory.cotangent))
+            gradient = backend.combine((1.0, swept.direct), (swept.rate, memory.cotangent))
         else:
-            pair, rates = backend.vmap(advance)(memory, noise)
-            averaged = mix(backend, rates / self.rank, memory.cotangent)
-            gradient = backend.combine((1.0, direct), (1.0, averaged))
+            averaged = mix(backend, swept.rate / self.rank, memory.cotangent)
+            gradient = backend.combine((1.0, swept.direct), (1.0, averaged))
+        outcome = swept.outcome
         return pair, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
 
 
-def _join(
+def _merge(
     backend: Backend,
-    cotangent: Params,
-    pushed: State,
-    pulled: Params,
-    signs: State,
+    parts: Callable[[], tuple[Params, State, Params, State]],
     epsilon: float,
 ) -> Influence[State, Params]:
     """Merge ``pushed ⊗ cotangent`` and ``signs ⊗ pulled`` into one pair (steps 4 and 5)."""
-    norm = backend.norm
-    rho_carried = (norm(cotangent) / (norm(pushed) + epsilon)) ** 0.5 + epsilon
-    rho_fresh = (norm(pulled) / (norm(signs) + epsilon)) ** 0.5 + epsilon
+    (cotangent, pushed, pulled, signs), norms = backend.with_norms(parts)
+    of_cotangent, of_pushed, of_pulled, of_signs = norms
+    rho_carried = (of_cotangent / (of_pushed + epsilon)) ** 0.5 + epsilon
+    rho_fresh = (of_pulled / (of_signs + epsilon)) ** 0.5 + epsilon
     return Influence(
         tangent=backend.combine((rho_carried, pushed), (rho_fresh, signs)),
         cotangent=backend.combine((1.0 / rho_carried, cotangent), (1.0 / rho_fresh, pulled)),

@@ -104,6 +104,11 @@ class HandmadeBackend:
         scaled = [np.ldexp(leaf, -exponent) for leaf in wide]
         return np.ldexp(np.sqrt(sum(np.vdot(leaf, leaf) for leaf in scaled)), exponent)
 
+    def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
+        """Make trees and take their norms."""
+        trees = make()
+        return trees, [self.norm(x) for x in trees]
+
     def basis(self, like: Any) -> Any:
         """Cut the identity matrix into columns, each leaf's its own."""
         count, start = sum(leaf.size for leaf in leaves(like)), 0

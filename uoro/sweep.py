@@ -1,0 +1,81 @@
+"""All the derivatives that one UORO step asks for, taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from uoro.dynamics import Dynamics, Inputs, Outcome, Params, State
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Each: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Makes a function of one pair one of all that are carried: a map, or nothing."""
+
+
+class Sweep(NamedTuple, Generic[State, Params]):
+    """What is known after a pass through the model, for one pair or for a stack of them.
+
+    Attributes:
+        outcome: Next state and loss.
+        direct: ∂ℓ/∂θ, within this application alone.
+        pushed: ∂F/∂s · s̃.
+        rate: ∂ℓ/∂s · s̃.
+        pull: Makes νᵀ ∂F/∂θ of the signs of one pair, and of what was kept of it. It is a
+            function, so that a compiler need not write out what it makes.
+        kept: What `pull` takes beside the signs.
+    """
+
+    outcome: Outcome[State]
+    direct: Params
+    pushed: State
+    rate: Any
+    pull: Callable[[State, Any], Params]
+    kept: Any
+
+
+def once(function: Function) -> Function:
+    """Leave a function as it is: there is one pair."""
+    return function
+
+
+def sweep(
+    dynamics: Dynamics[Params, State, Inputs],
+    params: Params,
+    state: State,
+    inputs: Inputs,
+    tangent: State,
+    signs: State,
+    each: Each,
+) -> Sweep[State, Params]:
+    """Go through the model once, with a method of its own where the dynamics have one.
+
+    Args:
+        dynamics: The model.
+        params: θ.
+        state: s_t.
+        inputs: One item of the stream.
+        tangent: s̃, or a stack of them.
+        signs: ν, or a stack of them.
+        each: Maps over the stack, or is `once`.
+    """
+    own = getattr(dynamics, "sweep", None)
+    if own is None:
+        return separately(dynamics, params, state, inputs, tangent, signs, each)
+    swept: Sweep[State, Params] = own(params, state, inputs, tangent, signs, each)
+    return swept
+
+
+def separately(
+    dynamics: Dynamics[Params, State, Inputs],
+    params: Params,
+    state: State,
+    inputs: Inputs,
+    tangent: State,
+    signs: State,
+    each: Each,
+) -> Sweep[State, Params]:
+    """Do what `sweep` does with nothing but forward, jvp and vjp."""
+    outcome, pullback = dynamics.vjp(params, state, inputs)
+    direct, _ = pullback(None, 1.0)
+    pushed, rate = each(lambda one: dynamics.jvp(params, state, inputs, one))(tangent)
+    return Sweep(outcome, direct, pushed, rate, lambda nu, _: pullback(nu, None)[0], ())
