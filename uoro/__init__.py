@@ -22,6 +22,7 @@ from uoro.metrics import Summary as Summary
 from uoro.optimizers import SGD as SGD
 from uoro.optimizers import Adam as Adam
 from uoro.optimizers import Optimizer as Optimizer
+from uoro.parallel import ParallelEstimator as ParallelEstimator
 from uoro.parallel import Streams as Streams
 from uoro.replicas import Replicas as Replicas
 from uoro.stream import Windows as Windows

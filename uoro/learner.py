@@ -14,7 +14,7 @@ from uoro.errors import NonFiniteError, SettingError, StreamError
 from uoro.estimator import Estimate, Estimator
 from uoro.metrics import Metrics, Progress, Summary
 from uoro.optimizers import Optimizer
-from uoro.parallel import Streams
+from uoro.parallel import ParallelEstimator
 from uoro.routes import probe
 from uoro.stream import take
 from uoro.update import Update
@@ -193,7 +193,7 @@ class Learner:
         Raises:
             SettingError: If the estimator does not run several streams.
         """
-        if not isinstance(self.estimator, Streams):
+        if not isinstance(self.estimator, ParallelEstimator):
             raise SettingError(
                 f"Learner.reset(mask, fresh): the estimator is {type(self.estimator).__name__}, "
                 "which runs a single stream. Wrap it: Streams(estimator, count)."
@@ -220,7 +220,7 @@ class Learner:
             return
         now = self._progress
         first = (now.state, inputs)
-        if isinstance(self.estimator, Streams):
+        if isinstance(self.estimator, ParallelEstimator):
             first = self._item(first, 0)
         probe(self.dynamics, now.params, *first)
         self._progress = self._update.start(now, inputs)

@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from uoro.algebra import leaf_name, mean, select
 from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics
 from uoro.errors import StructureError, require_count
 from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+
+
+@runtime_checkable
+class ParallelEstimator(Estimator, Protocol):
+    """An estimator that runs another on several streams at once, wherever they are.
+
+    Laws: it draws, and does to the streams numbered in `rows`, what ``Streams(estimator, count)``
+    draws and does to them; loss and gradient are the means over all `count` streams.
+
+    Attributes:
+        estimator: What runs on each stream.
+        count: How many streams there are in all.
+        rows: Which of them are run here: the stacks that it takes and gives have one row for each.
+    """
+
+    @property
+    def estimator(self) -> Estimator: ...  # noqa: D102
+    @property
+    def count(self) -> int: ...  # noqa: D102
+    @property
+    def rows(self) -> range: ...  # noqa: D102
+
+    def reset(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        memory: Any,
+        state: Any,
+        mask: Any,
+        fresh: Any,
+        *,
+        inputs: Any = None,
+    ) -> tuple[Any, Any]:
+        """Start some streams anew; `Streams.reset` says what the arguments are."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,6 +74,11 @@ class Streams:
     def estimand(self) -> Estimand:
         """What the estimator claims holds of the average too."""
         return self.estimator.estimand
+
+    @property
+    def rows(self) -> range:
+        """All streams are run here."""
+        return range(self.count)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
@@ -125,11 +165,24 @@ class Streams:
         return select(backend, mask, anew, memory), select(backend, mask, fresh, state)
 
     def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
-        """Refuse a tree some leaf of which does not have `count` rows."""
-        for name, leaf in backend.named_leaves(tree):
-            if not leaf.shape or leaf.shape[0] != self.count:
-                raise StructureError(
-                    f"Streams(count={self.count}).{what}: {leaf_name(name)} has shape "
-                    f"{tuple(leaf.shape)}, wanted is a leading axis of {self.count}. Give one row "
-                    "for each stream."
-                )
+        require_stack(backend, tree, self.count, f"Streams(count={self.count}).{what}")
+
+
+def require_stack(backend: Backend, tree: Any, count: int, call: str) -> None:
+    """Refuse a tree some leaf of which does not have one row for each stream.
+
+    Args:
+        backend: The backend of the tree.
+        tree: The stack.
+        count: How many rows are wanted.
+        call: What was called.
+
+    Raises:
+        StructureError: Naming the call, the leaf, and its shape.
+    """
+    for name, leaf in backend.named_leaves(tree):
+        if not leaf.shape or leaf.shape[0] != count:
+            raise StructureError(
+                f"{call}: {leaf_name(name)} has shape {tuple(leaf.shape)}, wanted is a leading "
+                f"axis of {count}. Give one row for each stream."
+            )

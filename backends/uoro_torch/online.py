@@ -16,7 +16,7 @@ from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeError, SettingError, StructureError
 from uoro.estimator import Estimator
 from uoro.estimators import UORO
-from uoro.parallel import Streams
+from uoro.parallel import ParallelEstimator, Streams
 from uoro.routes import probe
 from uoro_torch.backend import TorchBackend
 from uoro_torch.compiling import CompiledStep
@@ -79,6 +79,7 @@ class Online:
         self.params = params
         self.state = state
         self.estimator = estimator if estimator is not None else UORO()
+        self._parallel = self.estimator if isinstance(self.estimator, ParallelEstimator) else None
         given: Any = model
         dynamics = given if hasattr(given, "vjp") else _backend_of(params).dynamics(given)
         self.dynamics = dynamics
@@ -130,8 +131,11 @@ class Online:
             SettingError: If nothing is to be trained, a state is wanted, or streams were to be
                 compiled.
         """
-        if isinstance(estimator, Streams):
-            streams, estimator = estimator.count, estimator.estimator
+        if isinstance(estimator, ParallelEstimator):
+            _require_agreement(streams, estimator.count)
+            several: ParallelEstimator | None = estimator
+        else:
+            several = None if streams is None else Streams(estimator or UORO(), streams)
         module = steppable(getattr(module, "_orig_mod", module))  # what torch.compile wrapped
         if state is None:
             if not isinstance(module, Step):
@@ -139,13 +143,13 @@ class Online:
                     f"Online.for_module({type(module).__name__}, loss): the initial state is "
                     "wanted as the third argument; that of PyTorch's own modules is known."
                 )
-            state = module.initial_state(streams)
-        if compile and streams is not None:
+            state = module.initial_state(None if several is None else len(several.rows))
+        if compile and several is not None:
             raise SettingError(
                 "Online.for_module(compile=True, streams=...): several streams are not compiled. "
                 "Take one of the two."
             )
-        if streams is not None and any(getattr(part, "sparse", False) for part in module.modules()):
+        if several is not None and any(getattr(part, "sparse", False) for part in module.modules()):
             raise SettingError(
                 "Online.for_module(streams=...): an embedding has sparse=True, and PyTorch has no "
                 "sparse gradients for each row of a batch. Take sparse=False."
@@ -153,14 +157,13 @@ class Online:
         params = dict[str, Tensor](module.named_parameters())
         params = {name: param for name, param in params.items() if param.requires_grad}
         backend = _backend_of(params)
-        rows = streams is not None
+        rows = several is not None
         make = partial(ModuleDynamics, backend, ModuleTransition(module, loss, rows=rows), rows)
-        chosen: Estimator = estimator if estimator is not None else UORO()
         online = cls(
             backend.routed(make, check=check, module=module),
             params,
             state,
-            estimator=chosen if streams is None else Streams(chosen, streams),
+            estimator=estimator if several is None else several,
             seed=seed,
             compile=compile,
         )
@@ -228,7 +231,7 @@ class Online:
         if mask is None:
             self.state, self.memory = fresh, None
             return
-        if not isinstance(self.estimator, Streams):
+        if self._parallel is None:
             raise SettingError(
                 "Online.reset(mask): a mask picks among several streams, and there is one. "
                 "Leave it out, or use streams=..., or estimator=Streams(UORO(), count)."
@@ -237,7 +240,7 @@ class Online:
         if self.memory is None:
             self.state = select(self.dynamics.backend, mask, fresh, self.state)
             return
-        self.memory, self.state = self.estimator.reset(
+        self.memory, self.state = self._parallel.reset(
             self.dynamics,
             self.params,
             self.memory,
@@ -284,7 +287,7 @@ class Online:
         if self._example is not None:
             self.dynamics.forget()
         first = (self.state, item)
-        if isinstance(self.estimator, Streams):
+        if self._parallel is not None:
             if self._module is not None and self.dynamics.checks:
                 self._require_rows_alone(item)
             first = take(self.dynamics.backend, first, 0)
@@ -331,17 +334,19 @@ class Online:
         return [] if self._module is None else [part.training for part in self._module.modules()]
 
     def _seed_of_step(self) -> Tensor:
-        digest = hashlib.blake2b(repr((self._seed, self.steps)).encode(), digest_size=8).digest()
+        rows = None if self._parallel is None else self._parallel.rows
+        # Rows that are run elsewhere draw something else.
+        what = (self._seed, self.steps, *([rows.start] if rows and rows.start else []))
+        digest = hashlib.blake2b(repr(what).encode(), digest_size=8).digest()
         seed = torch.tensor(int.from_bytes(digest) >> 1)
-        return seed.repeat(self.estimator.count) if isinstance(self.estimator, Streams) else seed
+        return seed if rows is None else seed.repeat(len(rows))
 
     def _keep_buffers(self, buffers: dict[str, Tensor] | None) -> None:
         if self._module is None or not buffers:
             return
-        several = isinstance(self.estimator, Streams)
         with torch.no_grad():
             for name, buffer in self._module.named_buffers():
-                buffer.copy_(buffers[name][0] if several else buffers[name])
+                buffer.copy_(buffers[name] if self._parallel is None else buffers[name][0])
 
     def _require_no_draws(self, first: Any) -> None:
         """Refuse to compile a module that draws."""
@@ -390,6 +395,19 @@ def _backend_of(params: Any) -> TorchBackend:
             "with at least one."
         )
     return TorchBackend(device=str(next(iter(params.values())).device))
+
+
+def _require_agreement(streams: int | None, count: int) -> None:
+    """Refuse two numbers of streams.
+
+    Raises:
+        SettingError: If they differ.
+    """
+    if streams not in (None, count):
+        raise SettingError(
+            f"Online.for_module(streams={streams}, estimator=...): the estimator runs {count} "
+            "streams. Leave streams out."
+        )
 
 
 def _require_tensors(state: Any) -> None:

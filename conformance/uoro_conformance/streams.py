@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from uoro.algebra import mean, take
-from uoro.parallel import Streams
+from uoro.parallel import ParallelEstimator
 from uoro_conformance.apparatus import apparatus, compiled_step
 from uoro_conformance.finding import (
     UNIT,
@@ -23,7 +23,7 @@ ROUNDING = 1e4
 """How many units of roundoff, relative to what a stream is alone, count as rounding."""
 
 
-def check_streams(trial: Trial, streams: Streams, *, seed: int = 0) -> Finding:
+def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) -> Finding:
     """Run streams together and one by one, with the same noise, and compare all there is.
 
     The streams start from different states, read the trial's items from different places, and
@@ -32,7 +32,7 @@ def check_streams(trial: Trial, streams: Streams, *, seed: int = 0) -> Finding:
 
     Args:
         trial: Where the states and items come from.
-        streams: The estimator to check, and how many streams of it.
+        streams: The estimator to check, and how many streams of it; all of them run here.
         seed: Of the noise.
     """
     law = "parallel streams are streams alone"
