@@ -9,3 +9,4 @@ from uoro_jax.models import from_apply as from_apply
 from uoro_jax.models import from_module as from_module
 from uoro_jax.models import from_nnx as from_nnx
 from uoro_jax.optimizer import OptaxOptimizer as OptaxOptimizer
+from uoro_jax.sharded import ShardedStreams as ShardedStreams

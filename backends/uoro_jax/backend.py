@@ -23,7 +23,7 @@ from uoro_jax.compiling import compiler_options
 from uoro_jax.dynamics import JaxDynamics
 from uoro_jax.factors import factored
 from uoro_jax.norms import norms
-from uoro_jax.trees import coordinates_of, moving
+from uoro_jax.trees import coordinates_of, moving, widen
 
 
 class JaxBackend:
@@ -112,7 +112,7 @@ class JaxBackend:
         scalars = [scalar for scalar, _ in terms]
 
         def add(*leaves: Any) -> Any:
-            parts = [s * _widen(leaf) for s, leaf in zip(scalars, leaves, strict=True)]
+            parts = [s * widen(leaf) for s, leaf in zip(scalars, leaves, strict=True)]
             total = parts[0]
             for part in parts[1:]:
                 total = total + part
@@ -127,7 +127,7 @@ class JaxBackend:
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in at least float32."""
         pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
-        return sum((_product(_widen(a), _widen(b)) for a, b in pairs), jnp.float32(0))
+        return sum((_product(widen(a), widen(b)) for a, b in pairs), jnp.float32(0))
 
     def norm(self, x: Any) -> Any:
         """Euclidean norm; scaled by the largest entry only where plain squares would not do."""
@@ -136,7 +136,7 @@ class JaxBackend:
     def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
         """Make trees and take their norms, under one guard; those of outer products by factors."""
         trees, pieces = factored(make)
-        each = iter(jax.tree.map(lambda leaf: _real(_widen(leaf)), pieces))
+        each = iter(jax.tree.map(lambda leaf: _real(widen(leaf)), pieces))
         return trees, norms([list(islice(each, len(jax.tree.leaves(x)))) for x in trees])
 
     def basis(self, like: Any) -> Any:
@@ -240,10 +240,6 @@ class JaxBackend:
         """Enable 64-bit numbers within the context if ``dtype`` needs them."""
         context: AbstractContextManager[None] = jax.enable_x64("64" in dtype)
         return context
-
-
-def _widen(leaf: Any) -> Any:
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def _product(a: Any, b: Any) -> Any:

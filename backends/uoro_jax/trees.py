@@ -1,4 +1,4 @@
-"""Which leaves of a pytree move."""
+"""Which leaves of a pytree move, and what their numbers are."""
 
 from __future__ import annotations
 
@@ -41,3 +41,8 @@ def join(tree: Any, moved: Any) -> Any:
 def conjugate(tree: Any) -> Any:
     """Conjugate complex leaves: JAX pairs ``Re(u v)``, where the inner product is ``Re(u* v)``."""
     return jax.tree.map(lambda leaf: jnp.conj(leaf) if coordinates_of(leaf) == 2 else leaf, tree)
+
+
+def widen(leaf: Any) -> Any:
+    """Hold a leaf in at least float32, where sums are taken."""
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

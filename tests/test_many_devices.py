@@ -1,0 +1,35 @@
+"""Streams shared out over devices and over processes: the results of one device, to rounding.
+
+The tests themselves are in `many_devices/`, and run in processes of their own: JAX is told how many
+devices to simulate before it starts, and PyTorch's processes are two.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def _start(file: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the tests of a file in a process of their own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-q",
+         "--rootdir", str(HERE.parent), str(HERE / "many_devices" / file)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def _require_passed(process: subprocess.Popen[str]) -> None:
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+
+
+def test_streams_on_eight_simulated_jax_devices() -> None:
+    # Programs that run for a moment need not be optimized for as long as that takes.
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    _require_passed(_start("on_eight_jax_devices.py", XLA_FLAGS=flags, JAX_PLATFORMS="cpu"))
