@@ -11,6 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from uoro_torch import DistributedStreams
+
+from uoro import UORO
+from uoro.errors import SettingError
+
 HERE = Path(__file__).parent
 
 
@@ -33,3 +39,28 @@ def test_streams_on_eight_simulated_jax_devices() -> None:
     # Programs that run for a moment need not be optimized for as long as that takes.
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     _require_passed(_start("on_eight_jax_devices.py", XLA_FLAGS=flags, JAX_PLATFORMS="cpu"))
+
+
+def test_streams_in_two_torch_processes(tmp_path: Path) -> None:
+    processes = [
+        _start(
+            "in_two_torch_processes.py",
+            MEETING=str(tmp_path / "meeting"),
+            RANK=str(rank),
+            WORLD_SIZE="2",
+            OMP_NUM_THREADS="1",
+        )
+        for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            _require_passed(process)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_streams_of_no_group_are_refused() -> None:
+    with pytest.raises(SettingError, match=r"no group of processes.*init_process_group"):
+        DistributedStreams(UORO(), 2)

@@ -23,7 +23,7 @@ from uoro_torch.compiling import CompiledStep
 from uoro_torch.dynamics import TorchDynamics
 from uoro_torch.lists import WIDE, add_up, careful_norm, quick_norms
 from uoro_torch.observer import observe
-from uoro_torch.trees import coordinates_of, moving
+from uoro_torch.trees import as_real, coordinates_of, moving, widen
 
 _within_vmap: ContextVar[bool] = ContextVar("within_vmap", default=False)
 
@@ -144,23 +144,23 @@ class TorchBackend:
                     )
 
         def add(*leaves: Tensor) -> Tensor:
-            total: Tensor = scalars[0] * _widen(leaves[0])
+            total: Tensor = scalars[0] * widen(leaves[0])
             for scalar, leaf in zip(scalars[1:], leaves[1:], strict=True):
-                total = total + scalar * _widen(leaf)
+                total = total + scalar * widen(leaf)
             return total
 
         return self.map(add, *(tree for _, tree in terms))
 
     def matmul(self, weights: Any, matrix: Any) -> Any:
         """Multiply; PyTorch has to be told to promote."""
-        dtype = torch.promote_types(_widen(weights).dtype, _widen(matrix).dtype)
+        dtype = torch.promote_types(widen(weights).dtype, widen(matrix).dtype)
         return weights.to(dtype) @ matrix.to(dtype)
 
     @torch.no_grad()
     def inner(self, x: Any, y: Any) -> Any:
         """Sum of products, in at least float32."""
         pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
-        products = [_product(_widen(a), _widen(b)).sum() for a, b in pairs]
+        products = [_product(widen(a), widen(b)).sum() for a, b in pairs]
         return sum(products[1:], products[0]) if products else torch.zeros((), device=self.device)
 
     def norm(self, x: Any) -> Any:
@@ -171,7 +171,7 @@ class TorchBackend:
     def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
         """Make trees and take their norms; on a CPU these are Python's own numbers."""
         trees = make()
-        each = [[_real(leaf) for leaf in optree.tree_leaves(x)] for x in trees]
+        each = [[as_real(leaf) for leaf in optree.tree_leaves(x)] for x in trees]
         if self._device.type == "cpu" and not self.traced:
             found = quick_norms(each)
             if found is not None:
@@ -262,7 +262,7 @@ class TorchBackend:
         for leaf in leaves:
             shape = (*leaf.shape[:stacked], *batch, *leaf.shape[stacked:])
             draw = torch.empty(shape, dtype=leaf.dtype, device=self._device)
-            numbers = _real(draw)
+            numbers = as_real(draw)
             if law == "signs":
                 numbers.random_(0, 2, generator=generator).mul_(2).sub_(1)
             else:
@@ -270,7 +270,7 @@ class TorchBackend:
             draws.append(draw)
         if law == "spherical" and draws:
             lead = draws[0].shape[: stacked + len(batch)]
-            rows = torch.cat([_real(draw).reshape((*lead, -1)).double() for draw in draws], -1)
+            rows = torch.cat([as_real(draw).reshape((*lead, -1)).double() for draw in draws], -1)
             scale = math.sqrt(rows.shape[-1]) / torch.linalg.vector_norm(rows, dim=-1)
             draws = [
                 (draw * scale.reshape(lead + (1,) * (draw.ndim - len(lead)))).to(draw.dtype)
@@ -310,17 +310,8 @@ class TorchBackend:
         return nullcontext()
 
 
-def _widen(leaf: Tensor) -> Tensor:
-    return leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
-
-
 def _storable(leaf: Tensor) -> Tensor:
     return leaf.float() if leaf.dtype is torch.bfloat16 else leaf  # NumPy has no bfloat16
-
-
-def _real(leaf: Tensor) -> Tensor:
-    """View the coordinates of a leaf as real numbers."""
-    return torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

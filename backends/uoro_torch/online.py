@@ -20,6 +20,7 @@ from uoro.parallel import ParallelEstimator, Streams
 from uoro.routes import probe
 from uoro_torch.backend import TorchBackend
 from uoro_torch.compiling import CompiledStep
+from uoro_torch.distributed import DistributedStreams
 from uoro_torch.module import ModuleTransition, Step, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
 
@@ -347,6 +348,13 @@ class Online:
         with torch.no_grad():
             for name, buffer in self._module.named_buffers():
                 buffer.copy_(buffers[name] if self._parallel is None else buffers[name][0])
+        if self.steps == 1 and isinstance(self.estimator, DistributedStreams):
+            self.estimator.require_same(
+                dict(self._module.named_buffers()),
+                "Online.step(input, target), the buffers after the first step",
+                "A buffer into which the forward pass puts what it sees is of one process alone: "
+                "call eval() of that module, or keep it in the state; start all the same",
+            )
 
     def _require_no_draws(self, first: Any) -> None:
         """Refuse to compile a module that draws."""

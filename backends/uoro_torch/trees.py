@@ -1,10 +1,11 @@
-"""Which leaves of a tree move."""
+"""Which leaves of a tree move, and what their numbers are."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import optree
+import torch
 from torch import Tensor
 
 
@@ -34,3 +35,13 @@ def join(tree: Any, leaves: Any) -> Any:
 def detach(tree: Any) -> Any:
     """Take every tensor off its graph."""
     return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def widen(leaf: Tensor) -> Tensor:
+    """Hold a leaf in at least float32, where sums are taken."""
+    return leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
+
+
+def as_real(leaf: Tensor) -> Tensor:
+    """View the coordinates of a leaf as real numbers."""
+    return torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf

@@ -1,0 +1,255 @@
+"""Parallel streams shared out over the processes of a group."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, cast
+
+import optree
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from uoro.algebra import leaf_name
+from uoro.backend import Backend, Law, Tree
+from uoro.dynamics import Dynamics
+from uoro.errors import SettingError, StructureError, require_count
+from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.parallel import Streams, require_stack
+from uoro_torch.trees import as_real, widen
+
+
+class DistributedStreams:
+    """Run B streams on several processes: what `Streams` does, and gives, to rounding.
+
+    Each process runs ``B / processes`` of the streams, those numbered in `rows`: it makes the
+    stacks of their states, reads their items, and has their pairs (s̃, θ̃), which nobody else
+    sees. Loss and gradient are averaged over all processes at each step, so that every process
+    makes the same update of its own copy of the params.
+
+    The signs are those of `Streams` with the same seed, of which each process keeps its own.
+
+    Every process must take every step; one that fails leaves the others waiting. A reset is
+    each process' own affair.
+
+    Args:
+        estimator: What to run on each stream.
+        count: B, a multiple of the number of processes.
+        group: The processes, all of them if not given. The params must be on a device that its
+            backend serves: any for ``gloo``, a GPU for ``nccl``.
+
+    Attributes:
+        rows: Which of the streams this process runs.
+
+    Raises:
+        SettingError: If there is no group, this process is not of it, or the count is no such
+            multiple.
+
+    Example:
+        >>> import torch, torch.distributed as dist
+        >>> from uoro import UORO
+        >>> from uoro_torch import DistributedStreams, Online
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        >>> estimator = DistributedStreams(UORO(), 8)
+        >>> estimator.rows
+        range(0, 8)
+        >>> online = Online.for_module(
+        ...     torch.nn.GRUCell(2, 4), torch.nn.functional.mse_loss, estimator=estimator)
+        >>> mine = len(estimator.rows)
+        >>> loss = online.step(torch.randn(mine, 2), torch.randn(mine, 4))
+        >>> dist.destroy_process_group()
+    """
+
+    def __init__(
+        self, estimator: Estimator, count: int, group: dist.ProcessGroup | None = None
+    ) -> None:
+        call = f"DistributedStreams(count={count!r})"
+        require_count(call, "count", count)
+        if not (dist.is_available() and dist.is_initialized()):
+            raise SettingError(
+                f"{call}: there is no group of processes. Start them with torchrun, and call "
+                "torch.distributed.init_process_group(...) in each of them first."
+            )
+        processes, rank = dist.get_world_size(group), dist.get_rank(group)
+        if rank < 0:
+            raise SettingError(
+                f"{call}: this process is not of the group. Make no streams in it, or give a "
+                "group that it is of."
+            )
+        if count % processes:
+            raise SettingError(
+                f"{call}: {count} streams cannot be shared out evenly over {processes} processes. "
+                f"Wanted is a multiple, such as count={processes * -(-count // processes)}."
+            )
+        here = count // processes
+        self.estimator = estimator
+        self.count = count
+        self.rows = range(rank * here, (rank + 1) * here)
+        self._group = group
+        self._processes = processes
+        self._alone = Streams(estimator, here)
+        self._params_compared = False
+
+    @property
+    def estimand(self) -> Estimand:
+        """What the estimator claims holds of the average too."""
+        return self.estimator.estimand
+
+    def init(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
+    ) -> Any:
+        """Make a memory for each stream of this process.
+
+        The first call, which every process must make, compares the params.
+
+        Args:
+            dynamics: The model of one stream.
+            params: The same in all processes.
+            state: A stack of the states of this process.
+            inputs: A stack of its items, where the estimator needs one.
+
+        Raises:
+            StructureError: If a stack does not have one row for each stream of this process, or
+                the params are not the same in all processes.
+        """
+        self._require_stack(dynamics.backend, state, "init(state)")
+        self._require_stack(dynamics.backend, inputs, "init(inputs)")
+        if not self._params_compared:
+            self.require_same(params, f"{self._call}.init(params)", "Give all the same to start")
+            self._params_compared = True
+        return self._alone.init(dynamics, params, state, inputs=inputs)
+
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw what `Streams` draws for all streams, and keep what is of this process."""
+
+        def of_all(leaf: Tensor) -> Tensor:
+            return leaf[:1].expand(self.count, *leaf.shape[1:])
+
+        def mine(leaf: Tensor) -> Tensor:
+            return leaf[self.rows.start : self.rows.stop]
+
+        def keep(like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0) -> Tree:
+            some: Any = like
+            whole: Any = optree.tree_map(of_all, some)
+            drawn: Any = sampler(whole, law, batch, stacked)
+            kept: Any = optree.tree_map(mine, drawn)
+            return cast(Tree, kept)
+
+        return self._alone.draw(keep, state)
+
+    def step(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        memory: Any,
+        state: Any,
+        inputs: Any,
+        noise: Any,
+    ) -> tuple[Any, Any, Estimate]:
+        """Advance the streams of this process, and average over all processes.
+
+        Returns:
+            The stacks of next memories and states, and one estimate: loss and gradient, the means
+            over all streams, and the stack of aux of this process.
+
+        Raises:
+            StructureError: If a stack does not have one row for each stream of this process.
+        """
+        self._require_stack(dynamics.backend, state, "step(state)")
+        self._require_stack(dynamics.backend, inputs, "step(inputs)")
+        memory, state, here = self._alone.step(dynamics, params, memory, state, inputs, noise)
+        loss, gradient = self._average((here.loss, here.gradient))
+        return memory, state, Estimate(loss, gradient, here.aux)
+
+    def reset(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        memory: Any,
+        state: Any,
+        mask: Any,
+        fresh: Any,
+        *,
+        inputs: Any = None,
+    ) -> tuple[Any, Any]:
+        """Start some streams of this process anew; `Streams.reset` says how.
+
+        Raises:
+            StructureError: If a stack does not have one row for each stream of this process.
+        """
+        mask = dynamics.backend.from_host(mask)
+        self._require_stack(dynamics.backend, mask, "reset(mask)")
+        self._require_stack(dynamics.backend, fresh, "reset(fresh)")
+        return self._alone.reset(dynamics, params, memory, state, mask, fresh, inputs=inputs)
+
+    def require_same(self, tree: Any, call: str, hint: str) -> None:
+        """Refuse tensors that are not the same, bit for bit, in all processes.
+
+        Every process must call this.
+
+        Args:
+            tree: Tensors.
+            call: What was called with them.
+            hint: The way out; that they can be broadcast is said besides.
+
+        Raises:
+            StructureError: In every process, naming the leaves that differ.
+        """
+        paths, leaves, _ = optree.tree_flatten_with_path(tree)
+        names = [leaf_name("/".join(map(str, path))) for path in paths]
+        if not leaves:
+            return
+        device = leaves[0].device
+        shapes = [
+            (name, tuple(x.shape), str(x.dtype)) for name, x in zip(names, leaves, strict=True)
+        ]
+        if not all(self._agree([repr((self.count, shapes)).encode()], device)):
+            raise StructureError(
+                f"{call}: the processes do not have the same count and leaves of the same names, "
+                f"shapes and dtypes. Here there are {self.count} streams and {shapes}."
+            )
+        same = self._agree([_content(leaf) for leaf in leaves], device)
+        others = [name for name, agreed in zip(names, same, strict=True) if not agreed]
+        if others:
+            raise StructureError(
+                f"{call}: not the same in all processes: {', '.join(others)}. {hint}, by one seed "
+                "for all or torch.distributed.broadcast(tensor, src=0)."
+            )
+
+    def _agree(self, contents: list[bytes], device: torch.device) -> list[bool]:
+        """Tell of each content whether all processes have the same."""
+        digests = [hashlib.blake2b(content, digest_size=8).digest() for content in contents]
+        mine = torch.tensor([int.from_bytes(d, signed=True) for d in digests], device=device)
+        everyone = [torch.empty_like(mine) for _ in range(self._processes)]
+        dist.all_gather(everyone, mine, group=self._group)
+        agreed: list[bool] = (torch.stack(everyone) == mine).all(0).tolist()
+        return agreed
+
+    def _average(self, tree: Any) -> Any:
+        """Average a tree over the processes, in one exchange for each dtype."""
+        leaves, structure = optree.tree_flatten(tree)
+        numbers = [as_real(widen(leaf)) for leaf in leaves]
+        averaged = list(leaves)
+        for kind in dict.fromkeys((x.dtype, x.device) for x in numbers):
+            places = [i for i, x in enumerate(numbers) if (x.dtype, x.device) == kind]
+            parts = [numbers[i].reshape(-1) for i in places]
+            flat = torch.cat(parts)
+            dist.all_reduce(flat, group=self._group)
+            means = torch.split_with_sizes(flat / self._processes, [len(part) for part in parts])
+            for i, mean in zip(places, means, strict=True):
+                averaged[i] = torch.empty_like(leaves[i])
+                as_real(averaged[i]).copy_(mean.reshape(numbers[i].shape))
+        return optree.tree_unflatten(structure, averaged)
+
+    @property
+    def _call(self) -> str:
+        return f"DistributedStreams(count={self.count})"
+
+    def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
+        require_stack(backend, tree, len(self.rows), f"{self._call}.{what}, of {self.rows}")
+
+
+def _content(leaf: Tensor) -> bytes:
+    """Give the bytes of a tensor."""
+    numbers = as_real(leaf.detach()).cpu().contiguous().reshape(-1)
+    return numbers.view(torch.uint8).numpy().tobytes()
