@@ -32,8 +32,8 @@ def test_examples_in_docstrings_run(name: str) -> None:
 
 
 def test_there_are_examples_for_what_a_user_calls() -> None:
-    from uoro_jax import OptaxOptimizer
-    from uoro_torch import Online, TorchOptimizer
+    from uoro_jax import OptaxOptimizer, ShardedStreams
+    from uoro_torch import DistributedStreams, Online, TorchOptimizer
 
     from uoro import (
         RTRL,
@@ -48,7 +48,8 @@ def test_there_are_examples_for_what_a_user_calls() -> None:
     from uoro.tasks import anbn
 
     for thing in (UORO, RTRL, Truncated, RollingTruncated, Learner, Replicas, SGD, anbn,
-                  load_backend, OptaxOptimizer, Online, TorchOptimizer):  # fmt: skip
+                  load_backend, OptaxOptimizer, Online, TorchOptimizer, ShardedStreams,
+                  DistributedStreams):  # fmt: skip
         assert ">>>" in (thing.__doc__ or ""), thing
 
 

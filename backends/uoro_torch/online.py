@@ -40,6 +40,9 @@ class Online:
         compile: Whether to compile the whole step by `torch.compile`. The first step then takes
             half a minute or so.
 
+    Raises:
+        SettingError: If there is nothing to train, or several streams were to be compiled.
+
     Attributes:
         dynamics: The model; ``dynamics.describe()`` says how it is differentiated.
         state: The present state.
@@ -81,6 +84,11 @@ class Online:
         self.state = state
         self.estimator = estimator if estimator is not None else UORO()
         self._parallel = self.estimator if isinstance(self.estimator, ParallelEstimator) else None
+        if compile and self._parallel is not None:
+            raise SettingError(
+                "Online(compile=True, streams=...): several streams are not compiled. Take one of "
+                "the two."
+            )
         given: Any = model
         dynamics = given if hasattr(given, "vjp") else _backend_of(params).dynamics(given)
         self.dynamics = dynamics
@@ -121,7 +129,9 @@ class Online:
                 its leaves have one row for each.
             streams: How many streams the module is run on, as the rows of one batch. Each has a
                 pair of its own, and the loss is called on each row as on a batch of one.
-            estimator: `UORO` of rank one unless given.
+            estimator: `UORO` of rank one unless given. That of several streams says how many
+                there are; with `DistributedStreams` state and items are those of this process,
+                and so is what the module draws. Buffers must come out the same in all.
             seed: Determines every random draw.
             check: Whether the first step is preceded by a probe of the module.
             compile: Whether to compile the whole step by `torch.compile`.
@@ -129,8 +139,8 @@ class Online:
         Hooks on parameters are not called: there is no backward pass of the whole to call them.
 
         Raises:
-            SettingError: If nothing is to be trained, a state is wanted, or streams were to be
-                compiled.
+            SettingError: If nothing is to be trained, a state is wanted, streams were to be
+                compiled, or the estimator runs another number of them.
         """
         if isinstance(estimator, ParallelEstimator):
             _require_agreement(streams, estimator.count)
@@ -145,11 +155,6 @@ class Online:
                     "wanted as the third argument; that of PyTorch's own modules is known."
                 )
             state = module.initial_state(None if several is None else len(several.rows))
-        if compile and several is not None:
-            raise SettingError(
-                "Online.for_module(compile=True, streams=...): several streams are not compiled. "
-                "Take one of the two."
-            )
         if several is not None and any(getattr(part, "sparse", False) for part in module.modules()):
             raise SettingError(
                 "Online.for_module(streams=...): an embedding has sparse=True, and PyTorch has no "
@@ -222,7 +227,8 @@ class Online:
         """Start anew, with a zero pair: an episode has ended.
 
         Args:
-            mask: With several streams, B booleans: which of them start anew. All if not given.
+            mask: With several streams, a boolean for each: which of them start anew. All if not
+                given.
             state: The state to start from, of all streams; the initial one if not given.
 
         Raises:
@@ -253,6 +259,8 @@ class Online:
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the next step depends on, but for the model and its parameters.
+
+        Of several processes each gives what is its own.
 
         Returns:
             Tensors, numbers and lists of them: what `torch.save` and `torch.load` take.
@@ -335,12 +343,13 @@ class Online:
         return [] if self._module is None else [part.training for part in self._module.modules()]
 
     def _seed_of_step(self) -> Tensor:
-        rows = None if self._parallel is None else self._parallel.rows
-        # Rows that are run elsewhere draw something else.
-        what = (self._seed, self.steps, *([rows.start] if rows and rows.start else []))
-        digest = hashlib.blake2b(repr(what).encode(), digest_size=8).digest()
+        key: tuple[int, ...] = (self._seed, self.steps)
+        rows = range(0) if self._parallel is None else self._parallel.rows
+        if rows.start:
+            key = (*key, rows.start)  # other processes' rows draw something else
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
         seed = torch.tensor(int.from_bytes(digest) >> 1)
-        return seed if rows is None else seed.repeat(len(rows))
+        return seed.repeat(len(rows)) if rows else seed
 
     def _keep_buffers(self, buffers: dict[str, Tensor] | None) -> None:
         if self._module is None or not buffers:
