@@ -205,6 +205,11 @@ def test_a_compiled_step_gives_the_same_numbers() -> None:
 def test_what_does_not_go_with_compiling_is_named() -> None:
     with pytest.raises(SettingError, match="Take one of the two"):
         Online.for_module(nn.GRUCell(IN, UNITS), MSE, streams=2, compile=True)
+    with pytest.raises(SettingError, match="Take one of the two"):
+        Online(
+            lambda p, s, x: (p["w"] * s, x), {"w": torch.ones(())}, torch.zeros(2),
+            estimator=Streams(UORO(), 2), compile=True,
+        )  # fmt: skip
     online = Online.for_module(Dropped(), MSE, torch.zeros(UNITS), compile=True)
     with pytest.raises(SettingError, match="draws random numbers"):
         online.step(torch.ones(IN), torch.ones(OUT))

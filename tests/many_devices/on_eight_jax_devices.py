@@ -36,9 +36,9 @@ from uoro.errors import SettingError, StructureError
 
 DEVICES, COUNT, UNITS = 8, 16, 6
 
-ROUNDING = 1e-12
+ROUNDING = 1e-13
 """Of float64: sums over streams are taken in another order, and training carries that along. The
-gaps seen are a hundred times smaller."""
+gaps seen are about a hundred times smaller."""
 
 
 @pytest.fixture
