@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,14 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from uoro.backend import load_backend
+from uoro.cli.bars import progress_bars
 from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
 from uoro.errors import SettingError
-from uoro.reproduction import Document, Experiment, Plan, Run, cores, execute, find
+from uoro.reproduction import Document, Experiment, Plan, cores, execute, find
 
 COLOURS = {"holds": "green", "does not hold": "red"}
 
@@ -50,7 +48,10 @@ def run_reproduction(
     interrupted = False
     shown = set[str]()
     try:
-        with _bars(console, wanted) as progress, deferred_interrupt() as asked_to_stop:
+        with (
+            progress_bars(console, wanted, ": ".join) as progress,
+            deferred_interrupt() as asked_to_stop,
+        ):
             by_key = dict(wanted)
             for key, done in execute(
                 wanted, at_once, progress=progress, asked_to_stop=asked_to_stop
@@ -80,34 +81,6 @@ def run_reproduction(
         sys.exit(130)
     if failures:
         sys.exit(1)
-
-
-@contextmanager
-def _bars(
-    console: Console, wanted: list[tuple[Any, Run]]
-) -> Iterator[Callable[[Any, float], None]]:
-    """Show a bar for everything, by the guessed cost, and one for each run at work."""
-    runs = dict(wanted)
-    done = dict.fromkeys(runs, 0.0)
-    bars: dict[Any, TaskID] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
-        total = progress.add_task("everything", total=sum(run.cost for run in runs.values()) or 1)
-
-        def update(key: Any, fraction: float) -> None:
-            # Messages of a run may come after its result.
-            fraction = done[key] = max(done[key], fraction)
-            if key not in bars:
-                bars[key] = progress.add_task(escape(f"{key[0]}: {key[1]}"), total=1.0)
-            progress.update(bars[key], completed=fraction, visible=fraction < 1.0)
-            progress.update(total, completed=sum(runs[k].cost * part for k, part in done.items()))
-
-        yield update
 
 
 def _show(console: Console, document: Document, out: Path) -> None:

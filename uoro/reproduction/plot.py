@@ -26,8 +26,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 @contextmanager
-def figure(path: Path, columns: int = 1) -> Iterator[list[Any]]:
-    """Make a figure of panels side by side, and write it when they are filled."""
+def figure(path: Path, columns: int = 1, *, share: bool = True) -> Iterator[list[Any]]:
+    """Make a figure of panels side by side, and write it when they are filled.
+
+    Args:
+        path: Where to; its folder is made if it is missing.
+        columns: How many panels.
+        share: Whether they have one vertical axis.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -42,7 +48,7 @@ def figure(path: Path, columns: int = 1) -> Iterator[list[Any]]:
             dpi=130,
             layout="constrained",
             squeeze=False,
-            sharey=columns > 1,
+            sharey=share and columns > 1,
         )
         axes = list(panels[0])
         yield axes

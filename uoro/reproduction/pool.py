@@ -6,17 +6,19 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from queue import Empty
-from typing import Any
+from typing import Any, TypeAlias
 
 from uoro.errors import ReproductionError
 from uoro.experiments.record import made_with
 from uoro.reproduction.kinds import KINDS
-from uoro.reproduction.run import Done, Run
+from uoro.reproduction.run import Done, Report, Run, Settings
+
+Kind: TypeAlias = Callable[[Settings, Report], dict[str, Any]]
 
 PERIOD = 0.3
 
@@ -43,6 +45,8 @@ def execute(
     *,
     progress: Callable[[Any, float], None],
     asked_to_stop: Callable[[], bool],
+    kinds: Mapping[str, Kind] = KINDS,
+    threads: int = 1,
 ) -> Iterator[tuple[Any, Done | Exception]]:
     """Run them all, the longest first, and give each as it is done, or what it raised.
 
@@ -51,6 +55,8 @@ def execute(
         jobs: How many at a time; each has a core to itself while there are as many.
         progress: Called with a key and the fraction that is done.
         asked_to_stop: Asked again and again; once it is true, no run is finished.
+        kinds: The function of each kind of run, one that another process can import.
+        threads: How many threads a run may use, and how many cores it has.
 
     Raises:
         ReproductionError: If a process was killed from outside.
@@ -58,18 +64,20 @@ def execute(
     """
     context = multiprocessing.get_context("spawn")
     messages, stop, places = context.Queue(), context.Event(), context.Queue()
+    allowed = cores()
     for number in range(jobs):
-        places.put(cores()[number] if jobs <= len(cores()) else None)
+        own = allowed[number * threads : (number + 1) * threads]
+        places.put(own if jobs * threads <= len(allowed) else None)
     ordered = sorted(runs, key=lambda item: -item[1].cost)
     with (
-        _one_thread_each(),
+        _threads_each(threads),
         ProcessPoolExecutor(
             jobs, mp_context=context, initializer=_begin, initargs=(messages, stop, places)
         ) as pool,
     ):
         with _interrupts_ignored():
             waiting: dict[Future[Done], Any] = {
-                pool.submit(_work, key, run): key for key, run in ordered
+                pool.submit(_work, key, run, kinds[run.kind]): key for key, run in ordered
             }
         try:
             while waiting:
@@ -114,11 +122,11 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let the processes to come use one thread for their algebra."""
+def _threads_each(threads: int) -> Iterator[None]:
+    """Let the processes to come use so many threads for their algebra."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+    os.environ.update(dict.fromkeys(names, str(threads)))
     try:
         yield
     finally:
@@ -130,15 +138,15 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _begin(messages: Any, stop: Any, places: Any) -> None:
-    """Prepare a worker: a core of its own, before a framework starts its threads."""
+    """Prepare a worker: cores of its own, before a framework starts its threads."""
     global _messages, _stop
     _messages, _stop = messages, stop
     place = places.get()
     if place is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {place})
+        os.sched_setaffinity(0, place)
 
 
-def _work(key: Any, run: Run) -> Done:
+def _work(key: Any, run: Run, function: Kind) -> Done:
     last = 0.0
 
     def report(fraction: float) -> None:
@@ -151,6 +159,6 @@ def _work(key: Any, run: Run) -> Done:
 
     start = time.perf_counter()
     report(0.0)
-    result = KINDS[run.kind](run.settings, report)
+    result = function(run.settings, report)
     seconds = time.perf_counter() - start
     return Done(run.settings, result, seconds, made_with(run.settings["backend"]))
