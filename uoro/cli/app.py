@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from uoro.cli.backends import show_backends
+from uoro.cli.bench import make_plan, run_bench
 from uoro.cli.check import run_check
 from uoro.cli.compare import TaskOptions, run_comparison
 from uoro.cli.reproduce import run_reproduction
@@ -185,6 +186,68 @@ def report(
             raise ReproductionError(
                 f"report --write {write}: it cannot be written: {error.strerror}."
             ) from error
+
+
+@app.command()
+def bench(
+    backends: Annotated[str, typer.Option(help="Names, separated by commas")] = "jax,torch",
+    cells: Annotated[
+        str | None, typer.Option(help="gru, lstm, rnn, separated by commas. Default: by the scale")
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Numbers, separated by commas. Default: by the scale")
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="forward, tbptt, tbptt:16, uoro, uoro:rank=4, uoro:memory=16, rtrl, uoro@8 (eight "
+            "streams); torch also has plain-tbptt, plain-tbptt:16, plain-tbptt-compiled, online "
+            "and online-compiled; separated by commas. Default: all"
+        ),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="quick: gru, 64 and 256 units; full: all cells, 16 to 2048 units")
+    ] = "quick",
+    repetitions: Annotated[int, typer.Option(help="Turns that each row takes")] = 11,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long a turn lasts, about. Default: by the scale")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads, and cores to be pinned to")] = 1,
+    alphabet: Annotated[int, typer.Option(help="Symbols of the stream")] = 3,
+    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
+    device: Annotated[
+        str | None, typer.Option(help="Device for every backend, such as cpu or cuda")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the JSON and the PNGs")] = Path(
+        "results", "bench"
+    ),
+) -> None:
+    """Time a step: forward, truncated BPTT, UORO, rank k, memory T, exact RTRL, several streams.
+
+    Each backend, cell and number of units has a process of its own, pinned to its cores. Its rows
+    take turns; ratios are formed turn by turn. "× floor" is the multiple of the time that the
+    bytes and the arithmetic a step cannot avoid would take at this machine's rates, measured in
+    the same run; compiling counts under "first call" alone. "a step" is a character, of all streams
+    together. Ctrl-C keeps the groups that are done, and the same command goes on from there.
+
+    Example: uoro bench --backends jax --cells gru --units 16,64,256 --rows forward,tbptt,uoro
+
+    Example: uoro bench --scale full --seconds 0.5 --out results/bench
+    """
+    plan = make_plan(
+        scale,
+        backends=backends,
+        cells=cells,
+        units=units,
+        rows=rows or [],
+        repetitions=repetitions,
+        seconds=seconds,
+        threads=threads,
+        alphabet=alphabet,
+        dtype=dtype,
+        device=device,
+    )
+    run_bench(_console(), plan, out)
 
 
 @app.command()

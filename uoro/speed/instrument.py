@@ -1,0 +1,157 @@
+"""What a backend may add to its own benchmark: rows, memory, a device to wait for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from uoro.backend import Backend
+from uoro.speed.floor import Work
+from uoro.speed.resident import watch_resident
+
+
+class Timed(Protocol):
+    """Something to take the time of.
+
+    Attributes:
+        items: How many items of the stream one call of `run` goes through; side by side, streams
+            count once.
+    """
+
+    items: int
+
+    def run(self) -> None:
+        """Go through the items; return when the device is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a row starts from.
+
+    Attributes:
+        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        units: Units of it.
+        params: On the device.
+        state: On the device.
+        symbols: Gives so many ``{"symbol", "target"}`` as a stack on the device.
+    """
+
+    cell: str
+    units: int
+    params: Any
+    state: Any
+    symbols: Callable[[int], Any]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A row that one backend alone has.
+
+    Attributes:
+        work: What it has to do, for the floor.
+        base: The row it is held against.
+        make: Makes it.
+    """
+
+    work: Work
+    base: str
+    make: Callable[[Problem], Timed]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How much memory a row needs.
+
+    Attributes:
+        bytes: The most at a time, beyond what was there without the row.
+        how: How it was found.
+        parts: What it is made of, where that is known.
+    """
+
+    bytes: int
+    how: str
+    parts: Mapping[str, int]
+
+
+class Instrument(Protocol):
+    """What the benchmark asks of a backend; a package has it as ``bench.instrument(backend)``."""
+
+    def set_threads(self, threads: int) -> None:
+        """Keep the framework to so many threads."""
+        ...
+
+    def hardware(self) -> str:
+        """Name the device, as its maker does; empty where it is the processor."""
+        ...
+
+    def wait(self) -> None:
+        """Return when the device has done all it was given."""
+        ...
+
+    def extras(self) -> dict[str, Extra]:
+        """Give the rows that this backend alone has, by name."""
+        ...
+
+    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> Memory | None:
+        """Say what a compiled function needs, where the compiler knows."""
+        ...
+
+    def watch(self) -> Callable[[], Memory | None]:
+        """Begin to watch what memory is taken; the result says the most there was since."""
+        ...
+
+
+class PlainInstrument:
+    """Of a backend that has no ``bench`` module."""
+
+    def set_threads(self, threads: int) -> None:
+        """Do nothing: the environment says it."""
+
+    def hardware(self) -> str:
+        """Say nothing."""
+        return ""
+
+    def wait(self) -> None:
+        """Do nothing: what was called is done."""
+
+    def extras(self) -> dict[str, Extra]:
+        """Have none."""
+        return {}
+
+    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> Memory | None:
+        """Know nothing."""
+        return None
+
+    def watch(self) -> Callable[[], Memory | None]:
+        """Watch the memory of this process."""
+        return resident_memory()
+
+
+def resident_memory() -> Callable[[], Memory | None]:
+    """Watch the memory of this process, where the system tells."""
+    most = watch_resident()
+
+    def said() -> Memory | None:
+        grown = most()
+        how = "peak resident set, above what it was before the row was made, compiling included"
+        return None if grown is None else Memory(grown, how, {})
+
+    return said
+
+
+def instrument_of(backend: Backend) -> Instrument:
+    """Find the instrument in the backend's own package, or take the plain one."""
+    package = type(backend).__module__.partition(".")[0]
+    name = f"{package}.bench"
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return PlainInstrument()
+    made: Instrument = sys.modules[name].instrument(backend)
+    return made

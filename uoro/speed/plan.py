@@ -1,0 +1,110 @@
+"""What is to be timed: groups of rows, each of which has a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from uoro.errors import SettingError, UnknownNameError, require_count
+from uoro.models import CELLS
+from uoro.reproduction.run import Run
+
+
+class Scale(NamedTuple):
+    """What is timed unless asked otherwise.
+
+    Attributes:
+        cells: Which cells.
+        units: How many units.
+        seconds: How long a turn lasts.
+    """
+
+    cells: tuple[str, ...]
+    units: tuple[int, ...]
+    seconds: float
+
+
+SCALES = {
+    "quick": Scale(("gru",), (64, 256), 0.1),
+    "full": Scale(("gru", "lstm", "rnn"), (16, 64, 256, 512, 1024, 2048), 0.3),
+}
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class SpeedPlan:
+    """How to time.
+
+    Attributes:
+        backends: Names of backends.
+        cells: ``"gru"``, ``"lstm"`` or ``"rnn"``.
+        units: Units of the one layer.
+        rows: Names of rows; those of the backend if empty.
+        repetitions: How many times each row takes its turn.
+        seconds: How long a turn lasts, about.
+        threads: Threads, and cores to which the process is pinned.
+        alphabet: How many symbols there are.
+        dtype: Of all numbers.
+        device: The device, or ``None`` for the backend's own choice.
+
+    Raises:
+        SettingError: If a number is out of its range.
+        UnknownNameError: If there is no such cell.
+    """
+
+    backends: tuple[str, ...]
+    cells: tuple[str, ...]
+    units: tuple[int, ...]
+    rows: tuple[str, ...] = ()
+    repetitions: int = 11
+    seconds: float = 0.1
+    threads: int = 1
+    alphabet: int = 3
+    dtype: str = "float32"
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, count in (("repetitions", self.repetitions), ("threads", self.threads)):
+            require_count(f"bench --{what} {count}", what, count)
+        for units in self.units:
+            require_count(f"bench --units {units}", "units", units)
+        if self.alphabet < 2:
+            raise SettingError(f"bench --alphabet {self.alphabet}: wanted are at least 2 symbols.")
+        if not 0 < self.seconds < float("inf"):
+            raise SettingError(f"bench --seconds {self.seconds}: it must be positive and finite.")
+        if self.dtype not in DTYPES:
+            raise SettingError(f"bench --dtype {self.dtype}: wanted is {' or '.join(DTYPES)}.")
+        for cell in self.cells:
+            if cell not in CELLS:
+                raise UnknownNameError(f"bench --cells {cell}", "cell", cell, CELLS)
+        for what, chosen in (
+            ("backends", self.backends), ("cells", self.cells), ("units", self.units),
+        ):  # fmt: skip
+            if not chosen:
+                raise SettingError(f"bench --{what}: it is empty. Name at least one.")
+
+    def groups(self) -> list[Run]:
+        """List the groups, as runs that can be handed to another process."""
+        return [
+            Run(
+                id=f"{backend} {cell} {units}",
+                kind="speed",
+                settings={
+                    "backend": backend,
+                    "device": self.device,
+                    "dtype": self.dtype,
+                    "cell": cell,
+                    "units": units,
+                    "alphabet": self.alphabet,
+                    "rows": list(self.rows),
+                    "repetitions": self.repetitions,
+                    "seconds": self.seconds,
+                    "threads": self.threads,
+                },
+                cost=self.repetitions * self.seconds,
+            )
+            for backend in dict.fromkeys(self.backends)
+            for cell in dict.fromkeys(self.cells)
+            for units in dict.fromkeys(self.units)
+        ]
