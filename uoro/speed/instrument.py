@@ -14,14 +14,12 @@ from uoro.speed.resident import watch_resident
 
 
 class Timed(Protocol):
-    """Something to take the time of.
+    """Something to take the time of."""
 
-    Attributes:
-        items: How many items of the stream one call of `run` goes through; side by side, streams
-            count once.
-    """
-
-    items: int
+    @property
+    def items(self) -> int:
+        """Items of the stream that one call of `run` goes through; streams count once."""
+        ...
 
     def run(self) -> None:
         """Go through the items; return when the device is done."""
