@@ -26,7 +26,7 @@ from uoro.speed import rates as rates_module
 from uoro.speed.group import require_rows, sizes_of, time_group
 from uoro.speed.instrument import Extra, Problem, instrument_of
 from uoro.speed.learning import items_of
-from uoro.speed.rates import Machine
+from uoro.speed.rates import Machine, Rates
 from uoro.speed.rows import ROWS, base_of, parse_row
 from uoro.speed.timing import Calibrated, calibrate, ratios, spread, take_turns
 
@@ -111,8 +111,15 @@ def test_sizes_leave_out_the_table_a_row_is_looked_up_in(
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rates_are_positive_numbers(threads: int) -> None:
     machine = Machine(load_backend("autograd"), "float32", threads)
-    for rate in (*machine.rates(1000), machine.operations()):
+    for rate in (*machine.rates([1000])[1000], machine.operations()):
         assert 0 < rate < math.inf
+
+
+def test_a_smaller_array_is_no_slower_than_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {10: Rates(5.0, 1.0), 20: Rates(3.0, 4.0), 40: Rates(2.0, 2.0)}
+    monkeypatch.setattr(Machine, "_once", lambda self, touched: found[touched])
+    rates = Machine(load_backend("autograd"), "float32", 1).rates([20, 10, 40])
+    assert rates == {40: (2.0, 2.0), 20: (3.0, 4.0), 10: (5.0, 4.0)}
 
 
 def test_rates_of_another_device_are_measured_with_its_own_arrays() -> None:
@@ -123,7 +130,7 @@ def test_rates_of_another_device_are_measured_with_its_own_arrays() -> None:
             return getattr(load_backend("torch"), name)
 
     machine = Machine(cast(Backend, Elsewhere()), "float32", 2)
-    for rate in (*machine.rates(1000), machine.operations()):
+    for rate in (*machine.rates([1000])[1000], machine.operations()):
         assert 0 < rate < math.inf
 
 
@@ -359,7 +366,7 @@ def test_the_table_has_medians_ratios_and_multiples() -> None:
     (run,) = _plan().groups()
     heading, base, uoro = table(_done(run.settings))
     cells = dict(zip(heading, uoro, strict=True))
-    assert cells["µs a step"] == "60"
+    assert cells["µs a step"] == "60.0"
     assert cells["ratio"] == "3.00"
     assert cells["to"] == "tbptt"
     assert cells["× floor"] == "12.0"

@@ -142,7 +142,7 @@ def _words(written: str) -> tuple[str, ...]:
 
 def _show(console: Console, name: str, done: Done) -> None:
     rows = table(done)
-    made = Table(title=escape(name), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    made = Table(title=escape(name), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for heading in rows[0]:
         left = heading in ("row", "to")
         made.add_column(escape(heading), justify="left" if left else "right", no_wrap=True)

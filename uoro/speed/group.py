@@ -155,7 +155,7 @@ class _Group:
         settings = self._settings
         machine = Machine(self._backend, settings["dtype"], settings["threads"])
         counts = {name: least(work, self._sizes) for name, work in works.items()}
-        rates = {n: machine.rates(n) for n in sorted({each.touched for each in counts.values()})}
+        rates = machine.rates(each.touched for each in counts.values())
         operations = machine.operations()
 
         def say(floor: Floor) -> dict[str, float]:

@@ -135,7 +135,10 @@ def resident_memory() -> Callable[[], Memory | None]:
 
     def said() -> Memory | None:
         grown = most()
-        how = "peak resident set, above what it was before the row was made, compiling included"
+        how = (
+            "peak resident set above what it was before the row was made, compiling included; "
+            "what the process had and used again is not seen"
+        )
         return None if grown is None else Memory(grown, how, {})
 
     return said

@@ -88,10 +88,10 @@ def _line(done: Done, rows: dict[str, Any], name: str) -> list[str]:
         _number(time.median),
         f"{_number(time.low)}–{_number(time.high)}",
         _number(time.median / row["streams"]) if row["streams"] > 1 else "",
-        "" if against is None or alone else f"{against.median:.2f}",
-        "" if against is None or alone else f"{against.low:.2f}–{against.high:.2f}",
+        "" if against is None or alone else _number(against.median),
+        "" if against is None or alone else f"{_number(against.low)}–{_number(against.high)}",
         "" if alone else str(row["base"]),
-        f"{over_floor(row):.1f}",
+        _number(over_floor(row)),
         "" if row["memory"] is None else f"{row['memory']['bytes'] / 2**20:,.1f}",
         "" if multiple is None else f"{multiple:,.1f}",
         f"{row['first_call_seconds']:.1f}",
@@ -99,4 +99,7 @@ def _line(done: Done, rows: dict[str, Any], name: str) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    """Give three digits, and more only before the point."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
