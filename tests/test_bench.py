@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,8 @@ import torch
 from typer.testing import CliRunner
 from uoro_torch.plain import CELLS as PLAIN
 
-from uoro import Backend, load_backend
+from uoro import Backend, Learner, Truncated, Windows, load_backend, unroll
+from uoro.algebra import take
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError
 from uoro.models import CELLS, SymbolModel
@@ -24,8 +26,8 @@ from uoro.speed import Sizes, SpeedDocument, SpeedPlan, Work, draw, facts, least
 from uoro.speed import group as group_module
 from uoro.speed import rates as rates_module
 from uoro.speed.group import require_rows, sizes_of, time_group
-from uoro.speed.instrument import Extra, Problem, instrument_of
-from uoro.speed.learning import items_of
+from uoro.speed.instrument import Problem, instrument_of
+from uoro.speed.learning import items_of, optimizer
 from uoro.speed.rates import Machine, Rates
 from uoro.speed.rows import ROWS, base_of, parse_row
 from uoro.speed.timing import Calibrated, calibrate, ratios, spread, take_turns
@@ -266,28 +268,58 @@ def _problem(backend: Backend) -> Problem:
     return Problem("gru", 4, params, state, symbols)
 
 
-@pytest.mark.parametrize("name", ["plain-tbptt", "plain-tbptt:16", "online"])
-def test_the_loops_by_hand_learn(name: str) -> None:
-    backend = load_backend("torch")
-    extra: Extra = instrument_of(backend).extras()[name]
-    problem = _problem(backend)
-    seen: list[torch.Tensor] = []
-    before = torch.optim.Adam.step
+def _trained(name: str, problem: Problem) -> dict[str, torch.Tensor]:
+    """Run a row of torch's once, compiling nothing, and give the params that it ends with."""
+    ended: dict[str, torch.Tensor] = {}
+    adam = torch.optim.Adam.step
+    names = [name for name, _ in load_backend("torch").named_leaves(problem.params)]
 
-    def noted(self: torch.optim.Adam, closure: Callable[[], Any] | None = None) -> Any:
-        seen[:] = [param for group in self.param_groups for param in group["params"]]
-        return before(self, closure)
+    def step(self: torch.optim.Adam, closure: Any = None) -> Any:
+        done = adam(self, closure)
+        ended.update(zip(names, self.param_groups[0]["params"], strict=True))
+        return done
+
+    def compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            results = function(*arguments)
+            ended.update(results[0])
+            return results
+
+        return noted
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", noted)
-        timed = extra.make(problem)
+        patch.setattr(torch.optim.Adam, "step", step)
+        patch.setattr(torch, "compile", compile)
+        timed = instrument_of(load_backend("torch")).extras()[name].make(problem)
         timed.run()
-    start: Any = dict(backend.named_leaves(problem.params))
     assert timed.items == 16
-    assert len(seen) == len(start)
-    for param, first in zip(seen, start.values(), strict=True):
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("name", "span"), [("plain-tbptt", 1), ("plain-tbptt-compiled", 1), ("plain-tbptt:16", 16)]
+)
+def test_the_loops_by_hand_take_the_steps_of_a_learner(name: str, span: int) -> None:
+    backend = load_backend("torch")
+    problem = _problem(backend)
+    model = SymbolModel((CELLS["gru"](4),), 3)
+    dynamics: Any = backend.dynamics(partial(model.transition, backend.xp))
+    stream: Any = iter([take(backend, problem.symbols(16), i) for i in range(16)])
+    if span > 1:
+        dynamics, stream = unroll(dynamics, span), Windows(backend, stream, span)
+    learner = Learner(dynamics, Truncated(), optimizer(), problem.params, problem.state)
+    learner.run(stream)
+    ended = _trained(name, problem)
+    for leaf, wanted in backend.named_leaves(learner.params):
+        torch.testing.assert_close(ended[leaf].detach(), wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_online_learns_beside_the_loops_by_hand() -> None:
+    problem = _problem(load_backend("torch"))
+    start: Any = dict(load_backend("torch").named_leaves(problem.params))
+    for name, param in _trained("online", problem).items():
         assert torch.isfinite(param).all()
-        assert not torch.equal(param, first)
+        assert not torch.equal(param, start[name])
 
 
 # Groups

@@ -10,17 +10,19 @@ at hand, with every pass that can be shared shared:
 - **Updating.** The params, the optimizer's memory (two numbers a param for Adam) and each θ̃ are
   read once and written once for each update: the estimated gradient has no zeros, so each of them
   changes. The gradient itself, and the pulled back signs, are outer products that need never be
-  written; the norm of θ̃ can be added up while it is written. Exact RTRL reads and writes the whole
-  dense influence, state by params, at each step.
+  written; the norm of θ̃ can be added up while it is written. Exact RTRL reads and writes the
+  influence at each step, state by params, as dense as the estimator keeps it.
 - **Arithmetic.** Two operations a weight for a product with a vector, one for an outer product (two
   where it is added to another), 13 a param for Adam, 7 a number of θ̃ (its share of the gradient,
   its update, its norm). A root or a division counts as one.
 
-A step counts by itself: nothing but its results goes on to the next. States, cotangents of the
-state, items, biases while reading, and the table of which a step looks up
-one row are left out. Time is the larger of two: numbers read over the rate of reading plus numbers
-updated over the rate of updating, in arrays as large as all that the step touches, as those fit the
-cache or do not; and operations over the rate of a matrix product.
+A step counts by itself: it is given the params, and reads them again to update them. States,
+cotangents of the state, items, biases while reading, and the table of which a step looks up one row
+are left out. Time is the larger of two: numbers read over the rate of reading plus numbers updated
+over the rate of updating, in arrays as large as all that the step touches, which fit the cache
+or do not; and operations over the rate of a matrix product. Latency is not
+counted: what waits for one number after another, as models of a few units do, is many times above
+its floor.
 """
 
 from __future__ import annotations
