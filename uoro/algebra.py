@@ -87,6 +87,11 @@ def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
     return backend.map(combine, stack)
 
 
+def flatten(backend: Backend, stack: Tree) -> Tree:
+    """Make one stack of a stack of stacks."""
+    return backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), stack)
+
+
 def leaf_name(name: str) -> str:
     """Name a leaf in an error; a tree that is a bare array has a leaf without a name."""
     return f"leaf '{name}'" if name else "the array"

@@ -124,6 +124,12 @@ class Streams:
         """
         self._require_stack(dynamics.backend, state, "step(state)")
         self._require_stack(dynamics.backend, inputs, "step(inputs)")
+        together = getattr(self.estimator, "step_streams", None)
+        if together is not None:
+            stepped: tuple[Any, Any, Estimate] = together(
+                dynamics, params, memory, state, inputs, noise
+            )
+            return stepped
 
         def one(memory: Any, state: Any, inputs: Any, noise: Any) -> Any:
             return self.estimator.step(dynamics, params, memory, state, inputs, noise)

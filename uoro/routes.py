@@ -156,6 +156,17 @@ class Routed:
             return separately(self, params, state, inputs, tangent, signs, each)
         return sweep(self._chosen.dynamics, params, state, inputs, tangent, signs, each)
 
+    @property
+    def many(self) -> Callable[[], Dynamics[Any, Any, Any]]:
+        """Make one dynamics of many streams, where the adapter can.
+
+        Raises:
+            AttributeError: If it cannot.
+        """
+        made: Any = (self._chosen or self._routes[0]).dynamics
+        many: Callable[[], Dynamics[Any, Any, Any]] = made.many
+        return many
+
     def forget(self) -> None:
         """Choose anew at the next step: the model has become another."""
         self._chosen, self._story, self._gap = None, [], None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from uoro.algebra import mean
 from uoro.dynamics import Dynamics, Inputs, Outcome, Params, State
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -79,3 +80,27 @@ def separately(
     direct, _ = pullback(None, 1.0)
     pushed, rate = each(lambda one: dynamics.jvp(params, state, inputs, one))(tangent)
     return Sweep(outcome, direct, pushed, rate, lambda nu, _: pullback(nu, None)[0], ())
+
+
+def mean_direct(
+    dynamics: Dynamics[Params, State, Inputs],
+    params: Params,
+    state: State,
+    inputs: Inputs,
+    each: Params,
+) -> Params:
+    """Average ∂ℓ/∂θ over streams, at once where the dynamics can be one of `many` streams.
+
+    Args:
+        dynamics: The model of one stream.
+        params: θ, shared.
+        state: A stack of states.
+        inputs: A stack of items.
+        each: The stack of what each stream has. A compiler drops it where it is not used.
+    """
+    many = getattr(dynamics, "many", None)
+    if many is None:
+        return mean(dynamics.backend, each)
+    _, pullback = many().vjp(params, state, inputs)
+    direct: Params = pullback(None, 1.0)[0]
+    return direct

@@ -39,6 +39,7 @@ class JaxDynamics:
         twice: bool = False,
     ) -> None:
         self.backend = backend
+        self._transition, self._has_aux, self._twice = transition, has_aux, twice
         self._push = _push_twice if twice else _push_forward
         self._outcome = checked(transition, backend, has_aux=has_aux)
 
@@ -79,6 +80,20 @@ class JaxDynamics:
             return by_params, by_state
 
         return self._outcome(params, state, inputs), pullback
+
+    def many(self) -> JaxDynamics:
+        """Make one dynamics of many streams: state and inputs are stacks, the loss is the mean.
+
+        What its pullback gives the params is the sum over streams as one product, and no
+        stream's share is written out.
+        """
+
+        def together(params: Any, state: Any, inputs: Any) -> tuple[Any, ...]:
+            step = jax.vmap(self._transition, (None, 0, 0))
+            next_state, losses, *aux = step(params, state, inputs)
+            return (next_state, losses.mean(), *aux)
+
+        return JaxDynamics(self.backend, together, self._has_aux, self._twice)
 
 
 def _push_forward(function: Callable[[Any], Any], at: Any, tangent: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.sweep import mean_direct
 from uoro.unroll import unroll
 
 
@@ -63,6 +64,25 @@ class Truncated:
         outcome, pullback = dynamics.vjp(params, state, inputs)
         direct, _ = pullback(None, 1.0)
         return (), outcome.next_state, Estimate(outcome.loss, direct, outcome.aux)
+
+    def step_streams(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        memory: tuple[()],
+        state: State,
+        inputs: Inputs,
+        noise: None,
+    ) -> tuple[tuple[()], State, Estimate]:
+        """Do for B streams what `step` does for one, and average; the arguments are stacks of B."""
+
+        def one(state: State, inputs: Inputs) -> Any:
+            outcome, pullback = dynamics.vjp(params, state, inputs)
+            return outcome, pullback(None, 1.0)[0]
+
+        outcome, each = dynamics.backend.vmap(one)(state, inputs)
+        direct = mean_direct(dynamics, params, state, inputs, each)
+        return (), outcome.next_state, Estimate(outcome.loss.mean(), direct, outcome.aux)
 
 
 def bptt(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, get_args
 
-from uoro.algebra import mix, require_like
+from uoro.algebra import flatten, mix, require_like
 from uoro.backend import Backend, Law
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimand, Estimate, Sampler
-from uoro.sweep import once, sweep
+from uoro.sweep import Sweep, mean_direct, once, sweep
 
 
 class Influence(NamedTuple, Generic[State, Params]):
@@ -148,6 +148,56 @@ class UORO:
             tangent=True,
             hint="Draw one sign per state coordinate, and with rank k a stack of k such trees.",
         )
+        pair, swept = self._advance(dynamics, params, memory, state, inputs, noise)
+        if self.rank == 1:
+            gradient = backend.combine((1.0, swept.direct), (swept.rate, memory.cotangent))
+        else:
+            averaged = mix(backend, swept.rate / self.rank, memory.cotangent)
+            gradient = backend.combine((1.0, swept.direct), (1.0, averaged))
+        outcome = swept.outcome
+        return pair, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+
+    def step_streams(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        memory: Influence[State, Params],
+        state: State,
+        inputs: Inputs,
+        noise: State,
+    ) -> tuple[Influence[State, Params], State, Estimate]:
+        """Do for B streams what `step` does for one, and average; the arguments are stacks of B.
+
+        No stream's gradient is formed by itself: the carried parts are one product of the rates
+        with all θ̃.
+        """
+        backend = dynamics.backend
+
+        def one(
+            memory: Influence[State, Params], state: State, inputs: Inputs, noise: State
+        ) -> Any:
+            pair, swept = self._advance(dynamics, params, memory, state, inputs, noise)
+            return pair, swept.outcome, swept.direct, swept.rate
+
+        pair, outcome, each, rates = backend.vmap(one)(memory, state, inputs, noise)
+        direct = mean_direct(dynamics, params, state, inputs, each)
+        pairs = rates.reshape((-1,))
+        cotangents = memory.cotangent if self.rank == 1 else flatten(backend, memory.cotangent)
+        carried = mix(backend, pairs / pairs.shape[0], cotangents)
+        gradient = backend.combine((1.0, direct), (1.0, carried))
+        return pair, outcome.next_state, Estimate(outcome.loss.mean(), gradient, outcome.aux)
+
+    def _advance(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        memory: Influence[State, Params],
+        state: State,
+        inputs: Inputs,
+        noise: State,
+    ) -> tuple[Influence[State, Params], Sweep[State, Params]]:
+        """Do all of a step but to put the gradient together."""
+        backend = dynamics.backend
         each = once if self.rank == 1 else backend.vmap
         swept = sweep(dynamics, params, state, inputs, memory.tangent, noise, each)
 
@@ -160,14 +210,7 @@ class UORO:
                 self.epsilon,
             )
 
-        pair = each(merge)(memory, noise, swept.pushed, swept.kept)
-        if self.rank == 1:
-            gradient = backend.combine((1.0, swept.direct), (swept.rate, memory.cotangent))
-        else:
-            averaged = mix(backend, swept.rate / self.rank, memory.cotangent)
-            gradient = backend.combine((1.0, swept.direct), (1.0, averaged))
-        outcome = swept.outcome
-        return pair, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+        return each(merge)(memory, noise, swept.pushed, swept.kept), swept
 
 
 def _merge(
