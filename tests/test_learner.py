@@ -388,3 +388,30 @@ def test_the_estimator_lives_in_the_users_own_jit_and_scan() -> None:
     assert losses.shape == (3, 12)
     one = train(params, state, items, 2)
     np.testing.assert_allclose(losses[2], one, rtol=1e-5)
+
+
+def test_donated_buffers_change_no_number_and_leave_the_users_arrays() -> None:
+    backend = load_backend("jax")
+    dynamics, params, state = build(backend, MODELS["gru"])
+    learners = [
+        Learner(dynamics, UORO(), Adam(1e-2), params, state, donate=donate)
+        for donate in (False, True)
+    ]
+    for learner in learners:
+        learner.run(_items(20), chunk=5)
+    for a, b in zip(*map(_host, learners), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert all(np.isfinite(leaf).all() for _, leaf in backend.named_leaves(params))  # Still there.
+
+
+def test_a_learner_that_gave_its_buffers_away_says_that_it_cannot_go_back() -> None:
+    backend = load_backend("jax")
+    dynamics = backend.dynamics(
+        lambda theta, s, x: (s + theta, backend.xp.sum(s + theta) / x), check=False
+    )
+    start = backend.from_host(np.ones(1)), backend.from_host(np.zeros(1))
+    learner = Learner(dynamics, UORO(), SGD(1e-3), *start, donate=True)
+    items = [1.0] * 13 + [0.0] + [1.0] * 6
+    with pytest.raises(NonFiniteError, match="given away, and the learner cannot go on") as hit:
+        learner.run(items, chunk=10)
+    assert hit.value.step == 13

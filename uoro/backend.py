@@ -66,9 +66,9 @@ class Backend(Protocol):
         compiled: Whether `compile` compiles. If not, Python runs each step.
         xp: The framework's namespace of array functions (``numpy``-like), of which only those
             are used that ``autograd.numpy``, ``torch`` and ``jax.numpy`` spell the same way.
-        lacks: What it cannot do, with the reason: ``"float32"``, ``"float64"``, a `Law`, or a
-            state with ``"integers"`` or ``"complex"`` numbers. The conformance suite then does
-            not check what needs it, and says so.
+        lacks: What it cannot do, with the reason: ``"float32"``, ``"float64"``, ``"bfloat16"``, a
+            `Law`, or a state with ``"integers"`` or ``"complex"`` numbers. The conformance suite
+            then does not check what needs it, and says so.
     """
 
     @property
@@ -183,8 +183,14 @@ class Backend(Protocol):
         """
         ...
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Make ``function`` run fast when called many times; the identity where that is idle."""
+    def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
+        """Make ``function`` run fast when called many times; the identity where that is idle.
+
+        Args:
+            function: A pure function.
+            donate: Whether its first argument may be overwritten, from the second call on: the
+                caller will not look at it again.
+        """
         ...
 
     # Randomness: a key is a value, and a draw is a function of its key.

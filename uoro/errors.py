@@ -69,11 +69,15 @@ class NonFiniteError(UOROError, ArithmeticError):
         step: Index of the offending learner step, counted from 0.
     """
 
-    def __init__(self, call: str, step: int, what: str, value: float) -> None:
+    def __init__(self, call: str, step: int, what: str, value: float, *, kept: bool = True) -> None:
         self.step = step
+        holds = (
+            "The learner still holds the parameters, state and memory from before that step."
+            if kept
+            else "What was before was given away, and the learner cannot go on."
+        )
         super().__init__(
-            f"{call}: {what} is {value} at step {step}. The learner still holds the parameters, "
-            "state and memory from before that step. Try a smaller learning rate."
+            f"{call}: {what} is {value} at step {step}. {holds} Try a smaller learning rate."
         )
 
 

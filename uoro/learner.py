@@ -33,6 +33,10 @@ class Learner:
         state: The initial state; a stack of B of them for `Streams`.
         seed: Determines every random draw, by step: equal seeds give equal runs.
         noise: A stream of the estimator's noise to use in place of its own draws.
+        donate: Whether a compiled chunk of `run` may overwrite the params, the optimizer's memory
+            and the pair that it starts from. That halves what they take, and there is no going
+            back over a chunk with a loss that is not finite. Arrays taken from the learner before
+            a chunk are then gone after it; those it was made of are not.
         compile: Whether to compile the whole step where the framework runs it eagerly and has a
             compiler, as PyTorch has: the optimizer must then be one of this library's. The first
             step takes half a minute or so. JAX compiles always.
@@ -65,6 +69,7 @@ class Learner:
         *,
         seed: int = 0,
         noise: Iterable[Any] | None = None,
+        donate: bool = False,
         compile: bool = False,
     ) -> None:
         if not hasattr(dynamics, "backend"):
@@ -88,12 +93,13 @@ class Learner:
         self._key = backend.key(seed)
         self._noise = None if noise is None else iter(noise)
         self._update = Update(dynamics, estimator, optimizer)
+        self._donates = donate
         self._compiles = compile or backend.compiled
         compile_step = backend.compile
         if compile and not backend.compiled:
             compile_step = getattr(backend, "compile_step", None) or self._without_compiler()
         self._advance_compiled = compile_step(self._update.advance)
-        self._advance_chunk_compiled = backend.compile(self._update.advance_chunk)
+        self._advance_chunk_compiled = backend.compile(self._update.advance_chunk, donate=donate)
 
     @property
     def backend(self) -> Backend:
@@ -274,6 +280,9 @@ class Learner:
             self._progress = after
             self.steps += got
             return got == count
+        if self._donates:
+            self._progress = after
+            self._require_going_back(losses)
         # Go again from the start of the chunk, one by one, up to the step that fails.
         losses.clear()
         for i in range(got):
@@ -282,6 +291,17 @@ class Learner:
             )
             losses.append(float(estimate.loss))
         return got == count
+
+    def _require_going_back(self, losses: list[float]) -> None:
+        failed = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+        first, self.steps = self.steps, self.steps + len(losses)
+        raise NonFiniteError(
+            "Learner(donate=True).run(stream)",
+            first + failed,
+            "the loss" if failed < len(losses) else "the norm of the params",
+            losses[failed] if failed < len(losses) else math.nan,
+            kept=False,
+        )
 
     def _without_compiler(self) -> Any:
         raise SettingError(

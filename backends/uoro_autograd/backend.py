@@ -32,7 +32,7 @@ class AutogradBackend:
     name = "autograd"
     compiled = False
     xp = anp
-    lacks: Mapping[str, str] = MappingProxyType({})
+    lacks: Mapping[str, str] = MappingProxyType({"bfloat16": "NumPy has no such dtype."})
 
     def __init__(self, *, device: str = "cpu") -> None:
         if device != "cpu":
@@ -149,7 +149,7 @@ class AutogradBackend:
             outputs.append(output)
         return carry, self.collect(outputs[::-1] if reverse else outputs)
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Leave the function as it is."""
         return function
 

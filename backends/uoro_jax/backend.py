@@ -19,7 +19,7 @@ from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
 from uoro.host_noise import numpy_random_state_kept
 from uoro.routes import Route, Routed, Seen, by_differences
-from uoro_jax.compiling import compiler_options
+from uoro_jax.compiling import Donating, compiler_options
 from uoro_jax.dynamics import JaxDynamics
 from uoro_jax.factors import factored
 from uoro_jax.norms import norms
@@ -166,9 +166,11 @@ class JaxBackend:
         """Loop by `jax.lax.scan`."""
         return lax.scan(body, carry, items, reverse=reverse)
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Compile by `jax.jit`, with what `compiler_options` says."""
-        return jax.jit(function, compiler_options=compiler_options())
+        if not donate:
+            return jax.jit(function, compiler_options=compiler_options())
+        return Donating(function)
 
     def key(self, seed: int) -> jax.Array:
         """Make a typed PRNG key of a seed."""

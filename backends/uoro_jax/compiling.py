@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from uoro.errors import SettingError
 
@@ -37,6 +39,26 @@ def compiler_options() -> dict[str, bool] | None:
     except jax.errors.JaxRuntimeError:
         return None
     return dict(_CPU)
+
+
+class Donating:
+    """A compiled function that overwrites its first argument.
+
+    The first call is given a copy: what it starts from belongs to somebody else.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        options = compiler_options()
+        self._compiled = jax.jit(function, donate_argnums=0, compiler_options=options)
+        self.lower = self._compiled.lower
+        self._called = False
+
+    def __call__(self, first: Any, *arguments: Any) -> Any:
+        """Call the function."""
+        if not self._called:
+            first = jax.tree.map(jnp.copy, first)
+            self._called = True
+        return self._compiled(first, *arguments)
 
 
 def keep_compiled(folder: str | Path) -> None:

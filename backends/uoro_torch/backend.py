@@ -230,7 +230,7 @@ class TorchBackend:
             outputs.append(output)
         return carry, self.collect(outputs[::-1] if reverse else outputs)
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Leave the function as it is: PyTorch runs eagerly."""
         return function
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, get_args
+from typing import Any, Generic, Literal, NamedTuple, get_args
 
 from uoro.algebra import flatten, mix, require_like
-from uoro.backend import Backend, Law
+from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.sweep import Sweep, mean_direct, once, sweep
+
+DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
 class Influence(NamedTuple, Generic[State, Params]):
@@ -48,9 +50,15 @@ class UORO:
             leading axis of this length.
         law: The law of ν. Every choice is unbiased.
         epsilon: ε of the normalisers. It has nothing to do with finite differences.
+        pair_dtype: In what the pair is kept, ``"bfloat16"``, ``"float16"``, ``"float32"`` or
+            ``"float64"``; if not given, s̃ in the dtypes of the state and θ̃ in those of the params.
+            Wider than the params, it is not rounded to theirs at every step; narrower, it saves
+            memory and takes on the rounding of every step, 0.4 % in bfloat16.
+            Derivatives are taken, and gradients given, in the dtypes of state and params.
 
     Raises:
-        SettingError: If the rank is not a positive integer, the law unknown, or ε not positive.
+        SettingError: If the rank is not a positive integer, the law or the dtype unknown, or ε
+            not positive.
 
     Example:
         >>> from uoro import UORO, load_backend
@@ -78,12 +86,18 @@ class UORO:
     rank: int = 1
     law: Law = "signs"
     epsilon: float = 1e-7
+    pair_dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
 
     def __post_init__(self) -> None:
         require_count(f"UORO(rank={self.rank!r})", "rank", self.rank)
         if self.law not in get_args(Law):
             raise SettingError(
                 f"UORO(law={self.law!r}): the law must be one of {', '.join(get_args(Law))}."
+            )
+        if self.pair_dtype is not None and self.pair_dtype not in DTYPES:
+            raise SettingError(
+                f"UORO(pair_dtype={self.pair_dtype!r}): it must be one of {', '.join(DTYPES)}, or "
+                "left out."
             )
         if not self.epsilon > 0:
             raise SettingError(
@@ -109,8 +123,23 @@ class UORO:
         inputs: Inputs | None = None,
     ) -> Influence[State, Params]:
         """Make the zero pair, or a stack of `rank` of them."""
-        zeros = dynamics.backend.zeros
-        return Influence(zeros(state, batch=self._batch), zeros(params, batch=self._batch))
+        backend = dynamics.backend
+        return Influence(
+            self._kept(backend, backend.zeros(state, batch=self._batch)),
+            self._kept(backend, backend.zeros(params, batch=self._batch)),
+        )
+
+    def _kept(self, backend: Backend, tree: Tree) -> Tree:
+        """Put a tree into the dtype in which the pair is kept."""
+        if self.pair_dtype is None:
+            return tree
+        if self.pair_dtype in backend.lacks:
+            raise SettingError(
+                f"UORO(pair_dtype={self.pair_dtype!r}): the backend '{backend.name}' does without: "
+                f"{backend.lacks[self.pair_dtype]}"
+            )
+        kept: Tree = backend.from_host(tree, dtype=self.pair_dtype)
+        return kept
 
     def draw(self, sampler: Sampler, state: State) -> State:
         """Draw ν, shaped like the state, or a stack of `rank` of them."""
@@ -199,14 +228,18 @@ class UORO:
         """Do all of a step but to put the gradient together."""
         backend = dynamics.backend
         each = once if self.rank == 1 else backend.vmap
-        swept = sweep(dynamics, params, state, inputs, memory.tangent, noise, each)
+        tangent = memory.tangent
+        if self.pair_dtype is not None:
+            tangent = backend.map(lambda signs, kept: kept, noise, tangent)  # in the state's dtypes
+        swept = sweep(dynamics, params, state, inputs, tangent, noise, each)
 
         def merge(
             pair: Influence[State, Params], signs: State, pushed: State, kept: Any
         ) -> Influence[State, Params]:
+            merged = self._kept(backend, pushed)
             return _merge(
                 backend,
-                lambda: (pair.cotangent, pushed, swept.pull(signs, kept), signs),
+                lambda: (pair.cotangent, merged, swept.pull(signs, kept), signs),
                 self.epsilon,
             )
 

@@ -134,7 +134,9 @@ class Learning:
         block = backend.map(self._cut(row), problem.symbols(items * work.streams))
         self._stream = Again(backend, block, self._steps)
         self._block = block
-        self._learner = Learner(dynamics, row.estimator, optimizer(), problem.params, state)
+        self._learner = Learner(
+            dynamics, row.estimator, optimizer(), problem.params, state, donate=True
+        )
         self._update = Update(dynamics, row.estimator, optimizer())
 
     def _cut(self, row: Row) -> Callable[[Any], Any]:
@@ -160,5 +162,5 @@ class Learning:
             backend.map(lambda leaf: leaf[0], self._block),
         )
         steps = backend.xp.arange(self._steps)
-        chunk = backend.compile(update.advance_chunk)
+        chunk = backend.compile(update.advance_chunk, donate=True)
         return self._instrument.program_memory(chunk, now, self._block, None, backend.key(0), steps)
