@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from uoro.backend import Backend, Tree
 from uoro.errors import StructureError
@@ -19,6 +19,12 @@ def size(backend: Backend, tree: Any) -> int:
 def moving(backend: Backend, tree: Any) -> list[Any]:
     """List the leaves that have coordinates; a list is a tree too."""
     return [leaf for _, leaf in backend.named_leaves(tree) if backend.parts(leaf)]
+
+
+def working_precision(backend: Backend, tree: Any) -> Literal["float32", "float64"]:
+    """Name the precision for scalars that go with a tree: double if any of its leaves is."""
+    kinds = {str(leaf.dtype).rpartition(".")[2] for leaf in moving(backend, tree)}
+    return "float64" if kinds & {"float64", "complex128"} else "float32"
 
 
 def take(backend: Backend, stack: Tree, index: Any) -> Tree:

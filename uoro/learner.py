@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from uoro.algebra import select
+from uoro.algebra import select, working_precision
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import NonFiniteError, SettingError, StreamError
@@ -241,7 +241,8 @@ class Learner:
                 # Numbers and keys of Python's would be compiled in.
                 if noise is None:
                     noise = self._update.draw(now, self._key, step)
-                step = self.backend.from_host(float(step))
+                precision = working_precision(self.backend, now.params)
+                step = self.backend.from_host(float(step), dtype=precision)
             after: Progress
             estimate: Estimate
             after, estimate, size = self._advance_compiled(now, inputs, noise, self._key, step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from uoro.algebra import working_precision
 from uoro.backend import Backend
 from uoro.errors import SettingError
 from uoro.schedules import Schedule, as_schedule
@@ -130,8 +131,10 @@ class Adam:
 
     def init(self, backend: Backend, params: Params) -> Moments[Params]:
         """Make zero moments."""
-        # A floating count, so that its powers are exact enough in every framework.
-        return Moments(backend.zeros(params), backend.zeros(params), backend.from_host(0.0))
+        # A floating count, so that its powers are exact enough in every framework; and one of the
+        # params' precision, as a compiler would otherwise compute each entry in the wider one.
+        count = backend.from_host(0.0, dtype=working_precision(backend, params))
+        return Moments(backend.zeros(params), backend.zeros(params), count)
 
     def update(
         self,

@@ -143,10 +143,17 @@ class TorchBackend:
                         structure, add_up(scalars, [each for each, _ in flat])
                     )
 
+        def times(scalar: Any, leaf: Tensor) -> Tensor:
+            wide = widen(leaf)
+            if isinstance(scalar, Tensor):  # A wider one would have a compiler widen every entry.
+                scalar = scalar.to((wide.real if wide.is_complex() else wide).dtype)
+            scaled: Tensor = scalar * wide
+            return scaled
+
         def add(*leaves: Tensor) -> Tensor:
-            total: Tensor = scalars[0] * widen(leaves[0])
+            total = times(scalars[0], leaves[0])
             for scalar, leaf in zip(scalars[1:], leaves[1:], strict=True):
-                total = total + scalar * widen(leaf)
+                total = total + times(scalar, leaf)
             return total
 
         return self.map(add, *(tree for _, tree in terms))

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from uoro.estimators import UORO
+from uoro.learner import Learner
 from uoro.schedules import inverse_sqrt
 from uoro.speed.floor import Work
 from uoro.speed.instrument import Extra, Memory, Problem, resident_memory
 from uoro.speed.learning import DECAY, EAGER, RATE
+from uoro.speed.learning import optimizer as neutral_optimizer
 from uoro_torch.backend import TorchBackend
 from uoro_torch.online import Online
 from uoro_torch.plain import CELLS, Item, Params, State
@@ -54,12 +57,15 @@ class TorchInstrument:
                 window, f"plain-tbptt:{WINDOW}", partial(plain, backend, span=WINDOW)
             ),
             "online": Extra(uoro, "plain-tbptt", partial(online, backend)),
+            "plain-tbptt-fused": Extra(
+                one, "plain-tbptt-fused", partial(plain, backend, fused=True)
+            ),
+            "online-fused": Extra(uoro, "plain-tbptt-fused", partial(online, backend, fused=True)),
             "plain-tbptt-compiled": Extra(
                 one, "plain-tbptt-compiled", partial(plain_compiled, backend)
             ),
-            "online-compiled": Extra(
-                uoro, "plain-tbptt-compiled", partial(online, backend, compile=True)
-            ),
+            "uoro-compiled": Extra(uoro, "plain-tbptt-compiled", partial(compiled, backend)),
+            "uoro-compiled-to-eager": Extra(uoro, "plain-tbptt", partial(compiled, backend)),
         }
 
     def program_memory(self, program: Callable[..., Any], *arguments: Any) -> Memory | None:
@@ -132,11 +138,11 @@ class Loop:
         self._wait()
 
 
-def plain(backend: TorchBackend, problem: Problem, *, span: int = 1) -> Loop:
+def plain(backend: TorchBackend, problem: Problem, *, span: int = 1, fused: bool = False) -> Loop:
     """Truncate as the manual has it: backward, step, zero_grad, detach."""
     start = Start(backend, problem)
     state, params = start.state, start.params
-    optimizer = _adam(params)
+    optimizer = _adam(params, fused)
 
     def learn(window: list[Item], newest: int) -> None:
         nonlocal state
@@ -154,11 +160,11 @@ def plain(backend: TorchBackend, problem: Problem, *, span: int = 1) -> Loop:
     return Loop(backend, problem, learn, span)
 
 
-def online(backend: TorchBackend, problem: Problem, *, compile: bool = False) -> Loop:
+def online(backend: TorchBackend, problem: Problem, *, fused: bool = False) -> Loop:
     """Put `Online` in the place of backward, with the same model and the same optimizer."""
     start = Start(backend, problem)
-    optimizer = _adam(start.params)
-    estimate = Online(start.model, start.params, start.state, compile=compile)
+    optimizer = _adam(start.params, fused)
+    estimate = Online(start.model, start.params, start.state)
 
     def learn(window: list[Item], newest: int) -> None:
         estimate.step(window[0])
@@ -167,6 +173,24 @@ def online(backend: TorchBackend, problem: Problem, *, compile: bool = False) ->
         optimizer.zero_grad()
 
     return Loop(backend, problem, learn)
+
+
+def compiled(backend: TorchBackend, problem: Problem) -> Loop:
+    """Have a `Learner` compile the whole step."""
+    start = Start(backend, problem)
+    learner = Learner(
+        backend.dynamics(start.model),
+        UORO(),
+        neutral_optimizer(),
+        start.params,
+        start.state,
+        compile=True,
+    )
+    return Loop(backend, problem, lambda window, newest: _take(learner, window[0]))
+
+
+def _take(learner: Learner, item: Item) -> None:
+    learner.step(item)
 
 
 def plain_compiled(backend: TorchBackend, problem: Problem) -> Loop:
@@ -203,6 +227,7 @@ def plain_compiled(backend: TorchBackend, problem: Problem) -> Loop:
     return Loop(backend, problem, learn)
 
 
-def _adam(params: Params) -> torch.optim.Adam:
-    """Let PyTorch's own Adam train them, in its fastest form."""
-    return torch.optim.Adam([p.requires_grad_() for p in params.values()], lr=RATE, fused=True)
+def _adam(params: Params, fused: bool) -> torch.optim.Adam:
+    """Let PyTorch's own Adam train them, as one writes it down or in its fastest form."""
+    leaves = [p.requires_grad_() for p in params.values()]
+    return torch.optim.Adam(leaves, lr=RATE, fused=fused or None)

@@ -201,8 +201,9 @@ def bench(
         list[str] | None,
         typer.Option(
             help="forward, tbptt, tbptt:16, uoro, uoro:rank=4, uoro:memory=16, rtrl, uoro@8 (eight "
-            "streams); torch also has plain-tbptt, plain-tbptt:16, plain-tbptt-compiled, online "
-            "and online-compiled; separated by commas. Default: all"
+            "streams); torch also has plain-tbptt, plain-tbptt:16, plain-tbptt-fused, "
+            "plain-tbptt-compiled, online, online-fused, uoro-compiled and "
+            "uoro-compiled-to-eager; separated by commas. Default: all"
         ),
     ] = None,
     scale: Annotated[
