@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from uoro_torch.backend import TorchBackend
 
 
+FEW = 8
+"""How many pairs are gone through one by one."""
+
+
 class TorchDynamics:
     """Forward, jvp and vjp in PyTorch.
 
@@ -119,8 +123,11 @@ class TorchDynamics:
         """Take all the derivatives of a UORO step from one forward and three backward passes.
 
         What pulls the signs back can be differentiated by them, and that, along s̃, is the jvp.
+        A few pairs are gone through one by one, which is faster than a map.
         """
-        if each is not once or self._forward_mode or self.backend.traced:
+        stacked = each is not once
+        pairs = optree.tree_leaves(signs)[0].shape[0] if stacked else 1
+        if pairs > FEW or self._forward_mode or self.backend.traced:
             return separately(self, params, state, inputs, tangent, signs, each)
         refuse_inference_mode()
         leaves, param_structure = optree.tree_flatten(params)
@@ -136,17 +143,31 @@ class TorchDynamics:
             require_no_strangers([*following, loss], [*roots, *starts])
             self._require_sound(outcome)
             direct, sensitivity = _pulled([loss], roots, starts, [None])
-            tangents = optree.tree_leaves(tangent)
-            weights = [leaf.detach().requires_grad_() for leaf in optree.tree_leaves(signs)]
-            pulled, back = _pulled(following, roots, starts, weights, create_graph=True)
-        pushed = _pushed(back, weights, tangents, following)
+            tangents, nus = optree.tree_leaves(tangent), optree.tree_leaves(signs)
+            found = [
+                _pull_and_push(
+                    following,
+                    (roots, starts),
+                    [leaf[i] for leaf in nus] if stacked else nus,
+                    [leaf[i] for leaf in tangents] if stacked else tangents,
+                )
+                for i in range(pairs)
+            ]
+        pulled, pushed = (
+            [torch.stack(parts) if stacked else parts[0] for parts in zip(*lists, strict=True)]
+            for lists in zip(*found, strict=True)
+        )
+        rates = [
+            self.backend.inner(sensitivity, [leaf[i] for leaf in tangents] if stacked else tangents)
+            for i in range(pairs)
+        ]
         return Sweep(
             Outcome(detach(outcome.next_state), loss.detach(), detach(outcome.aux)),
             optree.tree_unflatten(param_structure, direct),
             optree.tree_unflatten(optree.tree_structure(tangent), pushed),
-            self.backend.inner(sensitivity, tangents),
+            torch.stack(rates) if stacked else rates[0],
             lambda _signs, kept: kept,
-            optree.tree_unflatten(param_structure, [part.detach() for part in pulled]),
+            optree.tree_unflatten(param_structure, pulled),
         )
 
     def _require_sound(self, outcome: Outcome[Any]) -> None:
@@ -169,6 +190,19 @@ _Pull = Callable[[list[Tensor | None]], list[Tensor]]
 
 def _is_root(leaf: Tensor) -> bool:
     return leaf.is_leaf and leaf.requires_grad
+
+
+def _pull_and_push(
+    following: list[Tensor],
+    roots: tuple[list[Tensor], list[Tensor]],
+    signs: list[Tensor],
+    tangents: list[Tensor],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Pull signs back to the params, and push a tangent of the state forward."""
+    weights = [leaf.detach().requires_grad_() for leaf in signs]
+    pulled, back = _pulled(following, *roots, weights, create_graph=True)
+    pushed = _pushed(back, weights, tangents, following)
+    return [part.detach() for part in pulled], pushed
 
 
 def _pulled(
