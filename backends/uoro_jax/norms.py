@@ -27,16 +27,21 @@ def norms(each: list[_Leaves]) -> list[Any]:
     if not usual:
         return squares
     found: list[Any] = lax.cond(
-        _everywhere(jnp.stack(usual).all()),
-        lambda squares, each: [jnp.sqrt(square) for square in squares],
-        lambda squares, each: [
-            _scaled(leaves).astype(square.dtype) if leaves else square
-            for square, leaves in zip(squares, each, strict=True)
-        ],
-        squares,
-        each,
+        _everywhere(jnp.stack(usual).all()), _roots, _with_care, squares, each
     )
     return found
+
+
+# Both have names, as outside of jit what JAX made of a branch is found again by its function.
+def _roots(squares: list[Any], each: list[_Leaves]) -> list[Any]:
+    return [jnp.sqrt(square) for square in squares]
+
+
+def _with_care(squares: list[Any], each: list[_Leaves]) -> list[Any]:
+    return [
+        _scaled(leaves).astype(square.dtype) if leaves else square
+        for square, leaves in zip(squares, each, strict=True)
+    ]
 
 
 @custom_vmap
