@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from uoro_conformance.primitives import PRIMITIVES, check_draws, check_gaussian
+from uoro_conformance.primitives import PRIMITIVES, check_draws, check_gaussian, check_norm
 from uoro_conformance.suite import guarded
 
 from uoro import Backend, load_backend
@@ -87,3 +87,36 @@ def test_gaussian_noise_of_another_variance_is_refused() -> None:
 
     check_gaussian(backend, "float64").require()
     assert check_gaussian(_broken_backend(backend, random=random), "float64").verdict == "broken"
+
+
+WRONG_NORMS: dict[str, Any] = {
+    "squares of what is small": lambda flat: [sum(a * a for a in x) ** 0.5 for x in flat],
+    "one scale for all": lambda flat: [
+        _largest(flat) * float(np.linalg.norm(np.asarray(x) / _largest(flat))) for x in flat
+    ],
+    "one norm for all": lambda flat: [float(np.linalg.norm(flat[0]))] * len(flat),
+}
+
+
+def _largest(flat: list[list[float]]) -> float:
+    return max((abs(a) for x in flat for a in x), default=0.0) or 1.0
+
+
+@pytest.mark.parametrize("wrong", [*WRONG_NORMS, "trees that are not those made"])
+def test_norms_that_are_wrong_together_are_refused(wrong: str) -> None:
+    backend = load_backend("autograd")
+
+    def with_norms(make: Any) -> Any:
+        trees, norms = backend.with_norms(make)
+        if wrong not in WRONG_NORMS:
+            return tuple(backend.combine((1.001, x)) for x in trees), norms
+        leaves: list[list[Any]] = [[leaf for _, leaf in backend.named_leaves(x)] for x in trees]
+        flat = [[float(a) for leaf in x for a in leaf.reshape(-1)] for x in leaves]
+        with np.errstate(over="ignore"):
+            return trees, WRONG_NORMS[wrong](flat)
+
+    finding = guarded(
+        partial(check_norm, _broken_backend(backend, with_norms=with_norms), "float64"), "norm"
+    )
+    assert finding.verdict == "broken", finding
+    assert "It raised" not in finding.evidence

@@ -23,6 +23,7 @@ from uoro_conformance.parity import check_parity as check_parity
 from uoro_conformance.signs import check_signs as check_signs
 from uoro_conformance.signs import drawn_signs as drawn_signs
 from uoro_conformance.streams import check_streams as check_streams
+from uoro_conformance.sweeps import check_sweep as check_sweep
 from uoro_conformance.systems import GALLERY as GALLERY
 from uoro_conformance.systems import System as System
 from uoro_conformance.systems import Trial as Trial

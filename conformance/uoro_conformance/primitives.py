@@ -173,20 +173,70 @@ def check_algebra(backend: Backend, dtype: str) -> Finding:
 
 
 def check_norm(backend: Backend, dtype: str) -> Finding:
-    """Check that `norm` is right from the smallest to the largest numbers, and 0 only for 0."""
+    """Check that `norm` is right from the smallest to the largest numbers, and 0 only for 0.
+
+    `with_norms` must give the trees that were made and the same norms: of one tree, of trees of
+    very different sizes at once, and of outer products made within.
+    """
     law = "norm neither overflows nor underflows"
     allowed, gaps = ROUNDING * UNIT[dtype], dict[str, float]()
+    trees, norms = dict[str, Any](), dict[str, float]()
     for scale in EXTREMES[dtype]:
         tree = {"a": scale * np.array([3.0, 0.0]), "b": np.array(-4.0 * scale)}
-        for name, parts in (("both", tree), ("one", {"a": tree["a"]})):
-            got = float(backend.norm(backend.from_host(parts, dtype=dtype)))
-            wanted = (5.0 if name == "both" else 3.0) * scale
-            gaps[f"{wanted:g}"] = abs(got - wanted) / wanted
-    gaps["0"] = abs(float(backend.norm(backend.from_host(np.zeros(3), dtype=dtype))))
+        for parts, wanted in ((tree, 5.0 * scale), ({"a": tree["a"]}, 3.0 * scale)):
+            trees[f"{wanted:g}"] = backend.from_host(parts, dtype=dtype)
+            norms[f"{wanted:g}"] = wanted
+    trees["0"], norms["0"] = backend.from_host(np.zeros(3), dtype=dtype), 0.0
+    for name, x in trees.items():
+        gaps[name] = _off(backend.norm(x), norms[name])
+    smallest, *_, largest_one = EXTREMES[dtype]
+    together = [f"{5.0 * scale:g}" for scale in (smallest, largest_one)] + ["0"]
+    for names in ([together[0]], [together[1]], [together[2]], together):
+        given = tuple(trees[name] for name in names)
+        made, found = backend.with_norms(lambda given=given: given)  # type: ignore[misc]  # bound early
+        gaps["made alone" if len(names) == 1 else "made of three sizes"] = largest(
+            [
+                *(_off(got, norms[name]) for got, name in zip(found, names, strict=True)),
+                *(
+                    float(np.abs(_flat(backend, got) - _flat(backend, x)).max() > 0)
+                    for got, x in zip(made, given, strict=True)
+                ),
+                abs(len(made) - len(names)) + abs(len(found) - len(names)),
+            ]
+        )
+    for left, right in ((1.0, 1.0), (smallest, largest_one), (largest_one, smallest), (0.0, 1.0)):
+        gaps[f"of an outer product of {left:g} and {right:g}"] = _outer_gap(
+            backend, dtype, left, right
+        )
     where = max(gaps, key=lambda name: largest([gaps[name]]))
     gap = largest(gaps.values())
-    evidence = f"{len(gaps)} trees; furthest off, by {gap:.3g}, where the norm is {where}."
+    evidence = f"{len(gaps)} cases; furthest off, by {gap:.3g}, where the norm is {where}."
     return Finding(law, "holds" if gap <= allowed else "broken", gap, allowed, evidence)
+
+
+def _off(got: Any, wanted: float) -> float:
+    return abs(float(got) - wanted) / (wanted or 1.0)
+
+
+def _outer_gap(backend: Backend, dtype: str, left: float, right: float) -> float:
+    """Give how far off the norm is of a tree with an outer product in it, and the tree itself."""
+    column, row = left * np.array([[3.0], [0.0], [4.0]]), right * np.array([[-5.0, 12.0]])
+    factors = backend.from_host((column, row), dtype=dtype)
+    alone = backend.from_host(np.array([2.0, -1.0]), dtype=dtype)
+
+    def make() -> tuple[Any, Any]:
+        return {"alone": alone, "outer": backend.matmul(*factors)}, alone
+
+    (made, same), norms = backend.with_norms(make)
+    flat = np.concatenate([[2.0, -1.0], (column @ row).reshape(-1)])
+    wanted = float(np.linalg.norm(flat)), math.sqrt(5.0)
+    return largest(
+        [
+            *(_off(got, norm) for got, norm in zip(norms, wanted, strict=True)),
+            float(np.linalg.norm(_flat(backend, made) - flat)) / wanted[0],
+            float(np.linalg.norm(_flat(backend, same) - flat[:2])),
+        ]
+    )
 
 
 def check_loops(backend: Backend, dtype: str) -> Finding:

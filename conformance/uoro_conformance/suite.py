@@ -38,6 +38,7 @@ from uoro_conformance.profiles import Profile
 from uoro_conformance.self_test import check_right_are_not_biased, check_wrong_are_refused
 from uoro_conformance.signs import check_signs, drawn_signs
 from uoro_conformance.streams import check_streams
+from uoro_conformance.sweeps import check_sweep
 from uoro_conformance.systems import System, Trial
 from uoro_conformance.truth import check_truth
 
@@ -49,6 +50,7 @@ DERIVATIVE_LAWS: dict[str, Any] = {
     "linear": check_linearity,
     "true": check_truth,
     "agree": check_outcomes_agree,
+    "sweep": check_sweep,
     "pure": check_purity,
 }
 """The laws of `Dynamics`, by name."""
@@ -139,7 +141,7 @@ def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
     found = list[Case]()
     for dtype in DTYPES:
         found += _backend_cases(dtype)
-        found += _derivative_cases(dtype)
+        found += _derivative_cases(dtype, profile)
         found += _exact_cases(dtype, profile)
     first = next((dtype for dtype in DTYPES if dtype not in lacks), DTYPES[0])
     return found + list(_first_tier_cases(profile, first))
@@ -160,9 +162,17 @@ def _backend_cases(dtype: str) -> Iterator[Case]:
         )
 
 
-def _derivative_cases(dtype: str) -> Iterator[Case]:
+def _derivative_cases(dtype: str, profile: Profile) -> Iterator[Case]:
     for name, law in DERIVATIVE_LAWS.items():
         yield _on_systems(f"{dtype}/derivatives/{name}", dtype, partial(_at_first, law))
+    path, stack = f"{dtype}/derivatives/sweep", partial(check_sweep, count=2)
+    for name, law, unrolled in (
+        ("rank=2", stack, False),
+        ("memory=2", check_sweep, True),
+        ("rank=2,memory=2", stack, True),
+    ):
+        check = partial(_at_first_unrolled if unrolled else _at_first, law)
+        yield _on_systems(f"{path}:{name}", dtype, check, gallery=profile.few[:2])
 
 
 def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
@@ -260,6 +270,10 @@ def _at_first(law: Any, trial: Trial, seed: int) -> Finding:
     """Check a law of the dynamics where the trial starts."""
     finding: Finding = law(*trial.first, seed=seed)
     return finding._replace(system=trial.line)
+
+
+def _at_first_unrolled(law: Any, trial: Trial, seed: int) -> Finding:
+    return _at_first(law, trial.unrolled(2), seed)
 
 
 def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:

@@ -1,0 +1,95 @@
+"""All derivatives of a UORO step taken together, against jvp and vjp alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from uoro.dynamics import Dynamics
+from uoro.sweep import Each, Sweep, once, separately, sweep
+from uoro_conformance.designs import gaussian
+from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
+from uoro_conformance.laws import ADJOINT
+
+
+def check_sweep(
+    dynamics: Dynamics[Any, Any, Any],
+    params: Any,
+    state: Any,
+    inputs: Any,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+) -> Finding:
+    """Compare what `uoro.sweep.sweep` gives with what jvp and vjp give one by one.
+
+    Of dynamics without a sweep of their own it holds by definition.
+
+    Args:
+        dynamics: The model.
+        params: θ.
+        state: s_t.
+        inputs: One item of the stream.
+        count: How many pairs are swept at once, under the backend's vmap. If not given it is one,
+            and nothing is mapped.
+        seed: Determines tangents and signs.
+
+    Returns:
+        A finding whose gap is the largest of those of next state, loss, aux, direct gradient,
+        pushed tangent, its rate, and the signs pulled back. All are relative; the rate, which may
+        be small by chance, to ``‖∂ℓ/∂s‖ ‖s̃‖``.
+    """
+    backend, law = dynamics.backend, "a sweep is jvp and vjp taken together"
+    dtype = precision_of(backend, state, params)
+    tangent, signs = (gaussian(backend, state, seed, number, count=count) for number in (4, 5))
+    both = _both_ways(dynamics, count is not None)
+    wanted, got, sensitivity = both(params, state, inputs, tangent, signs)
+    losses = [float(found["loss"]) for found in (wanted, got)]
+    if not all(map(math.isfinite, losses)):
+        evidence = f"Losses {losses[0]!r} and {losses[1]!r} are not finite."
+        return Finding(law, "unverifiable", math.nan, math.nan, evidence)
+    gaps = {name: relative_gap(backend, got[name], wanted[name]) for name in wanted}
+    steepest = float(backend.norm(sensitivity)) * float(backend.norm(tangent))
+    apart = gaps["rate"] * (float(backend.norm(wanted["rate"])) or 1.0)
+    gaps["rate"] = apart / (steepest or 1.0)
+    where = max(gaps, key=lambda name: largest([gaps[name]]))
+    gap, allowed = largest(gaps.values()), ADJOINT * UNIT[dtype]
+    return Finding(
+        law,
+        "holds" if gap <= allowed else "broken",
+        gap,
+        allowed,
+        f"Of {len(gaps)} results, for {'one pair' if count is None else f'{count} pairs'}, the "
+        f"{where} is furthest off, backend {backend.name}.",
+    )
+
+
+@lru_cache(maxsize=64)
+def _both_ways(dynamics: Dynamics[Any, Any, Any], mapped: bool) -> Callable[..., Any]:
+    """Compile the sweep, what it is to give, and ∂ℓ/∂s: once for all systems of a shape."""
+    each: Each = dynamics.backend.vmap if mapped else once
+
+    def both(params: Any, state: Any, inputs: Any, tangent: Any, signs: Any) -> Any:
+        # Separately first: dynamics that choose how to differentiate do so at their first jvp.
+        one, two = (
+            take(dynamics, params, state, inputs, tangent, signs, each)
+            for take in (separately, sweep)
+        )
+        _, sensitivity = dynamics.vjp(params, state, inputs)[1](None, 1.0)
+        return _named(each, one, signs), _named(each, two, signs), sensitivity
+
+    return dynamics.backend.compile(both)
+
+
+def _named(each: Each, swept: Sweep[Any, Any], signs: Any) -> dict[str, Any]:
+    found = {
+        "next state": swept.outcome.next_state,
+        "loss": swept.outcome.loss,
+        "direct gradient": swept.direct,
+        "pushed tangent": swept.pushed,
+        "rate": swept.rate,
+        "pulled signs": each(swept.pull)(signs, swept.kept),
+    }
+    return found if swept.outcome.aux is None else {**found, "aux": swept.outcome.aux}
