@@ -17,7 +17,6 @@ from uoro.errors import SettingError
 _CPU = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
-@cache
 def compiler_options() -> dict[str, bool] | None:
     """Give the options that this library compiles with: for a `jax.jit` of your own.
 
@@ -32,13 +31,18 @@ def compiler_options() -> dict[str, bool] | None:
         >>> float(double(1.0))
         2.0
     """
+    return dict(_CPU) if _takes_them() else None
+
+
+@cache
+def _takes_them() -> bool:
     if jax.default_backend() != "cpu":
-        return None
+        return False
     try:
         jax.jit(lambda x: x, compiler_options=dict(_CPU))(0.0)
     except jax.errors.JaxRuntimeError:
-        return None
-    return dict(_CPU)
+        return False
+    return True
 
 
 class Donating:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -58,15 +59,17 @@ class CompiledStep:
         if not pairs:
             return
         sizes = [float(torch.linalg.vector_norm(other.detach())) for _, other in pairs]
-        gap = 0.0
+        gaps = [0.0]
         for (one, other), size in zip(pairs, sizes, strict=True):
             unit = max(UNIT.get(str(leaf.dtype).rpartition(".")[2], 0.0) for leaf in (one, other))
             unit = unit or UNIT["float32"]
             # What is small beside the rest may be rounding and nothing else.
             scale = size + unit**0.5 * max(sizes)
             apart = float(torch.linalg.vector_norm((one - other).detach()))
-            gap = max(gap, apart / (scale * unit)) if scale else gap
-        if not gap <= ALLOWED:
+            if apart:
+                gaps.append(apart / (scale * unit) if scale else math.inf)
+        gap = math.inf if any(map(math.isnan, gaps)) else max(gaps)
+        if gap > ALLOWED:
             raise DerivativeError(
                 "compile=True: the compiled step differs from the same step run eagerly, by "
                 f"{gap:.2g} units of rounding where {ALLOWED:.0f} are allowed. Leave compile out, "
