@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import optree
 import torch
@@ -15,6 +15,9 @@ from uoro.errors import SettingError, StructureError
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 LAYERS = (nn.RNN, nn.GRU, nn.LSTM)
+
+_Place: TypeAlias = tuple[list[tuple[nn.Module, str, nn.Module]], nn.Module, str]
+"""The modules on the way to a parameter, the one that has it, and what it is called there."""
 
 
 class ModuleTransition:
@@ -40,7 +43,7 @@ class ModuleTransition:
         self.module = module
         self._loss = loss
         self._rows = rows
-        self._places: list[tuple[nn.Module, str]] | None = None
+        self._places: list[_Place] | None = None
 
     def __call__(self, params: Any, state: Any, inputs: Any) -> tuple[Any, Tensor, Any]:
         """Take one step."""
@@ -68,12 +71,22 @@ class ModuleTransition:
         if torch.compiler.is_compiling():
             return False
         if self._places is None:
-            split = [name.rpartition(".") for name in params]
-            self._places = [(self.module.get_submodule(path), name) for path, _, name in split]
+            self._places = [self._place(name) for name in params]
         return len(params) == len(self._places) and all(
-            part._parameters.get(name) is param
-            for (part, name), param in zip(self._places, params.values(), strict=True)
+            owner._parameters.get(name) is param
+            and all(above._modules.get(child) is below for above, child, below in path)
+            for (path, owner, name), param in zip(self._places, params.values(), strict=True)
         )
+
+    def _place(self, full_name: str) -> _Place:
+        """Find a parameter, and the way to it, to see later whether it still is there."""
+        *names, last = full_name.split(".")
+        path, owner = list[tuple[nn.Module, str, nn.Module]](), self.module
+        for name in names:
+            below = owner.get_submodule(name)
+            path.append((owner, name, below))
+            owner = below
+        return path, owner, last
 
     def _losses(self, output: Any, target: Any) -> Tensor:
         def of_row(output: Any, target: Any) -> Tensor:
