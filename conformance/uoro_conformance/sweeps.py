@@ -44,7 +44,8 @@ def check_sweep(
     backend, law = dynamics.backend, "a sweep is jvp and vjp taken together"
     dtype = precision_of(backend, state, params)
     tangent, signs = (gaussian(backend, state, seed, number, count=count) for number in (4, 5))
-    both = _both_ways(dynamics, count is not None)
+    key: Any = (dynamics, count is not None)
+    both = _both_ways(*key)
     wanted, got, sensitivity = both(params, state, inputs, tangent, signs)
     losses = [float(found["loss"]) for found in (wanted, got)]
     if not all(map(math.isfinite, losses)):
