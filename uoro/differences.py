@@ -251,7 +251,8 @@ def pushed_by_differences(
     h = scale * (1.0 + norm(moving(backend, state))) / (length + (length == 0))
     ends = [dynamics.forward(params, shift(backend, state, t, tangent), inputs) for t in (h, -h)]
     one, other = (moving(backend, end.next_state) for end in ends)
-    leaves = iter(backend.combine((0.5 / h, one), (-0.5 / h, other)))
+    # The difference first: of equal ends it is zero then, and not the rounding of a product.
+    leaves = iter(backend.combine((0.5 / h, backend.combine((1.0, one), (-1.0, other)))))
     pushed = backend.map(lambda leaf: next(leaves), tangent)
     return pushed, (ends[0].loss - ends[1].loss) / (2.0 * h)
 
