@@ -251,6 +251,8 @@ def test_a_module_that_is_no_longer_the_one_given_is_refused() -> None:
         lambda model: model.readout.requires_grad_(False),
         lambda model: model.double(),
         lambda model: setattr(model, "readout", nn.Linear(UNITS, OUT)),
+        lambda model: setattr(model.readout, "weight", nn.Parameter(torch.zeros(OUT, UNITS))),
+        lambda model: model.register_parameter("more", nn.Parameter(torch.ones(1))),
         lambda model: model.load_state_dict(model.state_dict(), assign=True),
     ]
     for change in changes:
