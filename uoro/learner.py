@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -33,10 +34,10 @@ class Learner:
         state: The initial state; a stack of B of them for `Streams`.
         seed: Determines every random draw, by step: equal seeds give equal runs.
         noise: A stream of the estimator's noise to use in place of its own draws.
-        donate: Whether a compiled chunk of `run` may overwrite the params, the optimizer's memory
-            and the pair that it starts from. That halves what they take, and there is no going
-            back over a chunk with a loss that is not finite. Arrays taken from the learner before
-            a chunk are then gone after it; those it was made of are not.
+        donate: Whether a compiled chunk of `run`, or with ``compile`` a step, may overwrite the
+            params, the optimizer's memory and the pair that it starts from. That halves what they
+            take, and there is no going back over one with a loss that is not finite. Arrays taken
+            from the learner before are then gone or overwritten; those it was made of are not.
         compile: Whether to compile the whole step where the framework runs it eagerly and has a
             compiler, as PyTorch has: the optimizer must then be one of this library's. The first
             step takes half a minute or so. JAX compiles always.
@@ -98,6 +99,7 @@ class Learner:
         compile_step = backend.compile
         if compile and not backend.compiled:
             compile_step = getattr(backend, "compile_step", None) or self._without_compiler()
+            compile_step = partial(compile_step, donate=donate)
         self._advance_compiled = compile_step(self._update.advance)
         self._advance_chunk_compiled = backend.compile(self._update.advance_chunk, donate=donate)
 
@@ -246,6 +248,9 @@ class Learner:
             after: Progress
             estimate: Estimate
             after, estimate, size = self._advance_compiled(now, inputs, noise, self._key, step)
+            if self._donates and not self.backend.compiled:
+                self._progress = after
+                self._require_finite(estimate, size, kept=False)
             self._require_finite(estimate, size)
         else:
             # An optimizer of the user's may change the params in place: look before it does.
@@ -328,10 +333,10 @@ class Learner:
                 " Give one that lasts as long as the stream of items, or none."
             )
 
-    def _require_finite(self, estimate: Estimate, size: Any) -> None:
+    def _require_finite(self, estimate: Estimate, size: Any, *, kept: bool = True) -> None:
         for what, value in (
             ("the loss", float(estimate.loss)),
             ("the norm of the gradient", float(size)),
         ):
             if not math.isfinite(value):
-                raise NonFiniteError("Learner.step(inputs)", self.steps, what, value)
+                raise NonFiniteError("Learner.step(inputs)", self.steps, what, value, kept=kept)

@@ -241,9 +241,11 @@ class TorchBackend:
         """Leave the function as it is: PyTorch runs eagerly."""
         return function
 
-    def compile_step(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile_step(
+        self, function: Callable[..., Any], *, donate: bool = False
+    ) -> Callable[..., Any]:
         """Compile one step by `torch.compile`; see `CompiledStep`."""
-        return CompiledStep(function, self._device)
+        return CompiledStep(function, self._device, donate=donate)
 
     def key(self, seed: int) -> tuple[int, ...]:
         """Make a key of a seed."""

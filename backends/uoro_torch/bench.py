@@ -184,6 +184,7 @@ def compiled(backend: TorchBackend, problem: Problem) -> Loop:
         neutral_optimizer(),
         start.params,
         start.state,
+        donate=True,
         compile=True,
     )
     return Loop(backend, problem, lambda window, newest: _take(learner, window[0]))

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from uoro_torch.trees import widen
+
 _C: Any = torch  # whose functions on lists are typed for lists of Python numbers alone
 
 WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -63,28 +65,33 @@ def quick_norms(lists: Sequence[Sequence[Tensor]]) -> list[float] | None:
 
 
 def careful_norm(leaves: Sequence[Tensor], device: torch.device, traced: bool) -> Tensor:
-    """Take the norm of real tensors in float64, which has room for the squares of smaller floats.
+    """Take the norm of real tensors with care.
+
+    Eagerly it is taken in float64, which has room for the squares of smaller floats. What is
+    mapped or compiled is scaled by its largest entry instead: a compiler would make each
+    entry wide, which takes it twice as long.
 
     Args:
-        leaves: Float64 tensors among them are scaled by their largest entry.
+        leaves: Float64 tensors among them are scaled in any case.
         device: Of the result, if there is nothing to take the norm of.
         traced: Whether a map or a compiler looks on.
     """
     leaves = [leaf for leaf in leaves if leaf.numel()]
     if not leaves:
         return torch.zeros((), dtype=torch.float64, device=device)
-    if all(leaf.dtype is not torch.float64 for leaf in leaves):
-        return _length(leaves, traced)
-    largest = torch.stack([leaf.abs().max().double() for leaf in leaves]).max()
-    usable = torch.where((largest > 0) & (largest < math.inf), largest, 1.0)
-    scaled = _length([leaf / usable for leaf in leaves], traced)
-    return torch.where(usable == largest, largest * scaled, largest)
-
-
-def _length(leaves: Sequence[Tensor], traced: bool) -> Tensor:
+    if not traced and all(leaf.dtype is not torch.float64 for leaf in leaves):
+        return _length(leaves)
+    wide = [widen(leaf) for leaf in leaves]
+    peaks = [leaf.abs().amax() for leaf in wide]
+    least = max(torch.finfo(peak.dtype).tiny for peak in peaks) * 4  # whose inverse is finite
+    largest = torch.stack([peak.double() for peak in peaks]).amax().clamp(min=least)
+    scaled = [leaf * (1 / largest).to(leaf.dtype) for leaf in wide]
     if traced:
-        wide = [leaf.double() for leaf in leaves]
-        return torch.stack([(leaf * leaf).sum() for leaf in wide]).sum().sqrt()
+        return largest * torch.stack([(leaf * leaf).sum() for leaf in scaled]).sum().sqrt()
+    return torch.where(largest < math.inf, largest * _length(scaled), largest)
+
+
+def _length(leaves: Sequence[Tensor]) -> Tensor:
     parts = _C._foreach_norm(leaves, 2, dtype=torch.float64)
     length: Tensor = torch.linalg.vector_norm(torch.stack(list(parts)))
     return length
