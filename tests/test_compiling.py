@@ -259,3 +259,31 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="Name a folder that can be written to"):
         keep_compiled(file / "folder")
     assert jax.config.jax_compilation_cache_dir == before  # type: ignore[attr-defined]  # the same
+
+
+def test_a_donated_step_writes_over_its_own_copy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    _compiler(monkeypatch, lambda made: made)
+    step = CompiledStep(lambda now, x: ({"a": now["a"] + x}, now["a"] * x), CPU, donate=True)
+    given = {"a": torch.zeros(3)}
+    once, first = step(given, torch.ones(3))
+    assert once["a"].tolist() == [1.0] * 3
+    assert first.tolist() == [0.0] * 3
+    twice, second = step(once, torch.ones(3))
+    assert twice["a"] is once["a"]
+    assert twice["a"].tolist() == [2.0] * 3
+    assert second.tolist() == [1.0] * 3
+    assert given["a"].tolist() == [0.0] * 3
+
+
+def test_a_donated_learner_equals_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    _compiler(monkeypatch, lambda made: made)
+    backend, items = load_backend("torch"), make_items(12)
+    dynamics, params, state = build(backend, TINY_MODELS["gru"])
+    learners = [
+        Learner(dynamics, UORO(), Adam(1e-2), params, state, compile=True, donate=donate)
+        for donate in (False, True)
+    ]
+    for item in entries(backend, items, 12):
+        one, two = (learner.step(item).gradient for learner in learners)
+        assert relative(backend, two, one) < 1e-12
+    assert relative(backend, *(learner.params for learner in learners)) < 1e-12

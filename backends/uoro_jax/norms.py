@@ -79,7 +79,7 @@ def _squares(array: Any) -> Any:
     XLA's reductions have a price of their own there, a twentieth of a step of 64 units; many at
     once, of a stack, do not.
     """
-    squares = array * array
+    squares = jnp.square(array)
     if jax.default_backend() == "cpu" and array.ndim > 1 and 2048 <= array.size < 2**17:
         for _ in range(3):
             half, odd = divmod(squares.shape[0], 2)
@@ -91,7 +91,7 @@ def _squares(array: Any) -> Any:
 
 @_squares.def_vmap
 def _(size: int, batched: list[bool], arrays: Any) -> tuple[Any, bool]:
-    return jnp.sum(arrays * arrays, tuple(range(1, arrays.ndim))), True
+    return jnp.sum(jnp.square(arrays), tuple(range(1, jnp.ndim(arrays)))), True
 
 
 def _scaled(leaves: _Leaves) -> Any:
