@@ -165,14 +165,8 @@ def _backend_cases(dtype: str) -> Iterator[Case]:
 def _derivative_cases(dtype: str, profile: Profile) -> Iterator[Case]:
     for name, law in DERIVATIVE_LAWS.items():
         yield _on_systems(f"{dtype}/derivatives/{name}", dtype, partial(_at_first, law))
-    path, stack = f"{dtype}/derivatives/sweep", partial(check_sweep, count=2)
-    for name, law, unrolled in (
-        ("rank=2", stack, False),
-        ("memory=2", check_sweep, True),
-        ("rank=2,memory=2", stack, True),
-    ):
-        check = partial(_at_first_unrolled if unrolled else _at_first, law)
-        yield _on_systems(f"{path}:{name}", dtype, check, gallery=profile.few[:2])
+    sweeps = f"{dtype}/derivatives/sweeps"
+    yield _on_systems(sweeps, dtype, _several_at_once, gallery=profile.few[:2])
 
 
 def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
@@ -272,8 +266,12 @@ def _at_first(law: Any, trial: Trial, seed: int) -> Finding:
     return finding._replace(system=trial.line)
 
 
-def _at_first_unrolled(law: Any, trial: Trial, seed: int) -> Finding:
-    return _at_first(law, trial.unrolled(2), seed)
+def _several_at_once(trial: Trial, seed: int) -> Finding:
+    """Check sweeps of two pairs, of two steps as one, and of both."""
+    stack = partial(check_sweep, count=2)
+    unrolled = trial.unrolled(2)
+    ways = ((stack, trial), (check_sweep, unrolled), (stack, unrolled))
+    return worst([_at_first(law, each, seed) for law, each in ways])
 
 
 def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
