@@ -35,7 +35,8 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ)
     if path is not None:
-        environment["PYTHONPATH"] = str(path)
+        others = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([str(path), *([others] if others else [])])
     strictly = [] if arguments[0] == "pip" else STRICTLY
     return subprocess.run(
         [sys.executable, *strictly, "-m", *arguments],
