@@ -22,7 +22,7 @@ from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError
 from uoro.models import CELLS, SymbolModel
 from uoro.reproduction.run import Done
-from uoro.speed import Sizes, SpeedDocument, SpeedPlan, Work, draw, facts, least, table
+from uoro.speed import Sizes, SpeedDocument, SpeedPlan, Work, draw, facts, least, page, table
 from uoro.speed import group as group_module
 from uoro.speed import rates as rates_module
 from uoro.speed.group import require_rows, sizes_of, time_group
@@ -509,3 +509,19 @@ def test_unknown_names_are_refused(tmp_path: Path, options: list[str], message: 
 
 def test_rows_of_one_backend_are_rows_of_that_backend() -> None:
     require_rows(load_backend("torch"), ["online", "plain-tbptt", "uoro"])
+
+
+def test_the_tables_of_the_documents_are_those_of_the_files() -> None:
+    folder = Path(__file__).parent.parent / "docs"
+    files = sorted(folder.glob("speed/*/bench.json"))
+    _, _, below = (folder / "speed.md").read_text(encoding="utf-8").partition(page.MARK)
+    assert files
+    assert below == "\n" + page.tables(files)
+
+
+def test_a_page_without_the_mark_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text("prose\n", encoding="utf-8")
+    with pytest.raises(ReproductionError, match="has no line"):
+        page.write(file, [])
+    assert file.read_text(encoding="utf-8") == "prose\n"
