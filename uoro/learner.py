@@ -288,7 +288,7 @@ class Learner:
             return got == count
         if self._donates:
             self._progress = after
-            self._require_going_back(losses)
+            self._refuse_to_go_back(losses)
         # Go again from the start of the chunk, one by one, up to the step that fails.
         losses.clear()
         for i in range(got):
@@ -298,7 +298,7 @@ class Learner:
             losses.append(float(estimate.loss))
         return got == count
 
-    def _require_going_back(self, losses: list[float]) -> None:
+    def _refuse_to_go_back(self, losses: list[float]) -> None:
         failed = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
         first, self.steps = self.steps, self.steps + len(losses)
         raise NonFiniteError(

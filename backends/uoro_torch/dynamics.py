@@ -238,13 +238,16 @@ def _pulled(
 
 
 def _pushed(
-    pulled: list[Tensor], weights: list[Tensor], tangents: list[Tensor], like: list[Tensor]
+    pulled: Sequence[Tensor | None],
+    weights: list[Tensor],
+    tangents: list[Tensor],
+    like: list[Tensor],
 ) -> list[Tensor]:
     """Differentiate what was pulled back by its cotangents, along tangents."""
     wanted = [
         (part, tangent)
         for part, tangent in zip(pulled, tangents, strict=True)
-        if part.requires_grad
+        if part is not None and part.requires_grad
     ]
     parts: Sequence[Tensor | None] = [None] * len(weights)
     if wanted:
@@ -318,23 +321,7 @@ def push_by_double_vjp(
             if moved
             else [None] * len(roots)
         )
-    wanted = [
-        (part, tangent)
-        for part, tangent in zip(pulled, tangents, strict=True)
-        if part is not None and part.requires_grad
-    ]
-    pushed = (
-        iter(
-            torch.autograd.grad(
-                [part for part, _ in wanted],
-                weights,
-                [tangent for _, tangent in wanted],
-                materialize_grads=True,
-            )
-        )
-        if wanted
-        else iter([torch.zeros_like(weight) for weight in weights])
-    )
+    pushed = iter(_pushed(pulled, weights, tangents, moved))
     return [
         next(pushed).detach() if result.requires_grad else torch.zeros_like(result)
         for result in results
