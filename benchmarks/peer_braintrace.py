@@ -15,7 +15,7 @@ from uoro_jax import JaxBackend
 
 from uoro import SGD, UORO, Learner
 from uoro.metrics import Progress
-from uoro.update import Update
+from uoro.update import Clock, Update
 
 block: Any = jax.block_until_ready  # Its types are not there.
 braintrace: Any = import_module("braintrace")
@@ -114,7 +114,7 @@ def works(units: int, symbols: Any) -> list[tuple[str, Called, Called]]:
     def calls() -> None:
         nonlocal now
         for i, item in enumerate(items):
-            now, _, _ = advance(now, item, None, key, i)
+            now, _, _ = advance(now, item, None, Clock(key, 0, i))
         block(now.params)
 
     def their_calls() -> None:

@@ -93,6 +93,19 @@ def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
     return backend.map(combine, stack)
 
 
+def bounded(count: int, bounds: tuple[Any, Any] | None) -> range:
+    """List the indices that `Backend.scan` goes along where Python does."""
+    return range(count) if bounds is None else range(int(bounds[0]), int(bounds[1]))
+
+
+def in_order(backend: Backend, outputs: dict[int, Tree], count: int) -> list[Tree]:
+    """Lay outputs out by their index, with zeros where there is none."""
+    if len(outputs) == count:
+        return [outputs[i] for i in range(count)]
+    nothing = backend.map(lambda leaf: leaf * 0, next(iter(outputs.values())))
+    return [outputs.get(i, nothing) for i in range(count)]
+
+
 def flatten(backend: Backend, stack: Tree) -> Tree:
     """Make one stack of a stack of stacks."""
     return backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), stack)

@@ -175,11 +175,22 @@ class Backend(Protocol):
         items: Any,
         *,
         reverse: bool = False,
+        bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Run ``carry, output = body(carry, item)`` along the stack ``items``.
 
+        Args:
+            body: Takes one step.
+            carry: What it starts from.
+            items: A stack.
+            reverse: Whether to go from the last item to the first.
+            bounds: If given, only items from the first index up to but without the second are
+                gone along, at least one. Where the framework compiles, both may be traced, and how
+                many there are does not change what any of them gives, bit for bit.
+
         Returns:
-            The last carry, and the outputs as a stack in the order of ``items``.
+            The last carry, and the outputs as a stack in the order of ``items``; of items out of
+            bounds they are zero.
         """
         ...
 

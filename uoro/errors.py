@@ -69,7 +69,16 @@ class NonFiniteError(UOROError, ArithmeticError):
         step: Index of the offending learner step, counted from 0.
     """
 
-    def __init__(self, call: str, step: int, what: str, value: float, *, kept: bool = True) -> None:
+    def __init__(
+        self,
+        call: str,
+        step: int,
+        what: str,
+        value: float,
+        *,
+        kept: bool = True,
+        hint: str | None = None,
+    ) -> None:
         self.step = step
         holds = (
             "The learner still holds the parameters, state and memory from before that step."
@@ -77,7 +86,8 @@ class NonFiniteError(UOROError, ArithmeticError):
             else "What was before was given away, and the learner cannot go on."
         )
         super().__init__(
-            f"{call}: {what} is {value} at step {step}. {holds} Try a smaller learning rate."
+            f"{call}: {what} is {value} at step {step}. {holds} "
+            f"{hint or 'Try a smaller learning rate.'}"
         )
 
 

@@ -16,7 +16,7 @@ from uoro.metrics import Metrics, Progress
 from uoro.optimizers import Optimizer
 from uoro.routes import probe
 from uoro.stream import take
-from uoro.update import Update
+from uoro.update import Clock, Update
 
 Losses: TypeAlias = list[list[float]]
 """A list of losses for each replica."""
@@ -139,10 +139,10 @@ class Replicas:
         return taken
 
     def _advance_one(
-        self, now: Progress, inputs: Any, seed: Any, steps: Any
+        self, now: Progress, inputs: Any, seed: Any, first: Any, indices: Any
     ) -> tuple[Progress, Any]:
-        key = self._backend.key(seed)
-        now, losses, _ = self._update.advance_chunk(now, inputs, None, key, steps)
+        clock = Clock(self._backend.key(seed), 0, first)
+        now, losses, _ = self._update.advance_chunk(now, inputs, None, clock, indices)
         return now, losses
 
     def _run_mapped(self, streams: Sequence[Iterator[Any]], count: int) -> Losses:
@@ -154,10 +154,10 @@ class Replicas:
         items = self._stack([entry(backend, block, slice(0, got)) for block, _ in blocks])
         if self._progress is None:
             self._progress = self._start(entry(backend, entry(backend, items, 0), 0))
-        steps = backend.xp.arange(self.steps, self.steps + got)
-        each = repeat(backend, steps, len(streams))
         seeds = backend.collect(self._seeds)
-        self._progress, losses = self._advance(self._progress, items, seeds, each)
+        first = backend.collect([self.steps] * len(streams))
+        each = repeat(backend, backend.xp.arange(got), len(streams))
+        self._progress, losses = self._advance(self._progress, items, seeds, first, each)
         done: Losses = backend.to_host(losses).tolist()
         return done
 

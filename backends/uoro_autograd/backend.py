@@ -11,6 +11,7 @@ import autograd.numpy as anp
 import numpy as np
 import optree
 
+from uoro.algebra import bounded, in_order
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
 from uoro.host_noise import NOISE, draw_leaves, numpy_random_state_kept
@@ -141,13 +142,15 @@ class AutogradBackend:
         items: Any,
         *,
         reverse: bool = False,
+        bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Loop in Python."""
-        outputs = []
-        for item in reversed(_entries(items)) if reverse else _entries(items):
-            carry, output = body(carry, item)
-            outputs.append(output)
-        return carry, self.collect(outputs[::-1] if reverse else outputs)
+        entries = _entries(items)
+        within = bounded(len(entries), bounds)
+        outputs = dict[int, Any]()
+        for i in reversed(within) if reverse else within:
+            carry, outputs[i] = body(carry, entries[i])
+        return carry, self.collect(in_order(self, outputs, len(entries)))
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Leave the function as it is."""

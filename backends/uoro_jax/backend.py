@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -93,7 +94,7 @@ class JaxBackend:
         def apply(leaf: Any, *rest: Any) -> Any:
             result = function(leaf, *rest)
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                return result
+                return _key_like(leaf, result)
             return jnp.asarray(result).astype(leaf.dtype)
 
         try:
@@ -162,9 +163,26 @@ class JaxBackend:
         items: Any,
         *,
         reverse: bool = False,
+        bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """Loop by `jax.lax.scan`."""
-        return lax.scan(body, carry, items, reverse=reverse)
+        """Loop by `jax.lax.scan`; within bounds by one compiled loop for all of them."""
+        if bounds is None:
+            return lax.scan(body, carry, items, reverse=reverse)
+        first, end = bounds
+        output = jax.eval_shape(body, carry, jax.tree.map(lambda leaf: leaf[0], items))[1]
+        count = jax.tree.leaves(items)[0].shape[0]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), output)
+
+        def step(i: Any, held: tuple[Any, Any]) -> tuple[Any, Any]:
+            index = first + end - 1 - i if reverse else i
+            carry, outputs = held
+            item = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, index, 0, False), items)
+            carry, output = body(carry, item)
+            put = partial(lax.dynamic_update_index_in_dim, index=index, axis=0)
+            return carry, jax.tree.map(put, outputs, output)
+
+        looped: tuple[Any, Any] = lax.fori_loop(first, end, step, (carry, zeros))
+        return looped
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Compile by `jax.jit`, with what `compiler_options` says."""
@@ -263,6 +281,13 @@ def _of_pairs(draw: Any, leaf: Any) -> Any:
     if _pair(leaf):
         draw = lax.complex(draw[..., 0], draw[..., 1])
     return draw.astype(leaf.dtype)
+
+
+def _key_like(key: Any, result: Any) -> Any:
+    """Make keys of the numbers that they are saved as."""
+    if jnp.issubdtype(result.dtype, jax.dtypes.prng_key):
+        return result
+    return jax.random.wrap_key_data(jnp.asarray(result), impl=jax.random.key_impl(key))
 
 
 def _array(leaf: Any) -> Any:

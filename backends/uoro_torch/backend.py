@@ -16,6 +16,7 @@ import optree
 import torch
 from torch import Tensor
 
+from uoro.algebra import bounded, in_order
 from uoro.backend import Law
 from uoro.errors import SettingError, StructureError
 from uoro.routes import Route, Routed, by_differences
@@ -227,15 +228,16 @@ class TorchBackend:
         items: Any,
         *,
         reverse: bool = False,
+        bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Loop in Python."""
         leaves, structure = optree.tree_flatten(items)
         rows = list(zip(*(leaf.unbind(0) for leaf in leaves), strict=True))
-        outputs = []
-        for row in reversed(rows) if reverse else rows:
-            carry, output = body(carry, optree.tree_unflatten(structure, row))
-            outputs.append(output)
-        return carry, self.collect(outputs[::-1] if reverse else outputs)
+        within = bounded(len(rows), bounds)
+        outputs = dict[int, Any]()
+        for i in reversed(within) if reverse else within:
+            carry, outputs[i] = body(carry, optree.tree_unflatten(structure, rows[i]))
+        return carry, self.collect(in_order(self, outputs, len(rows)))
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Leave the function as it is: PyTorch runs eagerly."""

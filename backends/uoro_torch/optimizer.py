@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import optree
 import torch
+from torch import Tensor
 
 from uoro.backend import Backend
-from uoro.errors import StructureError
+from uoro.errors import SettingError, StructureError
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,62 @@ class TorchOptimizer:
             param.grad = grad.clone(memory_format=torch.contiguous_format)
         self.optimizer.step()
         return params, memory
+
+    def export(self, backend: Backend) -> tuple[Any, Any]:
+        """Give what the optimizer keeps: its tensors, and its numbers as JSON can say them.
+
+        Raises:
+            SettingError: If it keeps something else.
+        """
+        state = self.optimizer.state_dict()
+        tensors: dict[str, dict[str, Tensor]] = {}
+        numbers: dict[str, dict[str, Any]] = {}
+        for index, kept in state["state"].items():
+            tensors[str(index)] = {k: v for k, v in kept.items() if isinstance(v, Tensor)}
+            numbers[str(index)] = {k: v for k, v in kept.items() if not isinstance(v, Tensor)}
+        try:
+            plain = json.loads(
+                json.dumps({"state": numbers, "param_groups": state["param_groups"]})
+            )
+        except TypeError as error:
+            raise SettingError(
+                f"TorchOptimizer.export(): {type(self.optimizer).__name__} keeps what is neither a "
+                f"tensor nor a number ({error}), and cannot be saved."
+            ) from error
+        return tensors, plain
+
+    def restore(
+        self, backend: Backend, held: Any, params: Any, arrays: dict[str, Any], numbers: Any
+    ) -> None:
+        """Put saved values into the tensors it holds, and become what was exported.
+
+        Args:
+            backend: The backend of the tensors.
+            held: The params, which are changed in place.
+            params: The values they are to take.
+            arrays: Host arrays by name; its own are below ``"optimizer/"``.
+            numbers: As `export` gave them.
+
+        Raises:
+            StructureError: If another optimizer was exported.
+        """
+        try:
+            kept: dict[int, dict[str, Any]] = {
+                int(index): dict(each) for index, each in numbers["state"].items()
+            }
+            for name, array in arrays.items():
+                if name.startswith("optimizer/"):
+                    _, index, entry = name.split("/", 2)
+                    kept[int(index)][entry] = backend.from_host(array)
+            self.optimizer.load_state_dict({"state": kept, "param_groups": numbers["param_groups"]})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StructureError(
+                f"TorchOptimizer.restore(saved): that is not what a "
+                f"{type(self.optimizer).__name__} over these params exports "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        with torch.no_grad():
+            for mine, theirs in zip(
+                optree.tree_leaves(held), optree.tree_leaves(params), strict=True
+            ):
+                mine.copy_(theirs)

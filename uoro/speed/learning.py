@@ -17,7 +17,7 @@ from uoro.schedules import inverse_sqrt
 from uoro.speed.instrument import Instrument, Memory, Problem
 from uoro.speed.rows import Row
 from uoro.unroll import unroll
-from uoro.update import Update
+from uoro.update import Clock, Update
 
 RATE, DECAY = 1e-3, 0.03
 LONGEST = 1024
@@ -161,6 +161,9 @@ class Learning:
             Progress(learner.params, learner.state, None, None),
             backend.map(lambda leaf: leaf[0], self._block),
         )
-        steps = backend.xp.arange(self._steps)
+        clock = Clock.at(backend, backend.key(0), 0)
+        indices = backend.xp.arange(self._steps)
         chunk = backend.compile(update.advance_chunk, donate=True)
-        return self._instrument.program_memory(chunk, now, self._block, None, backend.key(0), steps)
+        return self._instrument.program_memory(
+            chunk, now, self._block, None, clock, indices, (0, self._steps)
+        )

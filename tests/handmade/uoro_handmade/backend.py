@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from uoro.algebra import bounded, in_order
 from uoro.backend import Law
 from uoro.errors import SettingError
 from uoro.host_noise import draw_leaves
@@ -139,15 +140,16 @@ class HandmadeBackend:
         items: Any,
         *,
         reverse: bool = False,
+        bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Go along the items in Python, from the last to the first if asked to."""
         call = "backend.scan(body, carry, items)"
-        order = slice(None, None, -1 if reverse else 1)
-        outputs = []
-        for item in unstack(items, call)[order]:
-            carry, output = body(carry, item)
-            outputs.append(output)
-        return carry, stack(outputs[order], call)
+        entries = unstack(items, call)
+        outputs = dict[int, Any]()
+        within = bounded(len(entries), bounds)
+        for i in reversed(within) if reverse else within:
+            carry, outputs[i] = body(carry, entries[i])
+        return carry, stack(in_order(self, outputs, len(entries)), call)
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Give the function back: there is no compiler."""
