@@ -13,8 +13,16 @@ import pytest
 from uoro import UORO, load_backend
 from uoro.errors import SettingError, UOROError
 from uoro.host_noise import SharedNoise, draw_leaf, numbered_generator
-from uoro.tasks import AnBn, Copy, DistantBrackets, Network, anbn, copying, distant_brackets
-from uoro.tasks.symbols import PairStream
+from uoro.tasks import (
+    AnBn,
+    Copy,
+    DistantBrackets,
+    Network,
+    PairStream,
+    anbn,
+    copying,
+    distant_brackets,
+)
 
 SOURCES: list[Any] = [
     AnBn(1, 32),

@@ -99,6 +99,13 @@ class StreamError(UOROError, ValueError):
     """A stream that cannot be read as asked: missing, empty, or malformed."""
 
 
+class UnseekableError(StreamError, AttributeError):
+    """A stream that has no position, as what it reads from has none.
+
+    It is an `AttributeError` too, so that ``hasattr(stream, "position")`` is false.
+    """
+
+
 def require_count(call: str, what: str, value: SupportsIndex) -> int:
     """Return a count, an integer of at least 1 of whatever type.
 

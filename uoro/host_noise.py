@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Law
+from uoro.stream import require_number
 
 BLOCK = 256
 NOISE = 1
@@ -116,6 +117,19 @@ class SharedNoise:
 
     def __next__(self) -> Any:
         return map_host(lambda leaf: leaf[0], self.take(1))
+
+    @property
+    def position(self) -> int:
+        """The step whose noise comes next."""
+        return self._next
+
+    def seek(self, position: Any) -> None:
+        """Go on with the noise of a step.
+
+        Raises:
+            StreamError: If that is not the number of a step.
+        """
+        self._next = require_number("SharedNoise", position, "the number of a step")
 
     def take(self, count: int) -> Any:
         """Give the noise of the next ``count`` steps as a stack."""

@@ -10,7 +10,8 @@ import numpy as np
 from uoro.errors import SettingError
 from uoro.optimizers import Adam
 from uoro.schedules import inverse_sqrt
-from uoro.tasks.symbols import Network, PairStream, Symbols, symbol_task, synthetic
+from uoro.tasks.pairs import PairStream, Symbols, Synthetic
+from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 LINES = 256
@@ -63,7 +64,7 @@ class AnBn:
 
     def stream(self, seed: int) -> PairStream:
         """Make the endless stream of neighbouring symbols from its beginning."""
-        return PairStream(synthetic(seed, self._block))
+        return PairStream(Synthetic(seed, self._block, len(self.alphabet)))
 
     def _block(self, generator: np.random.Generator) -> Symbols:
         n = generator.integers(self.k, self.l + 1, LINES)

@@ -9,7 +9,8 @@ import numpy as np
 from uoro.errors import SettingError
 from uoro.optimizers import Adam
 from uoro.schedules import inverse
-from uoro.tasks.symbols import Network, PairStream, Symbols, symbol_task, synthetic
+from uoro.tasks.pairs import PairStream, Symbols, Synthetic
+from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 BLOCK = 4096
@@ -53,7 +54,7 @@ class Copy:
 
     def stream(self, seed: int) -> PairStream:
         """Make the endless stream from its beginning."""
-        return PairStream(synthetic(seed, self._block), lead=-self.lag)
+        return PairStream(Synthetic(seed, self._block, len(self.alphabet)), lead=-self.lag)
 
     def _block(self, generator: np.random.Generator) -> Symbols:
         return generator.integers(0, self.a, BLOCK)

@@ -1,23 +1,16 @@
-"""Sequences of symbols as streams of pairs, and what a source of them is."""
+"""What a source of symbols is, and a task made of one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, Protocol, TypeAlias
-
-import numpy as np
+from typing import Any, Protocol
 
 from uoro.errors import UnknownNameError
-from uoro.host_noise import numbered_generator
 from uoro.models import CELLS, SymbolModel
 from uoro.optimizers import Optimizer
 from uoro.stream import BlockStream
 from uoro.tasks.task import Task
-
-Symbols: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
 class SymbolSource(Protocol):
@@ -34,57 +27,12 @@ class SymbolSource(Protocol):
         ...
 
     def stream(self, seed: int) -> BlockStream:
-        """Make the endless stream of ``{"symbol", "target"}`` from its beginning.
+        """Make the stream of ``{"symbol", "target"}`` from its beginning.
 
         Args:
             seed: Determines every symbol of a synthetic source.
         """
         ...
-
-
-class PairStream:
-    """An endless stream of ``{"symbol", "target"}`` cut from one sequence of symbols.
-
-    What is asked for at a time makes no difference to what comes, and no more than one block is
-    held.
-
-    Args:
-        blocks: The sequence in blocks of any size, without an end.
-        lead: How many symbols the target is ahead; 1 to predict the next one, and negative to
-            recall an earlier one.
-    """
-
-    def __init__(self, blocks: Iterator[Symbols], lead: int = 1) -> None:
-        self._blocks = blocks
-        self._lead = lead
-        self._held: Symbols = np.zeros(0, np.int32)
-
-    def __iter__(self) -> PairStream:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        return {name: column[0] for name, column in self.take(1).items()}
-
-    def take(self, count: int) -> dict[str, Any]:
-        """Give the next ``count`` pairs."""
-        parts, got = [self._held], len(self._held)
-        while got < count + abs(self._lead):
-            parts.append(next(self._blocks))
-            got += len(parts[-1])
-        held = np.concatenate(parts)
-        self._held = held[count:]
-        symbol, target = max(0, -self._lead), max(0, self._lead)
-        return {"symbol": held[symbol : symbol + count], "target": held[target : target + count]}
-
-
-def synthetic(seed: int, block: Callable[[np.random.Generator], Symbols]) -> Iterator[Symbols]:
-    """Draw blocks without an end, each from a generator of its own.
-
-    Args:
-        seed: Equal seeds give equal blocks.
-        block: Draws one.
-    """
-    return (block(numbered_generator(seed, number)).astype(np.int32) for number in count())
 
 
 @dataclass(frozen=True)

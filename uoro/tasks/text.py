@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
 
 from uoro.errors import StreamError
 from uoro.optimizers import Adam
 from uoro.schedules import inverse_sqrt
-from uoro.tasks.symbols import Network, PairStream, symbol_task
+from uoro.tasks.alphabet import (
+    Alphabet,
+    Codes,
+    Encoding,
+    decode,
+    describe,
+    ends_of,
+    escaped,
+    find_codes,
+)
+from uoro.tasks.files import BEGINNING, FileReader, read_block
+from uoro.tasks.pairs import PairStream
+from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
-
-Encoding: TypeAlias = Literal["utf-8", "bytes"]
-Codes: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-
-BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,7 @@ class Text:
                 them together hold fewer than two characters or only one kind.
         """
         files = tuple(Path(path) for path in paths)
-        codes: Codes = np.zeros(0, np.uint32)
-        length = 0
-        for block in _read_codes(files, encoding):
-            codes = np.union1d(codes, block)
-            length += len(block)
+        codes, length = find_codes(_read_codes(files, encoding))
         named = ", ".join(map(str, files))
         if length < 2:
             raise StreamError(
@@ -80,60 +79,27 @@ class Text:
         Args:
             seed: Not used: a text is what it is. At its end it starts over.
         """
-        return PairStream(self._again_and_again())
-
-    def _again_and_again(self) -> Iterator[Codes]:
-        while True:
-            length = 0
-            for block in self.symbols():
-                length += len(block)
-                yield block
-            if not length:
-                raise StreamError(
-                    "Text.stream(): the files are empty now. They have changed; open them anew."
-                )
-
-    def symbols(self) -> Iterator[Codes]:
-        """Read the files once, block by block, as symbol numbers.
-
-        Raises:
-            StreamError: If a file now holds a character it did not hold when it was opened.
-        """
-        for block in _read_codes(self.paths, self.encoding):
-            numbers = np.searchsorted(self.codes, block)
-            known = self.codes[np.minimum(numbers, len(self.codes) - 1)] == block
-            if not known.all():
-                stranger = chr(int(block[~known][0]))
-                raise StreamError(
-                    f"Text.stream(): the character {stranger!r} was not there when the file was "
-                    "opened. The file has changed; open it anew."
-                )
-            yield numbers.astype(np.int32)
+        alphabet = Alphabet(self.codes, self.encoding, "stop")
+        hint = "It was not there when the file was opened. The file was changed; open it anew."
+        return PairStream(FileReader(self.paths, alphabet, hint))
 
 
 def _read_codes(paths: Sequence[Path], encoding: Encoding) -> Iterator[Codes]:
     for path in paths:
-        call = f"Text.open({str(path)!r})"
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            with path.open("rb") as file:
-                while block := file.read(BLOCK_BYTES):
-                    if encoding == "bytes":
-                        yield np.frombuffer(block, np.uint8).astype(np.uint32)
-                    else:
-                        yield _code_points(decoder.decode(block))
-            if encoding == "utf-8":
-                decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            raise StreamError(
-                f"{call}: it is not UTF-8 ({error.reason}). Read it as bytes: encoding='bytes'."
-            ) from error
-        except OSError as error:
-            raise StreamError(f"{call}: it cannot be read: {error.strerror}.") from error
-
-
-def _code_points(characters: str) -> Codes:
-    return np.frombuffer(characters.encode("utf-32-le"), np.uint32)
+        call, place, ended = f"Text.open({str(path)!r})", BEGINNING, False
+        while not ended:
+            block = read_block(call, path, place.byte, place.checksum)
+            codes, consumed = decode(block.data, encoding, final=block.ends)
+            broken = escaped(codes)
+            if broken.any():
+                first = int(broken.argmax())
+                byte = place.byte + int(ends_of(codes, consumed)[first]) - 1
+                raise StreamError(
+                    f"{call}: byte {byte} is {describe(int(codes[first]), encoding)}. Read it as "
+                    "bytes: encoding='bytes'."
+                )
+            yield codes
+            place, ended = place.on(block, consumed, 0), block.ends
 
 
 def shakespeare() -> tuple[Path, ...]:
