@@ -13,7 +13,7 @@ import pytest
 import uoro
 
 CORE = Path(uoro.__file__).parent
-OUTER = {"models", "tasks", "experiments", "reproduction", "speed", "cli"}
+OUTER = {"models", "tasks", "experiments", "reproduction", "speed", "checkpoint", "training", "cli"}
 FRAMEWORKS = {"numpy", "torch", "jax", "autograd", "optax", "optree", "matplotlib", "rich", "typer"}
 
 

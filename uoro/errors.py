@@ -95,6 +95,17 @@ class ReproductionError(UOROError, RuntimeError):
     """Results that cannot be read, or a run that was killed."""
 
 
+class CheckpointError(UOROError, OSError):
+    """A checkpoint or another file of a run that cannot be read, is damaged, or cannot be written.
+
+    An `OSError`, as a damaged gzip file is one: it is about what is on the disk.
+    """
+
+
+class LockedError(UOROError, RuntimeError):
+    """A folder in which another run is at work."""
+
+
 class StreamError(UOROError, ValueError):
     """A stream that cannot be read as asked: missing, empty, or malformed."""
 

@@ -12,7 +12,7 @@ from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import NonFiniteError, SettingError, StreamError, StructureError
 from uoro.estimator import Estimate, Estimator
-from uoro.log import logger
+from uoro.log import LOGGER
 from uoro.metrics import Metrics, Progress, Summary
 from uoro.optimizers import Optimizer
 from uoro.parallel import ParallelEstimator
@@ -408,7 +408,7 @@ class Learner:
         memory = self.estimator.init(self.dynamics, now.params, state, inputs=inputs)
         self._progress = now._replace(memory=memory, state=state)
         self.resets += 1
-        logger.warning(
+        LOGGER.warning(
             "%s is %s at step %d: the memory%s started anew",
             *(*fault, self.steps, " and the state" if lost else ""),
         )
@@ -431,7 +431,7 @@ class Learner:
             raise NonFiniteError(_CALL, self.steps, *fault, hint=hint)
         self.skipped += 1
         self._skipped_in_a_row += 1
-        logger.warning("%s is %s at step %d: the item is left out", *fault, self.steps)
+        LOGGER.warning("%s is %s at step %d: the item is left out", *fault, self.steps)
 
     def _is_finite(self, tree: Any) -> bool:
         return math.isfinite(float(self.backend.norm(moving(self.backend, tree))))

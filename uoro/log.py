@@ -1,9 +1,9 @@
-"""Where the library says what happened: the logger ``uoro``, silent unless somebody listens."""
+"""What the library reports while it works: silent until the user's own logging listens."""
 
 from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger("uoro")
-# Without a handler, Python would print warnings to standard error by itself.
-logger.addHandler(logging.NullHandler())
+LOGGER = logging.getLogger("uoro")
+# Without it, warnings would be printed where logging was never set up.
+LOGGER.addHandler(logging.NullHandler())

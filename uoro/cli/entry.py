@@ -13,7 +13,7 @@ def main() -> None:
     try:
         from uoro.cli.app import run
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich", "matplotlib"):
+        if error.name not in ("typer", "rich", "matplotlib", "safetensors", "filelock", "tomli_w"):
             raise
         print(
             f"uoro: the command line needs the module '{error.name}', which is not installed. "

@@ -1,0 +1,197 @@
+"""The first bytes of a checkpoint: where everything is, and a checksum of all of it.
+
+A file is eight bytes with the length of the header, the header in JSON, and the arrays. The header
+begins with one entry of safetensors' own metadata, ``"uoro"``: JSON in a string, which says
+checksum, format, document and dtypes. As it comes first, the checksum stands at the same place in
+every file. It is blake2b of the whole file with zeros in that place. Every later format keeps this
+beginning, so that a version that cannot read a file can still tell that it is newer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NamedTuple
+
+from uoro.checkpoint.arrays import SIZES
+
+FORMAT = 1
+DIGITS = 64
+ZEROS = b"0" * DIGITS
+BEGINNING = b'{"__metadata__":{"uoro":"{\\"checksum\\":\\"'
+# Where the checksum stands in the file.
+PLACE = 8 + len(BEGINNING)
+LONGEST = 16 * 1024 * 1024
+_AXES = 64
+
+
+class Damage(Exception):  # noqa: N818  # it is what an error says, not yet one
+    """What is wrong with a file, and what to do; for whoever knows which file it is."""
+
+
+class Metadata(NamedTuple):
+    """What stands under ``"uoro"``."""
+
+    checksum: str
+    format: int
+    document: dict[str, Any]
+    dtypes: dict[str, str]
+
+
+def spell_metadata(document: dict[str, Any], dtypes: dict[str, str]) -> str:
+    """Write the metadata, with zeros for the checksum; checksum first, in as few bytes as possible.
+
+    Raises:
+        ValueError: If JSON cannot say a number of the document.
+    """
+    fields = {
+        "checksum": ZEROS.decode(),
+        "format": FORMAT,
+        "document": document,
+        "dtypes": dtypes,
+    }
+    # ASCII alone, as text may hold halves of characters; NaN and infinities are bare words.
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=True)
+
+
+def read_header(length: bytes, rest: bytes, size: int) -> tuple[str, str]:
+    """Look a header through, before anything is made of what it says.
+
+    Args:
+        length: The first eight bytes of the file, or all there are.
+        rest: What follows, at least the header if the file is whole.
+        size: Bytes of the file.
+
+    Returns:
+        The checksum, and the metadata, still as text.
+
+    Raises:
+        Damage: If it is not the header of a checkpoint of that size.
+    """
+    wanted = int.from_bytes(length, "little")
+    if size < PLACE:
+        raise Damage(
+            f"it has {size} bytes, too few for a checkpoint. It is cut short or something else: "
+            "take an earlier one"
+        )
+    if not rest.startswith(BEGINNING):
+        raise Damage(
+            "it does not begin as a checkpoint of uoro. Give the path of a file that "
+            "write_checkpoint wrote, or of an earlier one if this one is damaged"
+        )
+    if wanted > size - 8:
+        raise Damage(
+            f"it is cut short: {size:,} bytes, and its header alone has {wanted:,}. "
+            "Take an earlier one"
+        )
+    if wanted > LONGEST:
+        raise Damage(
+            f"its header has {wanted:,} bytes, and the longest {LONGEST:,}. It is damaged: take "
+            "an earlier one"
+        )
+    header = parse(rest[:wanted])
+    metadata = header.pop("__metadata__")
+    end = 8 + wanted + _require_layout(header)
+    if size != end:
+        raise Damage(
+            f"it is cut short: {size:,} bytes of {end:,}. Take an earlier one"
+            if size < end
+            else f"it has {size:,} bytes, {size - end:,} more than its header says. It is "
+            "damaged: take an earlier one"
+        )
+    checksum = rest[len(BEGINNING) : len(BEGINNING) + DIGITS]
+    if not re.fullmatch(rb"[0-9a-f]{64}", checksum):
+        raise Damage("its checksum is unreadable. It is damaged: take an earlier one")
+    return checksum.decode(), metadata["uoro"]
+
+
+def read_metadata(text: str) -> Metadata:
+    """Read the metadata of a file whose checksum is right.
+
+    Raises:
+        Damage: If it is of a newer format, or was not written by `spell_metadata`.
+    """
+    fields = parse(text.encode(), constants=True)
+    number = fields.get("format")
+    if isinstance(number, int) and not isinstance(number, bool) and number > FORMAT:
+        raise Damage(
+            f"its format is {number}, and this version of uoro reads {FORMAT}. Install a newer uoro"
+        )
+    document, dtypes = fields.get("document"), fields.get("dtypes")
+    if (
+        number != FORMAT
+        or not isinstance(document, dict)
+        or not isinstance(dtypes, dict)
+        or not all(isinstance(dtype, str) for dtype in dtypes.values())
+    ):
+        raise Damage(
+            f"its metadata are not those of format {FORMAT}. It was made by something else"
+        )
+    return Metadata(fields["checksum"], FORMAT, document, dtypes)
+
+
+def parse(written: bytes, *, constants: bool = False) -> dict[str, Any]:
+    """Read a JSON object, however odd the bytes.
+
+    Args:
+        written: The bytes.
+        constants: Whether NaN and Infinity are numbers.
+
+    Raises:
+        Damage: If it is anything else, or a key stands there twice.
+    """
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no number here")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key stands there twice")
+        return found
+
+    try:
+        # With None, the words NaN and Infinity are read as floats.
+        found = json.loads(
+            written.decode(), object_pairs_hook=unique, parse_constant=None if constants else refuse
+        )
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Damage(f"its header cannot be read ({error}). Take an earlier one") from error
+    return found
+
+
+def _require_layout(entries: dict[str, Any]) -> int:
+    """Check that arrays have known dtypes and stand one after the other; return where they end."""
+    places = []
+    for name, entry in entries.items():
+        place = _place(entry)
+        if place is None:
+            raise Damage(f"its header is damaged at {name!r}: take an earlier one")
+        places.append(place)
+    end = 0
+    for begin, after in sorted(places):
+        if begin != end:
+            raise Damage("its arrays do not follow one another. Take an earlier one")
+        end = after
+    return end
+
+
+def _place(entry: Any) -> tuple[int, int] | None:
+    """Say where an array begins and ends, if its entry makes sense."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        return None
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in SIZES:
+        return None
+    if not _counts(shape) or len(shape) > _AXES or not _counts(offsets) or len(offsets) != 2:
+        return None
+    if offsets[1] - offsets[0] != math.prod(shape) * SIZES[dtype]:
+        return None
+    return offsets[0], offsets[1]
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
