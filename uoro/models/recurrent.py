@@ -211,16 +211,20 @@ class SymbolModel:
         }
         return params, {str(i): cell.start() for i, cell in enumerate(self.cells)}
 
-    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
-        """Take one step."""
-        signal, next_state = inputs["symbol"], {}
+    def predict(self, xp: Any, params: Any, state: Any, symbol: Any) -> tuple[Any, Any]:
+        """Read one symbol: the next state, and a logit for each symbol that may follow."""
+        signal, next_state = symbol, {}
         for i, cell in enumerate(self.cells):
             name = str(i)
             next_state[name], signal = cell.step(
                 xp, params[name], state[name], signal, symbols=i == 0
             )
         readout = params["readout"]
-        logits = readout["map"] @ signal + readout["bias"]
+        return next_state, readout["map"] @ signal + readout["bias"]
+
+    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        """Take one step."""
+        next_state, logits = self.predict(xp, params, state, inputs["symbol"])
         return next_state, softmax_loss(xp, logits, inputs["target"])
 
 
