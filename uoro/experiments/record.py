@@ -44,19 +44,19 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    written = json.dumps(_finite(document), indent=1, ensure_ascii=False)
+    written = json.dumps(finite(document), indent=1, ensure_ascii=False)
     # A list of numbers on one line: it is read by programs, and half as long.
     written = _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", written)
     beside.write_text(written + "\n", encoding="utf-8")
     os.replace(beside, path)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace what JSON cannot say, infinities and NaN, by strings that float() reads."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

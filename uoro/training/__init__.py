@@ -1,0 +1,14 @@
+"""Training runs: what they write, and what is made of it afterwards."""
+
+from uoro.training.curve import RunCurve as RunCurve
+from uoro.training.curve import read_curve as read_curve
+from uoro.training.figure import draw_runs as draw_runs
+from uoro.training.listing import RunEntry as RunEntry
+from uoro.training.listing import list_runs as list_runs
+from uoro.training.log import MetricsLog as MetricsLog
+from uoro.training.log import read_metrics as read_metrics
+from uoro.training.sample import sample as sample
+from uoro.training.sample import unflatten as unflatten
+from uoro.training.status import read_status as read_status
+from uoro.training.status import write_status as write_status
+from uoro.training.tensorboard import TensorBoardWriter as TensorBoardWriter

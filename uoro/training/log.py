@@ -1,0 +1,206 @@
+"""The metrics of a run: one line of JSON for each record, and no line is ever half there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from uoro.checkpoint.atomic import sync_folder, write_atomically
+from uoro.errors import CheckpointError, StructureError
+from uoro.experiments.record import finite
+from uoro.log import LOGGER
+from uoro.training.numbers import floats, plain
+
+
+class MetricsLog:
+    """A file to which records are appended, one line of JSON each.
+
+    A line is with the system as soon as `write` returns, so that it outlasts the process. Where it
+    cannot be written, for want of room, say, it is kept in memory and written before the next one:
+    a run does not stop for want of its log.
+
+    Args:
+        path: The file; made by the first record. Its folder exists. A last line that was left
+            half written is written over.
+
+    Attributes:
+        failures: How many attempts to write have failed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.failures = 0
+        self._waiting: list[tuple[dict[str, Any], bytes]] = []
+        self._failing = False
+        self._end: int | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many lines are in memory, as they could not be written."""
+        return len(self._waiting)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record.
+
+        Args:
+            record: What JSON can say, and numbers of arrays; NaN and infinities become strings.
+
+        Raises:
+            StructureError: If JSON cannot say it.
+        """
+        try:
+            numbers = plain(record)
+            line = json.dumps(finite(numbers), ensure_ascii=False, allow_nan=False)
+            self._waiting.append((numbers, line.encode() + b"\n"))
+        except (TypeError, ValueError) as error:
+            raise StructureError(
+                f"MetricsLog.write({record!r}): it cannot be written as JSON: {error}. Wanted are "
+                "numbers, text, and lists and dictionaries of them."
+            ) from error
+        self.flush()
+
+    def flush(self) -> bool:
+        """Try to write what could not be written; say whether nothing is left."""
+        if not self._waiting:
+            return True
+        try:
+            self._append(b"".join(line for _, line in self._waiting))
+        except OSError as error:
+            self.failures += 1
+            if not self._failing:
+                LOGGER.warning(
+                    "%s cannot be written: %s. Its lines are kept in memory until they can.",
+                    self.path,
+                    error.strerror or error,
+                )
+            self._failing = True
+            return False
+        if self._failing:
+            LOGGER.warning("%s is written again: no line is lost.", self.path)
+        self._failing = False
+        self._waiting.clear()
+        return True
+
+    def truncate_after(self, step: int) -> None:
+        """Drop the records of later steps, and a last line that is half written, all at once.
+
+        For a run that goes on from a checkpoint of that step. Lines without a step stay.
+
+        Args:
+            step: The ``"step"`` of the last records that stay.
+
+        Raises:
+            CheckpointError: If the file is damaged elsewhere, or cannot be written.
+        """
+        call = f"MetricsLog({str(self.path)!r}).truncate_after({step})"
+        self._waiting = [kept for kept in self._waiting if _is_by(kept[0], step)]
+        written = _read(call, self.path)
+        if written is None:
+            return
+        kept = b"".join(line.text for line in _lines(call, written) if _is_by(line.record, step))
+        try:
+            if kept != written:
+                write_atomically(self.path, [kept])
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise CheckpointError(
+                f"{call}: it cannot be written: {error.strerror or error}. Make room."
+            ) from error
+        self._end = len(kept)
+
+    def _append(self, lines: bytes) -> None:
+        """Write after the last whole line, wherever an earlier attempt has stopped."""
+        mode = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        handle = os.open(self.path, mode, 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            if self._end is None:
+                self._end = _last_line_end(handle, size)
+            end = min(self._end, size)
+            if size > end:
+                os.ftruncate(handle, end)
+            os.lseek(handle, end, os.SEEK_SET)
+            left = memoryview(lines)
+            while left:
+                left = left[os.write(handle, left) :]
+            self._end = end + len(lines)
+        finally:
+            os.close(handle)
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read the records of a run; a last line that is half written is passed over.
+
+    Args:
+        path: A file that `MetricsLog` wrote, which it may still be writing.
+
+    Returns:
+        The records, in the order in which they were written, with NaN and infinities as floats.
+
+    Raises:
+        CheckpointError: If there is no such file, or another line is damaged, which is named.
+    """
+    call = f"read_metrics({os.fspath(path)!r})"
+    written = _read(call, Path(path))
+    if written is None:
+        raise CheckpointError(f"{call}: there is no such file. Give the metrics.jsonl of a run.")
+    return [floats(line.record) for line in _lines(call, written)]
+
+
+class _Line(NamedTuple):
+    text: bytes
+    record: dict[str, Any]
+
+
+def _lines(call: str, written: bytes) -> Iterator[_Line]:
+    """Go through the lines; the last one may be torn."""
+    lines = io.BytesIO(written).readlines()
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+            if not isinstance(record, dict):
+                raise ValueError("it is no object")
+            if not text.endswith(b"\n"):
+                raise ValueError("it has no end")
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                return
+            raise CheckpointError(
+                f"{call}: line {number} is damaged: {error}. Remove that line."
+            ) from error
+        yield _Line(text, record)
+
+
+def _read(call: str, path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(
+            f"{call}: it cannot be read: {error.strerror or error}. Give a run's metrics."
+        ) from error
+
+
+def _last_line_end(handle: int, size: int) -> int:
+    """Find the end of the last whole line, from behind."""
+    end = size
+    while end > 0:
+        begin = max(0, end - 4096)
+        os.lseek(handle, begin, os.SEEK_SET)
+        found = os.read(handle, end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
+
+
+def _is_by(record: dict[str, Any], step: int) -> bool:
+    at = record.get("step")
+    return not isinstance(at, (int, float)) or at <= step
