@@ -16,8 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from uoro.checkpoint import run_lock
+from uoro.cli import app as app_module
+from uoro.cli.runs import plot_runs, show_runs
 from uoro.errors import (
     CheckpointError,
     MissingFrameworkError,
@@ -233,6 +237,18 @@ def test_every_run_is_listed_and_those_killed_are_told_from_those_at_work(tmp_pa
         list_runs(tmp_path / "none")
 
 
+def test_the_table_says_how_each_run_stands(tmp_path: Path) -> None:
+    _make_runs(tmp_path)
+    console = Console(width=130, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        show_runs(console, tmp_path)
+    printed = console.export_text()
+    (row,) = (line.split() for line in printed.splitlines() if line.strip().startswith("deep/er"))
+    assert row[:7] == ["deep/er", "killed", "1,200", "of", "5,000", "1.25", "1.5"]
+    assert row[-1] == "d"
+    assert "bad: read_status(" in printed
+
+
 # Curves and figures.
 
 
@@ -297,6 +313,41 @@ def test_runs_are_drawn_together_and_monitors_have_panels_of_their_own(tmp_path:
     with pytest.raises(SettingError, match="nothing to draw"):
         draw_runs(tmp_path / "no.png", [])
     assert not (tmp_path / "no.png").exists()
+
+
+def test_the_commands_list_and_draw_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _run_folder(Path("results/first"), monitors=True)
+    _run_folder(Path("results/deep/second"))
+    runner = CliRunner()
+    listed = runner.invoke(app_module.app, ["runs"])
+    assert listed.exit_code == 0, listed.output
+    assert "first" in listed.output
+    assert "deep/second" in listed.output
+    drawn = runner.invoke(app_module.app, ["plot", "results/first", "--monitors", "radius,pair"])
+    assert drawn.output == "Written: results/first/curve.png\n"
+    drawn = runner.invoke(app_module.app, ["plot", "results"])
+    assert drawn.output == "Written: runs.png\n"
+    assert _figure_size(Path("results/first/curve.png"))[1] > _figure_size(Path("runs.png"))[1]
+    empty = runner.invoke(app_module.app, ["runs", "results/first/none"])
+    assert isinstance(empty.exception, CheckpointError)
+    Path("empty").mkdir()
+    assert runner.invoke(app_module.app, ["runs", "empty"]).output == "No run in empty.\n"
+
+
+def test_a_figure_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    run = _run_folder(tmp_path / "run")
+    console = Console(quiet=True)
+    (tmp_path / "file").write_text("")
+    for out, error, message in (
+        (tmp_path / "a.svg", SettingError, "wanted is the name of a PNG"),
+        (tmp_path / "file" / "a.png", CheckpointError, "cannot be written: "),
+    ):
+        with pytest.raises(error, match=message):
+            plot_runs(console, [run], out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingError, match="no run that has written metrics"):
+        plot_runs(console, [tmp_path / "empty"])
 
 
 # TensorBoard.

@@ -15,6 +15,7 @@ from uoro.cli.bench import make_plan, run_bench
 from uoro.cli.check import run_check
 from uoro.cli.compare import TaskOptions, run_comparison
 from uoro.cli.reproduce import run_reproduction
+from uoro.cli.runs import plot_runs, show_runs
 from uoro.errors import ReproductionError, UOROError
 from uoro.reproduction import Plan
 from uoro.reproduction import report as make_report
@@ -290,6 +291,50 @@ def check(
         surrogate=surrogate,
         report=report,
     )
+
+
+@app.command()
+def runs(
+    folder: Annotated[
+        Path, typer.Argument(help="Where to look for runs, also further down")
+    ] = Path("results"),
+) -> None:
+    """List training runs: how far each is, its loss, and whether it is really at work.
+
+    "running" is one that a process is at work on; one that only says so was killed, and is called
+    so. "recent" and "cumulated" are mean losses, of late and of the whole run; "age" is how long
+    ago it last wrote how it stands.
+
+    Example: uoro runs results
+    """
+    show_runs(_console(), folder)
+
+
+@app.command()
+def plot(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, or folders with runs below them")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The PNG. Default: curve.png in the run's folder; runs.png for several"),
+    ] = None,
+    monitors: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to draw below the loss, a panel each, such as pair/norm,radius; "
+            "separated by commas"
+        ),
+    ] = None,
+) -> None:
+    """Draw the loss of one or several training runs, which may be at work.
+
+    The recent loss is a line, the loss between two lines of the log is pale behind it, the entropy
+    rate is dashed where it is known, and steps that were skipped and the like are marked.
+
+    Example: uoro plot results/first results/second --monitors pair/norm --out both.png
+    """
+    plot_runs(_console(), runs, out, monitors=monitors or [])
 
 
 def _console() -> Console:
