@@ -7,8 +7,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from uoro.algebra import working_precision
 from uoro.backend import Backend
-from uoro.errors import SettingError
-from uoro.schedules import Schedule, as_schedule
+from uoro.errors import require_methods, require_number, spelled
+from uoro.schedules import Schedule, as_schedule, rate_at
 
 Params = TypeVar("Params")
 
@@ -50,7 +50,7 @@ class SGD:
         rate: A learning rate or a schedule of it.
 
     Raises:
-        SettingError: If the rate is a number that is not positive.
+        SettingError: If the rate is neither a schedule nor a positive and finite number.
 
     Example:
         >>> from uoro import SGD, load_backend
@@ -64,10 +64,7 @@ class SGD:
     rate: float | Schedule
 
     def __post_init__(self) -> None:
-        self._rate()
-
-    def _rate(self) -> Schedule:
-        return as_schedule(self.rate, call=f"SGD({self.rate!r})")
+        as_schedule(self.rate, call=f"SGD({spelled(self.rate)})")
 
     def init(self, backend: Backend, params: object) -> tuple[()]:
         """Make the empty memory."""
@@ -77,7 +74,7 @@ class SGD:
         self, backend: Backend, params: Params, gradient: Params, memory: tuple[()], time: Any
     ) -> tuple[Params, tuple[()]]:
         """Take one step downhill."""
-        return backend.combine((1.0, params), (-self._rate()(time), gradient)), ()
+        return backend.combine((1.0, params), (-rate_at(self.rate, time), gradient)), ()
 
 
 class Moments(NamedTuple, Generic[Params]):
@@ -107,7 +104,8 @@ class Adam:
         epsilon: Added to the root of the second moment.
 
     Raises:
-        SettingError: If the rate is not positive, a decay not in [0, 1), or ε not positive.
+        SettingError: If the rate is not positive, a decay not in [0, 1), ε not positive, or one
+            of them not a finite number.
 
     References:
         Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
@@ -119,15 +117,12 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        self._rate()
-        for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
-            if not 0 <= value < 1:
-                raise SettingError(f"Adam({name}={value}): it must lie in [0, 1).")
-        if not self.epsilon > 0:
-            raise SettingError(f"Adam(epsilon={self.epsilon}): it must be positive.")
-
-    def _rate(self) -> Schedule:
-        return as_schedule(self.rate, call=f"Adam({self.rate!r})")
+        as_schedule(self.rate, call=f"Adam({spelled(self.rate)})")
+        for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            call = f"Adam({name}={spelled(beta)})"
+            require_number(call, "decay", beta, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        call = f"Adam(epsilon={spelled(self.epsilon)})"
+        require_number(call, "epsilon", self.epsilon, "positive and finite", lambda x: x > 0)
 
     def init(self, backend: Backend, params: Params) -> Moments[Params]:
         """Make zero moments."""
@@ -150,7 +145,7 @@ class Adam:
         second = backend.map(
             lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, memory.second, gradient
         )
-        step = self._rate()(time) / (1 - self.beta1**count)
+        step = rate_at(self.rate, time) / (1 - self.beta1**count)
         correction = 1 / (1 - self.beta2**count)
         params = backend.map(
             lambda p, m, v: p - step * m / ((v * correction) ** 0.5 + self.epsilon),
@@ -159,3 +154,19 @@ class Adam:
             second,
         )
         return params, Moments(first, second, count)
+
+
+def require_optimizer(call: str, optimizer: object) -> None:
+    """Refuse anything but an optimizer of this library's kind.
+
+    Raises:
+        SettingError: Naming the call, and what would do.
+    """
+    require_methods(
+        call,
+        "optimizer",
+        optimizer,
+        ("init", "update"),
+        "an optimizer, such as SGD(1e-2), or one of the framework's in a TorchOptimizer or an "
+        "OptaxOptimizer.",
+    )

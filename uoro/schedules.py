@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from uoro.errors import SettingError
+from uoro.errors import require_number, spelled
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """From the time t, an integer that may be traced, to the learning rate."""
 
 
-def _require_rate(call: str, rate: float) -> None:
-    if not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
-        raise SettingError(f"{call}: the learning rate must be positive and finite, got {rate!r}.")
+def _require_rate(call: str, rate: float) -> float:
+    return require_number(call, "learning rate", rate, "positive and finite", lambda x: x > 0)
 
 
-def _require_decay(call: str, decay: float) -> None:
-    if not 0 <= decay < float("inf"):
-        raise SettingError(f"{call}: the decay must be finite and not negative, got {decay}.")
+def _require_decay(call: str, decay: float) -> float:
+    return require_number(call, "decay", decay, "finite and not negative", lambda x: x >= 0)
 
 
 def constant(rate: float) -> Schedule:
-    """Keep the rate η."""
-    return as_schedule(rate, call=f"constant({rate!r})")
+    """Keep the rate η.
+
+    Raises:
+        SettingError: If it is not positive and finite.
+    """
+    return as_schedule(rate, call=f"constant({spelled(rate)})")
 
 
 def inverse_sqrt(rate: float, decay: float = 1.0) -> Schedule:
@@ -31,18 +33,23 @@ def inverse_sqrt(rate: float, decay: float = 1.0) -> Schedule:
 
     With α = 1 it is the paper's schedule for influence balancing (section 4); with α = 0.03
     and 0.015, and Adam, that of its next-character tasks.
+
+    Raises:
+        SettingError: If the rate is not positive, the decay negative, or one not finite.
     """
-    call = f"inverse_sqrt({rate}, {decay})"
-    _require_rate(call, rate)
-    _require_decay(call, decay)
+    call = f"inverse_sqrt({spelled(rate)}, {spelled(decay)})"
+    rate, decay = _require_rate(call, rate), _require_decay(call, decay)
     return lambda t: rate / (1.0 + decay * t**0.5)
 
 
 def inverse(rate: float, decay: float) -> Schedule:
-    """Decay as ``η / (1 + a t)``, the paper's schedule for its copy task (figure 1c)."""
-    call = f"inverse({rate}, {decay})"
-    _require_rate(call, rate)
-    _require_decay(call, decay)
+    """Decay as ``η / (1 + a t)``, the paper's schedule for its copy task (figure 1c).
+
+    Raises:
+        SettingError: If the rate is not positive, the decay negative, or one not finite.
+    """
+    call = f"inverse({spelled(rate)}, {spelled(decay)})"
+    rate, decay = _require_rate(call, rate), _require_decay(call, decay)
     return lambda t: rate / (1.0 + decay * t)
 
 
@@ -58,5 +65,10 @@ def as_schedule(rate: float | Schedule, *, call: str) -> Schedule:
     """
     if callable(rate):
         return rate
-    _require_rate(call, rate)
-    return lambda t: rate
+    number = _require_rate(call, rate)
+    return lambda t: number
+
+
+def rate_at(rate: float | Schedule, time: Any) -> Any:
+    """Give the learning rate at a time; ``rate`` is a number that was looked at, or a schedule."""
+    return rate(time) if callable(rate) else float(rate)
