@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from uoro.algebra import leaf_name, mean, select
 from uoro.backend import Backend, Law, Tree
-from uoro.dynamics import Dynamics
-from uoro.errors import StructureError, require_count
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.dynamics import Dynamics, require_dynamics
+from uoro.errors import StructureError, require_count, spelled
+from uoro.estimator import Estimand, Estimate, Estimator, Sampler, require_estimator
 
 
 @runtime_checkable
@@ -61,14 +61,16 @@ class Streams:
         count: B.
 
     Raises:
-        SettingError: If the count is not a positive integer.
+        SettingError: If the count is not a positive integer, or the estimator none.
     """
 
     estimator: Estimator
     count: int
 
     def __post_init__(self) -> None:
-        require_count(f"Streams(count={self.count!r})", "count", self.count)
+        call = f"Streams(count={spelled(self.count)})"
+        require_count(call, "count", self.count)
+        require_estimator(call, self.estimator)
 
     @property
     def estimand(self) -> Estimand:
@@ -90,7 +92,12 @@ class Streams:
             params: Shared.
             state: A stack of B states.
             inputs: A stack of B items, where the estimator needs one.
+
+        Raises:
+            SettingError: If the dynamics are none.
+            StructureError: If a stack does not have one row for each stream.
         """
+        require_dynamics("Streams.init(dynamics, …)", dynamics)
         self._require_stack(dynamics.backend, state, "init(state)")
         if inputs is None:
             return dynamics.backend.vmap(lambda s: self.estimator.init(dynamics, params, s))(state)
@@ -187,8 +194,10 @@ def require_stack(backend: Backend, tree: Any, count: int, call: str) -> None:
         StructureError: Naming the call, the leaf, and its shape.
     """
     for name, leaf in backend.named_leaves(tree):
-        if not leaf.shape or leaf.shape[0] != count:
+        shape = getattr(leaf, "shape", None)
+        if not shape or shape[0] != count:
+            got = f"is {spelled(leaf)}" if shape is None else f"has shape {tuple(shape)}"
             raise StructureError(
-                f"{call}: {leaf_name(name)} has shape {tuple(leaf.shape)}, wanted is a leading "
-                f"axis of {count}. Give one row for each stream."
+                f"{call}: {leaf_name(name)} {got}, wanted is a leading axis of {count}. Give one "
+                "row for each stream."
             )

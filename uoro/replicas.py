@@ -8,12 +8,21 @@ from typing import Any, TypeAlias
 
 from uoro.algebra import repeat
 from uoro.algebra import take as entry
-from uoro.dynamics import Dynamics
-from uoro.errors import NonFiniteError, SettingError
-from uoro.estimator import Estimator
+from uoro.dynamics import Dynamics, require_dynamics
+from uoro.errors import (
+    NonFiniteError,
+    SettingError,
+    require_count,
+    require_list,
+    require_methods,
+    require_seed,
+    require_stream,
+    spelled,
+)
+from uoro.estimator import Estimator, require_estimator
 from uoro.learner import Learner
 from uoro.metrics import Metrics, Progress
-from uoro.optimizers import Optimizer
+from uoro.optimizers import Optimizer, require_optimizer
 from uoro.routes import probe
 from uoro.stream import take
 from uoro.update import Clock, Update
@@ -38,7 +47,8 @@ class Replicas:
         seeds: One for each replica.
 
     Raises:
-        SettingError: If there are not as many seeds as starts, or none.
+        SettingError: If there are not as many seeds as starts, or none, or one of the things given
+            is not what it is to be.
 
     Example:
         >>> from itertools import repeat
@@ -66,14 +76,22 @@ class Replicas:
         *,
         seeds: Sequence[int],
     ) -> None:
+        require_dynamics("Replicas(dynamics, …)", dynamics)
+        require_estimator("Replicas(estimator=...)", estimator)
+        require_optimizer("Replicas(optimizer=...)", optimizer)
+        call = f"Replicas(starts, seeds={spelled(seeds)})"
+        starts = require_list(call, "starts", starts)
+        seeds = [require_seed(call, seed) for seed in require_list(call, "seeds", seeds)]
+        if not all(isinstance(start, tuple) and len(start) == 2 for start in starts):
+            raise SettingError(f"{call}: wanted of each start is a tuple (params, state).")
         if not starts or len(starts) != len(seeds):
             raise SettingError(
-                f"Replicas(starts, seeds={list(seeds)!r}): wanted are as many seeds as starts, "
-                f"at least one; there are {len(starts)} starts."
+                f"{call}: wanted are as many seeds as starts, at least one; there are "
+                f"{len(starts)} starts."
             )
         self.steps = 0
         self._backend = dynamics.backend
-        self._seeds = list(seeds)
+        self._seeds = seeds
         self._update = Update(dynamics, estimator, optimizer)
         self._starts = starts
         self._learners: list[Learner] = []
@@ -116,13 +134,20 @@ class Replicas:
 
         Raises:
             SettingError: If there are not as many streams as replicas, or a number is too small.
+            StreamError: If one of them is nothing that can be iterated over.
         """
-        if chunk < 1 or steps < 0 or len(streams) != len(self._starts):
+        call = f"Replicas.run(streams, steps={spelled(steps)}, chunk={spelled(chunk)})"
+        steps = require_count(call, "steps", steps, least=0)
+        chunk = require_count(call, "chunk", chunk)
+        streams = require_list(call, "streams", streams)
+        if len(streams) != len(self._starts):
             raise SettingError(
-                f"Replicas.run({len(streams)} streams, steps={steps}, chunk={chunk}): wanted are "
-                f"{len(self._starts)} streams, one for each replica, steps >= 0 and chunk >= 1."
+                f"{call}: there are {len(streams)} streams, wanted are {len(self._starts)}, one "
+                "for each replica."
             )
-        each = [iter(stream) for stream in streams]
+        if report is not None:
+            require_methods(call, "report", report, ("__call__",), "a function, or nothing.")
+        each = [require_stream(call, stream) for stream in streams]
         taken = 0
         while taken < steps:
             count = min(chunk, steps - taken)

@@ -7,8 +7,8 @@ from typing import Any, Generic
 
 from uoro.algebra import leaf_name
 from uoro.backend import Backend, Scalar
-from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State
-from uoro.errors import StructureError, require_count
+from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State, require_dynamics
+from uoro.errors import StructureError, require_count, spelled
 from uoro.sweep import Each, Sweep
 
 
@@ -42,10 +42,12 @@ class Unrolled(Generic[Params, State]):
                 "items of the stream; if the model ignores them, any numbers will do."
             )
         for name, leaf in leaves:
-            if not leaf.shape or leaf.shape[0] != self.length:
+            shape = getattr(leaf, "shape", None)
+            if not shape or shape[0] != self.length:
+                got = f"is {spelled(leaf)}" if shape is None else f"has shape {tuple(shape)}"
                 raise StructureError(
-                    f"unroll(dynamics, {self.length}): {leaf_name(name)} of the inputs has shape "
-                    f"{tuple(leaf.shape)}, wanted is a leading axis of {self.length}. "
+                    f"unroll(dynamics, {self.length}): {leaf_name(name)} of the inputs {got}, "
+                    f"wanted is a leading axis of {self.length}. "
                     f"Stack {self.length} items of the stream."
                 )
 
@@ -164,6 +166,8 @@ def unroll(dynamics: Dynamics[Params, State, Any], length: int) -> Unrolled[Para
         length: T, how many steps make one.
 
     Raises:
-        SettingError: If the length is not a positive integer.
+        SettingError: If the length is not a positive integer, or the dynamics are none.
     """
-    return Unrolled(dynamics, require_count(f"unroll(dynamics, {length!r})", "length", length))
+    call = f"unroll(dynamics, {spelled(length)})"
+    require_dynamics(call, dynamics)
+    return Unrolled(dynamics, require_count(call, "length", length))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 from uoro.algebra import moving, push, repeat
-from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.errors import SettingError, require_count
+from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
+from uoro.errors import SettingError, StructureError, require_count, spelled
 from uoro.estimator import Estimand, Estimate, Sampler
 
 
@@ -55,7 +55,7 @@ class RollingTruncated:
     window: int
 
     def __post_init__(self) -> None:
-        require_count(f"RollingTruncated(window={self.window!r})", "window", self.window)
+        require_count(f"RollingTruncated(window={spelled(self.window)})", "window", self.window)
 
     @property
     def estimand(self) -> Estimand:
@@ -70,7 +70,12 @@ class RollingTruncated:
         *,
         inputs: Inputs | None = None,
     ) -> Window[State] | tuple[()]:
-        """Make an empty window; its unused entries repeat the first state and item."""
+        """Make an empty window; its unused entries repeat the first state and item.
+
+        Raises:
+            SettingError: If the dynamics are none, or there is no item.
+        """
+        require_dynamics("RollingTruncated.init(dynamics, …)", dynamics)
         past = self.window - 1
         if past == 0:
             return ()
@@ -101,7 +106,16 @@ class RollingTruncated:
         inputs: Inputs,
         noise: None,
     ) -> tuple[Window[State] | tuple[()], State, Estimate]:
-        """Backpropagate the present loss through the window, newest step first."""
+        """Backpropagate the present loss through the window, newest step first.
+
+        Raises:
+            StructureError: If the memory is no window.
+        """
+        if self.window > 1 and not isinstance(memory, Window):
+            raise StructureError(
+                f"RollingTruncated.step(memory={spelled(memory)}): wanted is a window. Make it by "
+                "init(dynamics, params, state, inputs=item), and pass on what step returns."
+            )
         backend = dynamics.backend
         outcome, pullback = dynamics.vjp(params, state, inputs)
         gradient, sensitivity = pullback(None, 1.0)

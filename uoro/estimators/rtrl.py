@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uoro.algebra import coordinates, mix, size
-from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.algebra import coordinates, mix, require_like, size
+from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
 from uoro.estimator import Estimand, Estimate, Sampler
 
 
@@ -52,7 +52,12 @@ class RTRL:
         *,
         inputs: Inputs | None = None,
     ) -> Params:
-        """Make the zero influence: a stack of one params-shaped tree per state coordinate."""
+        """Make the zero influence: a stack of one params-shaped tree per state coordinate.
+
+        Raises:
+            SettingError: If the dynamics are none.
+        """
+        require_dynamics("RTRL.init(dynamics, …)", dynamics)
         return dynamics.backend.zeros(params, batch=(size(dynamics.backend, state),))
 
     def draw(self, sampler: Sampler, state: object) -> None:
@@ -68,8 +73,20 @@ class RTRL:
         inputs: Inputs,
         noise: None,
     ) -> tuple[Params, State, Estimate]:
-        """Advance the influence and give the exact gradient."""
+        """Advance the influence and give the exact gradient.
+
+        Raises:
+            StructureError: If the memory is not that of these params and this state.
+        """
         backend = dynamics.backend
+        require_like(
+            backend,
+            memory,
+            params,
+            call="RTRL.step(memory=...)",
+            batch=(size(backend, state),),
+            hint="Make it by init(dynamics, params, state), and pass on what step returns.",
+        )
         outcome, pullback = dynamics.vjp(params, state, inputs)
         direct, sensitivity = pullback(None, 1.0)
         immediate, jacobian = backend.vmap(lambda row: pullback(row, None))(backend.basis(state))

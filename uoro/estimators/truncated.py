@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
+from uoro.errors import StructureError, spelled
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.sweep import mean_direct
 from uoro.unroll import unroll
@@ -44,7 +45,12 @@ class Truncated:
         *,
         inputs: Inputs | None = None,
     ) -> tuple[()]:
-        """Make the empty memory."""
+        """Make the empty memory.
+
+        Raises:
+            SettingError: If the dynamics are none.
+        """
+        require_dynamics("Truncated.init(dynamics, …)", dynamics)
         return ()
 
     def draw(self, sampler: Sampler, state: object) -> None:
@@ -98,8 +104,19 @@ def bptt(
 
     Returns:
         The state after the sequence, and the estimate: the total loss and its gradient.
+
+    Raises:
+        SettingError: If the dynamics are none.
+        StructureError: If the sequence is no stack of one item or more.
     """
-    length = int(dynamics.backend.named_leaves(sequence)[0][1].shape[0])
-    whole = unroll(dynamics, length)
+    require_dynamics("bptt(dynamics, …)", dynamics)
+    leaves = dynamics.backend.named_leaves(sequence)
+    shapes: list[Any] = [getattr(leaf, "shape", ()) for _, leaf in leaves]
+    if not shapes or any(not shape or shape[0] == 0 for shape in shapes):
+        raise StructureError(
+            f"bptt(sequence={spelled(sequence)}): wanted is a stack of T items, every array of "
+            "which has a leading axis of T >= 1. If the model ignores them, any numbers will do."
+        )
+    whole = unroll(dynamics, int(shapes[0][0]))
     _, last, estimate = Truncated().step(whole, params, (), state, sequence, None)
     return last, estimate

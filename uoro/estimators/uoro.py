@@ -8,8 +8,15 @@ from typing import Any, Generic, Literal, NamedTuple, get_args
 
 from uoro.algebra import flatten, mix, require_like
 from uoro.backend import Backend, Law, Tree
-from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.errors import SettingError, require_count
+from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
+from uoro.errors import (
+    SettingError,
+    StructureError,
+    require_choice,
+    require_count,
+    require_number,
+    spelled,
+)
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.sweep import Sweep, mean_direct, once, sweep
 
@@ -89,21 +96,18 @@ class UORO:
     pair_dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
 
     def __post_init__(self) -> None:
-        require_count(f"UORO(rank={self.rank!r})", "rank", self.rank)
-        if self.law not in get_args(Law):
-            raise SettingError(
-                f"UORO(law={self.law!r}): the law must be one of {', '.join(get_args(Law))}."
-            )
-        if self.pair_dtype is not None and self.pair_dtype not in DTYPES:
-            raise SettingError(
-                f"UORO(pair_dtype={self.pair_dtype!r}): it must be one of {', '.join(DTYPES)}, or "
-                "left out."
-            )
-        if not self.epsilon > 0:
-            raise SettingError(
-                f"UORO(epsilon={self.epsilon!r}): it must be positive; with zero the first step "
-                "divides by zero."
-            )
+        require_count(f"UORO(rank={spelled(self.rank)})", "rank", self.rank)
+        require_choice(f"UORO(law={spelled(self.law)})", "law", self.law, get_args(Law))
+        if self.pair_dtype is not None:
+            call = f"UORO(pair_dtype={spelled(self.pair_dtype)})"
+            require_choice(call, "dtype", self.pair_dtype, DTYPES)
+        require_number(
+            f"UORO(epsilon={spelled(self.epsilon)})",
+            "epsilon",
+            self.epsilon,
+            "positive and finite; with zero the first step divides by zero",
+            lambda x: x > 0,
+        )
 
     @property
     def estimand(self) -> Estimand:
@@ -122,7 +126,12 @@ class UORO:
         *,
         inputs: Inputs | None = None,
     ) -> Influence[State, Params]:
-        """Make the zero pair, or a stack of `rank` of them."""
+        """Make the zero pair, or a stack of `rank` of them.
+
+        Raises:
+            SettingError: If the dynamics are none, or the backend does without the `pair_dtype`.
+        """
+        require_dynamics("UORO.init(dynamics, …)", dynamics)
         backend = dynamics.backend
         return Influence(
             self._kept(backend, backend.zeros(state, batch=self._batch)),
@@ -165,8 +174,13 @@ class UORO:
             noise: ν, as `draw` gives it.
 
         Raises:
-            StructureError: If ν is not shaped like the state.
+            StructureError: If ν is not shaped like the state, or the memory is no pair.
         """
+        if not isinstance(memory, Influence):
+            raise StructureError(
+                f"UORO.step(memory={spelled(memory)}): wanted is a pair, an Influence. Make it by "
+                "init(dynamics, params, state), and pass on what step returns."
+            )
         backend = dynamics.backend
         require_like(
             backend,
