@@ -474,7 +474,7 @@ def test_the_command_times_writes_and_draws(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scale", "huge"], "--scale huge: wanted is one of quick, full"),
+        (["--scale", "huge"], "--scale huge: the scale must be one of quick, full"),
         (["--units", "64,many"], "--units 64,many: wanted are integers"),
         (["--units", "0"], "units must be an integer >= 1"),
         (["--units", ""], "it is empty"),

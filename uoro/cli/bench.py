@@ -14,7 +14,7 @@ from uoro.backend import load_backend
 from uoro.cli.bars import progress_bars
 from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
-from uoro.errors import ReproductionError, SettingError
+from uoro.errors import ReproductionError, SettingError, require_choice
 from uoro.experiments.naming import split_estimators
 from uoro.reproduction import cores, execute
 from uoro.reproduction.run import Done
@@ -44,8 +44,7 @@ def make_plan(
         SettingError: If one is out of its range.
         UnknownNameError: If there is no such cell.
     """
-    if scale not in SCALES:
-        raise SettingError(f"bench --scale {scale}: wanted is one of {', '.join(SCALES)}.")
+    require_choice(f"bench --scale {scale}", "scale", scale, SCALES)
     chosen = SCALES[scale]
     if units is None:
         numbers = chosen.units

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Backend
-from uoro.errors import NonFiniteError
+from uoro.errors import NonFiniteError, require_kind
 from uoro.experiments.curve import Curve
 from uoro.experiments.naming import Choice
 from uoro.experiments.plan import Cell, Plan
@@ -49,8 +49,10 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
         Each cell when it is done.
 
     Raises:
+        SettingError: If the plan is none.
         KeyboardInterrupt: On Ctrl-C, after the cell it interrupted has been yielded.
     """
+    require_kind("compare(plan, progress)", "plan", plan, Plan, "a Plan.")
     references: dict[tuple[str, int], dict[int, Gradient]] = {}
     for backend in plan.backends:
         for choice in plan.choices:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from uoro.errors import require_kind, require_path
 from uoro.experiments.plan import Cell, Plan
 
 # Okabe and Ito's colours, told apart by most eyes and in grey.
@@ -28,7 +29,12 @@ def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
         path: Where to; its folder is made if it is missing.
         plan: What was compared.
         cells: The curves.
+
+    Raises:
+        SettingError: If the path is none, or the plan.
     """
+    require_kind("draw(path, plan, cells)", "plan", plan, Plan, "a Plan.")
+    path = require_path("draw(path, plan, cells)", "path", path)
     import matplotlib
 
     matplotlib.use("agg")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uoro.errors import SettingError, UnknownNameError
+from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, UORO, RollingTruncated, Truncated
 
@@ -26,12 +27,20 @@ class Choice:
     span: int | None
 
 
-def split_estimators(written: list[str]) -> list[str]:
+def split_estimators(written: Sequence[str]) -> list[str]:
     """Split lists at their commas, leaving options with the estimator they belong to.
 
     >>> split_estimators(["uoro:rank=4,memory=2,rtrl", "tbptt:10,rolling"])
     ['uoro:rank=4,memory=2', 'rtrl', 'tbptt:10,rolling']
+
+    Raises:
+        SettingError: If it is no list of strings; a string by itself is none.
     """
+    if not isinstance(written, (list, tuple)) or not all(isinstance(x, str) for x in written):
+        raise SettingError(
+            f"split_estimators({spelled(written)}): wanted is a list of strings, such as "
+            "['uoro,rtrl', 'tbptt:10,rolling']."
+        )
     names: list[str] = []
     for word in (word.strip() for text in written for word in text.split(",")):
         is_option = word in ("rolling", "chunked") or ("=" in word and ":" not in word)
@@ -54,9 +63,11 @@ def parse_estimator(written: str) -> Choice:
         UnknownNameError: If there is no such estimator; the nearest is named.
         SettingError: If an option is unknown, missing or out of range.
     """
-    call = f"estimator {written!r}"
-    name, _, rest = written.partition(":")
-    options = [option for option in rest.split(",") if option]
+    call = f"estimator {spelled(written)}"
+    if not isinstance(written, str):
+        raise UnknownNameError(call, "estimator", written, NAMES)
+    name, colon, rest = written.partition(":")
+    options = rest.split(",") if colon else []
     if name not in NAMES:
         raise UnknownNameError(call, "estimator", name, NAMES)
     if name == "uoro":

@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from uoro.backend import Backend
-from uoro.errors import SettingError
+from uoro.errors import (
+    SettingError,
+    require_choice,
+    require_count,
+    require_kind,
+    require_methods,
+    require_path,
+    require_seed,
+    spelled,
+)
 from uoro.experiments.curve import Point
 from uoro.experiments.naming import Choice
 from uoro.experiments.record import versions, write_document
 from uoro.tasks import Task
+
+DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,10 @@ class Plan:
         eager_steps: The same for backends on which Python runs each step.
         seed: Determines the initial numbers and the noise.
         dtype: ``"float32"`` or ``"float64"``.
+
+    Raises:
+        SettingError: If one of them is not what it is to be, a number is out of its range, or a
+            run is too short for one update.
     """
 
     task: Task
@@ -78,13 +93,21 @@ class Plan:
     dtype: str
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.eager_steps < 1:
-            raise SettingError(
-                f"compare(steps={self.steps}, eager_steps={self.eager_steps}): wanted are "
-                "positive numbers."
-            )
-        if self.seed < 0:
-            raise SettingError(f"compare(seed={self.seed}): wanted is an integer >= 0.")
+        require_kind("compare(task=...)", "task", self.task, Task, "one of uoro.tasks: anbn().")
+        for what, kept in (("backends", self.backends), ("choices", self.choices)):
+            if not isinstance(kept, (list, tuple)) or not kept:
+                raise SettingError(
+                    f"compare({what}={spelled(kept)}): wanted is a list of at least one."
+                )
+        for backend in self.backends:
+            wanted = "what load_backend(name) gives."
+            require_methods("compare(backends=...)", "backend", backend, ("dynamics",), wanted)
+        for choice in self.choices:
+            wanted = "what parse_estimator(name) gives."
+            require_kind("compare(choices=...)", "choice", choice, Choice, wanted)
+        for what, items in (("steps", self.steps), ("eager_steps", self.eager_steps)):
+            require_count(f"compare({what}={spelled(items)})", what, items)
+        require_seed(f"compare(seed={spelled(self.seed)})", self.seed)
         for backend in self.backends:
             for choice in self.choices:
                 if self.span(backend, choice) > self.items(backend):
@@ -94,8 +117,7 @@ class Plan:
                         f"on {backend.name} the run has {self.items(backend)}. Raise --steps"
                         f"{eager}, or leave it out with --estimators."
                     )
-        if self.dtype not in ("float32", "float64"):
-            raise SettingError(f"compare(dtype={self.dtype!r}): wanted is 'float32' or 'float64'.")
+        require_choice(f"compare(dtype={spelled(self.dtype)})", "dtype", self.dtype, DTYPES)
 
     def items(self, backend: Backend) -> int:
         """How many items a run on this backend shall consume."""
@@ -130,6 +152,11 @@ def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> 
         plan: What was to be compared.
         cells: What was.
         complete: Whether that is all.
+
+    Raises:
+        SettingError: If the path is none, or the plan.
     """
+    require_kind("write_json(path, plan, …)", "plan", plan, Plan, "a Plan.")
+    path = require_path("write_json(path, …)", "path", path)
     document = plan.record() | {"complete": complete, "cells": [asdict(cell) for cell in cells]}
     write_document(path, document)

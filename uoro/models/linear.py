@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_count, spelled
 from uoro.models.model import Arrays
 
 
@@ -27,7 +27,7 @@ class InfluenceBalancing:
         minus: How many of them, the last ones, get ``-θ``.
 
     Raises:
-        SettingError: Unless ``0 <= minus <= units`` and ``units >= 1``.
+        SettingError: Unless they are integers, ``0 <= minus <= units`` and ``units >= 1``.
 
     References:
         Section 4 and figure 2a of the paper: 23 units, 13 minus.
@@ -37,11 +37,10 @@ class InfluenceBalancing:
     minus: int = 13
 
     def __post_init__(self) -> None:
-        if not (self.units >= 1 and 0 <= self.minus <= self.units):
-            raise SettingError(
-                f"InfluenceBalancing(units={self.units}, minus={self.minus}): wanted are "
-                "units >= 1 and 0 <= minus <= units."
-            )
+        call = f"InfluenceBalancing(units={spelled(self.units)}, minus={spelled(self.minus)})"
+        units = require_count(call, "units", self.units)
+        if require_count(call, "minus", self.minus, least=0) > units:
+            raise SettingError(f"{call}: wanted are units >= 1 and 0 <= minus <= units.")
 
     @property
     def solution(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_count, require_methods, require_number, spelled
 from uoro.models.layers import row, sigmoid, softmax_loss, uniform_bias, uniform_map
 from uoro.models.model import Arrays
 
@@ -48,9 +48,15 @@ class Tanh:
     """A tanh layer in the paper's preactivation form, ``h' = W x + R tanh(h) + b``.
 
     The next layer reads tanh(h').
+
+    Raises:
+        SettingError: If the units are no positive integer.
     """
 
     units: int
+
+    def __post_init__(self) -> None:
+        require_count(f"Tanh(units={spelled(self.units)})", "units", self.units)
 
     def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
         """Draw the input map, the recurrent map and the bias."""
@@ -81,9 +87,15 @@ class GRU:
     Each of the three gates has an embedding and a biased linear map of its own:
     ``z, r = σ(E x + R h + b)``, ``h̃ = tanh(E x + R (r ∘ h) + b)``, ``h' = z ∘ h̃ + (1-z) ∘ h``.
     The maps of z and r stand in one array, so that one product serves both.
+
+    Raises:
+        SettingError: If the units are no positive integer.
     """
 
     units: int
+
+    def __post_init__(self) -> None:
+        require_count(f"GRU(units={spelled(self.units)})", "units", self.units)
 
     def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
         """Draw embeddings, recurrent maps and biases."""
@@ -119,10 +131,18 @@ class LSTM:
     Input, forget and output gates and the candidate, each with a biased map of the embedded
     symbol and a biased map of h; the forget gate's bias starts at ``forget_bias``. The maps
     stand in one array, so that one product serves all four. The state is both carries.
+
+    Raises:
+        SettingError: If the units are no positive integer, or the bias no finite number.
     """
 
     units: int
     forget_bias: float = -0.3
+
+    def __post_init__(self) -> None:
+        require_count(f"LSTM(units={spelled(self.units)})", "units", self.units)
+        call = f"LSTM(forget_bias={spelled(self.forget_bias)})"
+        require_number(call, "bias", self.forget_bias, "a finite number")
 
     def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
         """Draw embedding, maps and biases."""
@@ -185,21 +205,34 @@ class SymbolModel:
         alphabet: How many symbols there are.
 
     Raises:
-        SettingError: If there is no layer, or fewer than two symbols.
+        SettingError: If there is no layer, one is no cell, or there are fewer than two symbols.
     """
 
     cells: tuple[Cell, ...]
     alphabet: int
 
     def __post_init__(self) -> None:
-        if not self.cells or self.alphabet < 2 or any(cell.units < 1 for cell in self.cells):
-            raise SettingError(
-                f"SymbolModel(cells={self.cells!r}, alphabet={self.alphabet}): wanted are at "
-                "least one layer, at least one unit in each, and at least two symbols."
-            )
+        call = f"SymbolModel(cells={spelled(self.cells)}, alphabet={spelled(self.alphabet)})"
+        require_count(call, "alphabet", self.alphabet, least=2)
+        if not isinstance(self.cells, tuple) or not self.cells:
+            raise SettingError(f"{call}: wanted are at least one layer, and all in a tuple.")
+        for cell in self.cells:
+            require_methods(call, "layer", cell, ("init", "start", "step"), "such as GRU(64).")
+            require_count(call, "units", cell.units)
 
     def init(self, generator: np.random.Generator) -> tuple[Arrays, Any]:
-        """Draw the layers and the readout."""
+        """Draw the layers and the readout.
+
+        Raises:
+            SettingError: If the generator is none of NumPy's.
+        """
+        require_methods(
+            "SymbolModel.init(generator)",
+            "generator",
+            generator,
+            ("uniform", "standard_normal"),
+            "one of NumPy's: numpy.random.default_rng(seed).",
+        )
         params: Arrays = {}
         fan_in = self.alphabet
         for i, cell in enumerate(self.cells):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from uoro.errors import UnknownNameError
+from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.reproduction.experiment import Experiment
 from uoro.reproduction.figure_1a import Figure1a
 from uoro.reproduction.figure_1b import Figure1b
@@ -32,16 +32,21 @@ def find(names: Sequence[str]) -> list[Experiment]:
 
     Raises:
         UnknownNameError: If there is no such experiment; the nearest is named.
+        SettingError: If it is no list of names, or an empty one.
     """
+    if not isinstance(names, (list, tuple)) or not names:
+        raise SettingError(
+            f"reproduce {spelled(names)}: wanted is a list of at least one name, such as 'fig2a'."
+        )
     known = {experiment.name: experiment for experiment in EXPERIMENTS}
     found: dict[str, Experiment] = {}
     for name in names:
-        if name == "all":
+        if isinstance(name, str) and name == "all":
             found |= known
             continue
-        if OTHER_NAMES.get(name, name) not in known:
+        if not isinstance(name, str) or OTHER_NAMES.get(name, name) not in known:
             raise UnknownNameError(
-                f"reproduce {name!r}", "experiment", name, [*known, *OTHER_NAMES, "all"]
+                f"reproduce {spelled(name)}", "experiment", name, [*known, *OTHER_NAMES, "all"]
             )
         experiment = known[OTHER_NAMES.get(name, name)]
         found[experiment.name] = experiment

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from uoro.errors import ReproductionError
+from uoro.errors import ReproductionError, require_path
 from uoro.experiments.record import write_document
 from uoro.reproduction.claims import Claim, settled
 from uoro.reproduction.experiment import Experiment
@@ -25,12 +25,13 @@ class Document:
         runs: The runs that are wanted now.
 
     Raises:
+        SettingError: If the path is none.
         ReproductionError: If the file is there and cannot be read, or holds runs with other
             settings, which would be lost.
     """
 
     def __init__(self, path: Path, experiment: Experiment, runs: list[Run]) -> None:
-        self.path = path
+        self.path = path = require_path("Document(path, …)", "path", path)
         self.experiment = experiment
         self._runs = runs
         self.results: Results = read_document(path)[0] if path.exists() else {}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from uoro.errors import ReproductionError
+from uoro.errors import ReproductionError, require_path
 from uoro.reproduction.catalogue import EXPERIMENTS
 from uoro.reproduction.claims import Claim, settled
 from uoro.reproduction.document import read_document
@@ -37,8 +37,11 @@ def report(folder: Path, page: Path) -> str:
         page: Where the page will be, for its links.
 
     Raises:
+        SettingError: If folder or page is no path.
         ReproductionError: If the folder holds no results, or a file cannot be read.
     """
+    folder = require_path("report(folder, page)", "folder", folder)
+    page = require_path("report(folder, page)", "page", page)
     found = [(one, folder / f"{one.name}.json") for one in EXPERIMENTS]
     there = [(one, *read_document(path)) for one, path in found if path.exists()]
     if not there:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from uoro.errors import SettingError
+from uoro.errors import require_choice, require_count, require_kind, spelled
 
 Settings: TypeAlias = dict[str, Any]
 """What determines a run, as JSON can say it."""
@@ -32,7 +32,7 @@ class Plan:
         eager: Whether the backend runs each step in Python, for which a quick scale is shorter.
 
     Raises:
-        SettingError: If there is no such scale, or fewer than one seed.
+        SettingError: If there is no such scale, a name is no string, or seeds no positive integer.
     """
 
     scale: Scale = "quick"
@@ -42,12 +42,12 @@ class Plan:
     eager: bool = False
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise SettingError(
-                f"reproduce --scale {self.scale}: wanted is one of {', '.join(SCALES)}."
-            )
-        if self.seeds is not None and self.seeds < 1:
-            raise SettingError(f"reproduce --seeds {self.seeds}: wanted is at least 1.")
+        require_choice(f"reproduce --scale {spelled(self.scale)}", "scale", self.scale, SCALES)
+        require_kind("reproduce --backend", "backend", self.backend, str, "the name of one.")
+        if self.device is not None:
+            require_kind("reproduce --device", "device", self.device, str, "the name of one.")
+        if self.seeds is not None:
+            require_count(f"reproduce --seeds {spelled(self.seeds)}", "seeds", self.seeds)
 
     @property
     def paper(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from uoro.errors import ReproductionError
+from uoro.errors import ReproductionError, require_path
 from uoro.experiments.record import write_document
 from uoro.reproduction.run import Done, Results, Run
 
@@ -23,12 +23,13 @@ class SpeedDocument:
         groups: The groups that are wanted now.
 
     Raises:
+        SettingError: If the path is none.
         ReproductionError: If the file is there and cannot be read, or holds a group of the same
             name with other settings.
     """
 
     def __init__(self, path: Path, groups: list[Run]) -> None:
-        self.path = path
+        self.path = path = require_path("SpeedDocument(path, groups)", "path", path)
         self.results: Results = _read(path) if path.exists() else {}
         for group in groups:
             held = self.results.get(group.id)

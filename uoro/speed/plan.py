@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from uoro.errors import SettingError, UnknownNameError, require_count
+from uoro.errors import (
+    SettingError,
+    require_choice,
+    require_count,
+    require_kind,
+    require_known,
+    require_number,
+    spelled,
+)
 from uoro.models import CELLS
 from uoro.reproduction.run import Run
 
@@ -49,7 +57,7 @@ class SpeedPlan:
         device: The device, or ``None`` for the backend's own choice.
 
     Raises:
-        SettingError: If a number is out of its range.
+        SettingError: If a number is out of its range, or something no tuple, or empty.
         UnknownNameError: If there is no such cell.
     """
 
@@ -65,24 +73,34 @@ class SpeedPlan:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        for what, count in (("repetitions", self.repetitions), ("threads", self.threads)):
-            require_count(f"bench --{what} {count}", what, count)
-        for units in self.units:
-            require_count(f"bench --units {units}", "units", units)
-        if self.alphabet < 2:
-            raise SettingError(f"bench --alphabet {self.alphabet}: wanted are at least 2 symbols.")
-        if not 0 < self.seconds < float("inf"):
-            raise SettingError(f"bench --seconds {self.seconds}: it must be positive and finite.")
-        if self.dtype not in DTYPES:
-            raise SettingError(f"bench --dtype {self.dtype}: wanted is {' or '.join(DTYPES)}.")
-        for cell in self.cells:
-            if cell not in CELLS:
-                raise UnknownNameError(f"bench --cells {cell}", "cell", cell, CELLS)
         for what, chosen in (
             ("backends", self.backends), ("cells", self.cells), ("units", self.units),
         ):  # fmt: skip
+            require_kind(f"bench --{what}", what, chosen, tuple, "a tuple of at least one.")
             if not chosen:
                 raise SettingError(f"bench --{what}: it is empty. Name at least one.")
+        require_kind("bench --rows", "rows", self.rows, tuple, "a tuple of names.")
+        for what, names in (("backends", self.backends), ("rows", self.rows)):
+            for name in names:
+                require_kind(f"bench --{what}", "name", name, str, "a string.")
+        if self.device is not None:
+            require_kind("bench --device", "device", self.device, str, "the name of one.")
+        for what, count in (("repetitions", self.repetitions), ("threads", self.threads)):
+            require_count(f"bench --{what} {spelled(count)}", what, count)
+        for units in self.units:
+            require_count(f"bench --units {spelled(units)}", "units", units)
+        call = f"bench --alphabet {spelled(self.alphabet)}"
+        require_count(call, "alphabet", self.alphabet, least=2)
+        require_number(
+            f"bench --seconds {spelled(self.seconds)}",
+            "seconds",
+            self.seconds,
+            "positive and finite",
+            lambda x: x > 0,
+        )
+        require_choice(f"bench --dtype {spelled(self.dtype)}", "dtype", self.dtype, DTYPES)
+        for cell in self.cells:
+            require_known(f"bench --cells {spelled(cell)}", "cell", cell, CELLS)
 
     def groups(self) -> list[Run]:
         """List the groups, as runs that can be handed to another process."""

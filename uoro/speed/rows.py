@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from uoro.errors import SettingError, UnknownNameError
+from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, UORO, Truncated
 from uoro.experiments.naming import NAMES, parse_estimator
@@ -61,7 +61,9 @@ def parse_row(written: str) -> Row:
         >>> parse_row("uoro:rank=4@8").work
         Work(kind='uoro', span=1, rank=4, streams=8)
     """
-    call = f"row {written!r}"
+    call = f"row {spelled(written)}"
+    if not isinstance(written, str):
+        raise UnknownNameError(call, "row", written, ("forward", *NAMES))
     name, at, count = written.partition("@")
     if at and not (count.isdecimal() and int(count) > 0):
         raise SettingError(f"{call}: after '@' comes a count of streams >= 1, got '{count}'.")

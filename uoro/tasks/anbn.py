@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_count, require_seed, spelled
 from uoro.optimizers import Adam
 from uoro.schedules import inverse_sqrt
 from uoro.tasks.pairs import PairStream, Symbols, Synthetic
@@ -15,6 +15,8 @@ from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 LINES = 256
+LONGEST = 1_000_000
+"""A block of lines is held at once."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class AnBn:
         l: The greatest n.
 
     Raises:
-        SettingError: Unless ``1 <= k <= l``.
+        SettingError: Unless they are integers, ``1 <= k <= l``, and l is a million at most.
 
     References:
         The paper, section 4 and table 1: aⁿbⁿ(1, 32). The line ends are those of the authors'
@@ -39,8 +41,10 @@ class AnBn:
     l: int = 32  # noqa: E741  # the paper's name
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= self.l:
-            raise SettingError(f"AnBn(k={self.k}, l={self.l}): wanted is 1 <= k <= l.")
+        call = f"AnBn(k={spelled(self.k)}, l={spelled(self.l)})"
+        least, greatest = require_count(call, "k", self.k), require_count(call, "l", self.l)
+        if not least <= greatest <= LONGEST:
+            raise SettingError(f"{call}: wanted is 1 <= k <= l, and l <= {LONGEST:,}.")
 
     @property
     def alphabet(self) -> str:
@@ -63,8 +67,13 @@ class AnBn:
         return 2 * self.entropy_rate
 
     def stream(self, seed: int) -> PairStream:
-        """Make the endless stream of neighbouring symbols from its beginning."""
-        return PairStream(Synthetic(seed, self._block, len(self.alphabet)))
+        """Make the endless stream of neighbouring symbols from its beginning.
+
+        Raises:
+            SettingError: If the seed is no integer from 0 to 2**63 - 1.
+        """
+        number = require_seed(f"AnBn.stream(seed={spelled(seed)})", seed)
+        return PairStream(Synthetic(number, self._block, len(self.alphabet)))
 
     def _block(self, generator: np.random.Generator) -> Symbols:
         n = generator.integers(self.k, self.l + 1, LINES)
@@ -89,6 +98,10 @@ def anbn(
         network: The network; one GRU layer of 64 units if not given.
         rate: γ.
         decay: α.
+
+    Raises:
+        SettingError: If a number is out of its range.
+        UnknownNameError: If there is no such cell.
 
     Example:
         >>> from uoro.tasks import anbn

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_count, require_seed, spelled
 from uoro.optimizers import Adam
 from uoro.schedules import inverse_sqrt
 from uoro.tasks.pairs import PairStream, Symbols, Synthetic
@@ -15,6 +15,8 @@ from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 LINES = 256
+LONGEST = 1_000_000
+"""A block of lines is held at once."""
 OPENING, CLOSING, END = 0, 1, 2
 FIXED = 5
 """Two pairs of brackets and the line end."""
@@ -32,7 +34,8 @@ class DistantBrackets:
         a: The size of the alphabet, without the brackets and the line end.
 
     Raises:
-        SettingError: Unless ``s >= 1``, ``k >= 0`` and ``2 <= a <= 26``.
+        SettingError: Unless they are integers, s from 1 to a million, k from 0 to a million, and a
+            from 2 to 26.
 
     References:
         The paper, section 4 and figure 2b: (1, 5, 10).
@@ -43,10 +46,13 @@ class DistantBrackets:
     a: int = 10
 
     def __post_init__(self) -> None:
-        if not (self.s >= 1 and self.k >= 0 and 2 <= self.a <= 26):
+        call = f"DistantBrackets(s={spelled(self.s)}, k={spelled(self.k)}, a={spelled(self.a)})"
+        kept = require_count(call, "s", self.s)
+        between = require_count(call, "k", self.k, least=0)
+        letters = require_count(call, "a", self.a, least=2)
+        if letters > 26 or max(kept, between) > LONGEST:
             raise SettingError(
-                f"DistantBrackets(s={self.s}, k={self.k}, a={self.a}): wanted are s >= 1, "
-                "k >= 0 and 2 <= a <= 26."
+                f"{call}: wanted are 2 <= a <= 26, and s and k of {LONGEST:,} at most."
             )
 
     @property
@@ -70,8 +76,13 @@ class DistantBrackets:
         return (2 * self.s + self.k) * math.log2(self.a) / self.line_length
 
     def stream(self, seed: int) -> PairStream:
-        """Make the endless stream of neighbouring symbols from its beginning."""
-        return PairStream(Synthetic(seed, self._block, len(self.alphabet)))
+        """Make the endless stream of neighbouring symbols from its beginning.
+
+        Raises:
+            SettingError: If the seed is no integer from 0 to 2**63 - 1.
+        """
+        number = require_seed(f"DistantBrackets.stream(seed={spelled(seed)})", seed)
+        return PairStream(Synthetic(number, self._block, len(self.alphabet)))
 
     def _block(self, generator: np.random.Generator) -> Symbols:
         letters = len("[]\n") + generator.integers(0, self.a, (LINES, self.s + self.k))
@@ -102,6 +113,10 @@ def distant_brackets(
         network: The network; one GRU layer of 64 units if not given.
         rate: γ.
         decay: α.
+
+    Raises:
+        SettingError: If a number is out of its range.
+        UnknownNameError: If there is no such cell.
     """
     return symbol_task(
         DistantBrackets(s, k, a),

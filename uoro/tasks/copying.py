@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_count, require_seed, spelled
 from uoro.optimizers import Adam
 from uoro.schedules import inverse
 from uoro.tasks.pairs import PairStream, Symbols, Synthetic
@@ -14,6 +14,8 @@ from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 BLOCK = 4096
+LONGEST = 1_000_000
+"""What lies between a symbol and its target is held."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Copy:
         a: The size of the alphabet; every symbol is drawn uniformly.
 
     Raises:
-        SettingError: Unless ``lag >= 1`` and ``2 <= a <= 26``.
+        SettingError: Unless they are integers, lag from 1 to a million and a from 2 to 26.
 
     References:
         The paper, figure 1c: lag 5. It does not say how many symbols there are.
@@ -37,9 +39,12 @@ class Copy:
     a: int = 8
 
     def __post_init__(self) -> None:
-        if not (self.lag >= 1 and 2 <= self.a <= 26):
+        call = f"Copy(lag={spelled(self.lag)}, a={spelled(self.a)})"
+        lag = require_count(call, "lag", self.lag)
+        letters = require_count(call, "a", self.a, least=2)
+        if letters > 26 or lag > LONGEST:
             raise SettingError(
-                f"Copy(lag={self.lag}, a={self.a}): wanted are lag >= 1 and 2 <= a <= 26."
+                f"{call}: wanted are 2 <= a <= 26, and a lag of {LONGEST:,} at most."
             )
 
     @property
@@ -53,8 +58,13 @@ class Copy:
         return 0.0
 
     def stream(self, seed: int) -> PairStream:
-        """Make the endless stream from its beginning."""
-        return PairStream(Synthetic(seed, self._block, len(self.alphabet)), lead=-self.lag)
+        """Make the endless stream from its beginning.
+
+        Raises:
+            SettingError: If the seed is no integer from 0 to 2**63 - 1.
+        """
+        number = require_seed(f"Copy.stream(seed={spelled(seed)})", seed)
+        return PairStream(Synthetic(number, self._block, len(self.alphabet)), lead=-self.lag)
 
     def _block(self, generator: np.random.Generator) -> Symbols:
         return generator.integers(0, self.a, BLOCK)
@@ -76,6 +86,10 @@ def copying(
         network: The network; one GRU layer of 64 units if not given.
         rate: γ.
         decay: α.
+
+    Raises:
+        SettingError: If a number is out of its range.
+        UnknownNameError: If there is no such cell.
     """
     return symbol_task(
         Copy(lag, a),
