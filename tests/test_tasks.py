@@ -13,7 +13,7 @@ from uoro import UORO, Streams
 from uoro.errors import StreamError, UnknownNameError
 from uoro.host_noise import BLOCK, SharedNoise
 from uoro.tasks import Network, Text, influence_balancing, text
-from uoro.tasks.files import BLOCK_BYTES
+from uoro.tasks.places import BLOCK_BYTES
 from uoro.tasks.text import shakespeare
 
 

@@ -6,9 +6,11 @@ from uoro.tasks.brackets import DistantBrackets as DistantBrackets
 from uoro.tasks.brackets import distant_brackets as distant_brackets
 from uoro.tasks.copying import Copy as Copy
 from uoro.tasks.copying import copying as copying
+from uoro.tasks.corpus import Text as Text
+from uoro.tasks.growing import GrowingStream as GrowingStream
 from uoro.tasks.influence import influence_balancing as influence_balancing
 from uoro.tasks.pairs import PairStream as PairStream
+from uoro.tasks.pipe import Pipe as Pipe
 from uoro.tasks.symbols import Network as Network
 from uoro.tasks.task import Task as Task
-from uoro.tasks.text import Text as Text
 from uoro.tasks.text import text as text

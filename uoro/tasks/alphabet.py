@@ -66,34 +66,50 @@ class Alphabet:
     malformed: Malformed
 
     @classmethod
-    def given(cls, call: str, symbols: str, encoding: Encoding, malformed: Malformed) -> Alphabet:
+    def given(
+        cls, call: str, symbols: str | None, encoding: Encoding, malformed: Malformed
+    ) -> Alphabet:
         """Take an alphabet as somebody gives it: ``"bytes"``, ``"ascii"``, or all the symbols.
 
         Args:
             call: What to call it in errors.
-            symbols: The name, or the symbols themselves.
+            symbols: The name, or the symbols themselves; ``None`` where nothing can be read
+                beforehand to find them.
             encoding: The encoding.
             malformed: What to do with anything else.
 
         Raises:
-            SettingError: If there are fewer than two symbols, or one is there twice or cannot be
-                in that encoding.
+            SettingError: If it is missing, or has fewer than two symbols, or one is there twice or
+                cannot be in that encoding.
         """
+        require_choice(call, "encoding", encoding, "utf-8", "bytes")
+        require_choice(call, "malformed", malformed, "stop", "skip")
+        if symbols is None and encoding != "bytes":
+            raise SettingError(
+                f"{call}: what is still being written cannot be read beforehand to find its "
+                "alphabet. Give alphabet='ascii', or all the symbols; or encoding='bytes'."
+            )
+        symbols = "bytes" if symbols is None else symbols
         if symbols == "bytes" and encoding != "bytes":
             raise SettingError(
                 f"{call}: the alphabet 'bytes' is for encoding='bytes', got encoding={encoding!r}."
             )
         symbols = NAMED.get(symbols, symbols)
-        for number, symbol in enumerate(symbols):
-            if symbols.index(symbol) < number:
-                raise SettingError(f"{call}: {symbol!r} is in the alphabet twice.")
+        seen: set[str] = set()
+        for symbol in symbols:
+            if symbol in seen:
+                raise SettingError(f"{call}: {symbol!r} is in the alphabet twice. Give it once.")
             if (encoding == "bytes" and ord(symbol) > 255) or 0xD800 <= ord(symbol) < 0xE000:
                 raise SettingError(
-                    f"{call}: {symbol!r} of the alphabet cannot be in a text with "
-                    f"encoding={encoding!r}."
+                    f"{call}: {symbol!r} is in the alphabet and cannot be in a text with "
+                    f"encoding={encoding!r}. Leave it out."
                 )
+            seen.add(symbol)
         if len(symbols) < 2:
-            raise SettingError(f"{call}: the alphabet must have two symbols at least.")
+            raise SettingError(
+                f"{call}: the alphabet is {symbols!r}. Give 'bytes', 'ascii', or two symbols at "
+                "least."
+            )
         return cls(np.array([ord(symbol) for symbol in symbols], np.uint32), encoding, malformed)
 
     @property
@@ -192,3 +208,20 @@ def find_codes(codes: Iterable[Codes]) -> tuple[Codes, int]:
         seen[block] = True
         length += len(block)
     return np.flatnonzero(seen).astype(np.uint32), length
+
+
+def require_choice(call: str, what: str, value: str, *choices: str) -> None:
+    """Refuse what is not one of the choices.
+
+    Args:
+        call: What to call it in errors.
+        what: What is chosen.
+        value: What was got.
+        choices: What is wanted.
+
+    Raises:
+        SettingError: If it is none of them.
+    """
+    if value not in choices:
+        wanted = " or ".join(map(repr, choices))
+        raise SettingError(f"{call}: {what}={value!r}; wanted is {wanted}.")

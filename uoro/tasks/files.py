@@ -2,103 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from uoro.errors import StreamError
 from uoro.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
 from uoro.tasks.pairs import Symbols
-
-BLOCK_BYTES = 1 << 16
-REMEMBERED = 256
-"""How many bytes before a place are looked at to know the file again."""
-
-
-class Place(NamedTuple):
-    """A place in files.
-
-    Attributes:
-        lap: How many times all of them were gone through before.
-        file: Which of them.
-        byte: How many bytes of it are before.
-        checksum: The CRC-32 of the last of these, of `REMEMBERED` at most.
-        skipped: How much was left out before, in all laps.
-    """
-
-    lap: int
-    file: int
-    byte: int
-    checksum: int
-    skipped: int
-
-    def on(self, block: Block, count: int, skipped: int) -> Place:
-        """Go on by bytes of the block that begins here, of which some things were left out."""
-        before = (block.before + block.data[max(0, count - REMEMBERED) : count])[-REMEMBERED:]
-        return self._replace(
-            byte=self.byte + count,
-            checksum=zlib.crc32(before),
-            skipped=self.skipped + skipped,
-        )
-
-
-BEGINNING = Place(0, 0, 0, 0, 0)
-
-
-class Block(NamedTuple):
-    """Bytes of a file.
-
-    Attributes:
-        before: The last of those before them, at most `REMEMBERED`.
-        data: The bytes.
-        ends: Whether they are the last ones now.
-    """
-
-    before: bytes
-    data: bytes
-    ends: bool
-
-
-def read_block(call: str, path: Path, start: int, checksum: int) -> Block:
-    """Read a block of a file that is known by what comes before it.
-
-    Args:
-        call: What to call it in errors.
-        path: The file.
-        start: The byte to begin at.
-        checksum: The CRC-32 of the bytes before, of the last `REMEMBERED` at most.
-
-    Raises:
-        StreamError: If the file cannot be read, is too short, or is another one by now.
-    """
-    remembered = min(REMEMBERED, start)
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise StreamError(
-                f"{call}: {str(path)!r} is no ordinary file. Of a pipe give standard input, as '-'."
-            )
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < start:
-                raise StreamError(
-                    f"{call}: {str(path)!r} has {size} bytes now, and {start} of it were read. It "
-                    "was changed; wanted is the file as it was, or a stream from the beginning."
-                )
-            file.seek(start - remembered)
-            before = file.read(remembered)
-            data = file.read(BLOCK_BYTES)
-    except OSError as error:
-        raise StreamError(f"{call}: {str(path)!r} cannot be read: {error.strerror}.") from error
-    if zlib.crc32(before) != checksum:
-        raise StreamError(
-            f"{call}: what stands before byte {start} of {str(path)!r} is not what was read there. "
-            "It was changed; wanted is the file as it was, or a stream from the beginning."
-        )
-    return Block(before, data, len(data) < BLOCK_BYTES)
+from uoro.tasks.places import BEGINNING, Block, Place, read_block
 
 
 class FileReader:
@@ -112,15 +24,24 @@ class FileReader:
         alphabet: Their symbols.
         hint: What to do about what is in no alphabet, for the error.
         laps: How many times to go through them all; without an end if not given.
+        follow: Whether the one file there is may grow: then there is no symbol yet at its end.
     """
 
     def __init__(
-        self, paths: Sequence[Path], alphabet: Alphabet, hint: str, *, laps: int | None = None
+        self,
+        paths: Sequence[Path],
+        alphabet: Alphabet,
+        hint: str,
+        *,
+        laps: int | None = None,
+        follow: bool = False,
     ) -> None:
         self._paths = paths
         self._alphabet = alphabet
         self._hint = hint
         self._laps = laps
+        self._follow = follow
+        self._identity: tuple[int, int] | None = None
         self._stand(BEGINNING)
 
     @property
@@ -156,6 +77,8 @@ class FileReader:
     def read(self, count: int) -> Symbols | None:
         """Give what is left of a block, or of the next one that has a symbol.
 
+        Of a file that may grow, it gives nothing where there is none yet.
+
         Raises:
             StreamError: If a file cannot be read, was changed, or holds what is malformed.
         """
@@ -163,6 +86,8 @@ class FileReader:
             if self._next.lap == self._laps:
                 return None
             self._read_on()
+            if self._follow and self._block.ends and not len(self._decoded.symbols):
+                break
         part = self._decoded.symbols[self._used : self._used + count]
         self._used += len(part)
         return part
@@ -170,7 +95,7 @@ class FileReader:
     def _stand(self, place: Place) -> None:
         """Stand at a place, with nothing read of what comes."""
         self._last = self._start = self._next = place
-        self._block, self._decoded, self._used = Block(b"", b"", True), NOTHING, 0
+        self._block, self._decoded, self._used = Block(b"", b"", True, (0, 0)), NOTHING, 0
         self._any = place.byte > 0
 
     def _behind(self) -> Place:
@@ -185,7 +110,9 @@ class FileReader:
         """Decode the next block, which may hold no symbol."""
         start, path = self._next, self._paths[self._next.file]
         block = read_block("Text.stream()", path, start.byte, start.checksum)
-        decoded = self._alphabet.decode(block.data, final=block.ends)
+        if self._follow:
+            self._require_same(block)
+        decoded = self._alphabet.decode(block.data, final=block.ends and not self._follow)
         if decoded.stranger and not len(decoded.symbols):
             raise StreamError(
                 f"Text.stream(): byte {start.byte} of {str(path)!r} begins {decoded.stranger}. "
@@ -193,7 +120,7 @@ class FileReader:
             )
         found = self._any or len(decoded.symbols) > 0
         following = start.on(block, decoded.consumed, decoded.left_out)
-        if block.ends and decoded.consumed == len(block.data):
+        if block.ends and decoded.consumed == len(block.data) and not self._follow:
             following = following._replace(file=start.file + 1, byte=0, checksum=0)
             if following.file == len(self._paths):
                 self._require(found)
@@ -201,6 +128,15 @@ class FileReader:
         self._last = self._behind()
         self._start, self._block, self._decoded, self._used = start, block, decoded, 0
         self._next, self._any = following, found
+
+    def _require_same(self, block: Block) -> None:
+        if block.identity != (self._identity or block.identity):
+            raise StreamError(
+                f"Text.stream(follow=True): {str(self._paths[0])!r} is another file now, as when a "
+                f"log is rotated. {self._next.byte} bytes of the old one were read. Follow the new "
+                "one from its beginning, or read the rest of the old one by its new name."
+            )
+        self._identity = block.identity
 
     def _require(self, found: bool) -> None:
         if not found:
