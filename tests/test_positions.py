@@ -34,6 +34,13 @@ def _text(folder: Path, **options: Any) -> Text:
     return Text.open(paths, **options)
 
 
+def _follow(folder: Path) -> Any:
+    paths = _text(folder).paths
+    stream = Text.open([paths[-1]], alphabet="x是", follow=True).stream()
+    stream.waiting = lambda seconds: False  # type: ignore[union-attr]  # it grows
+    return stream
+
+
 STREAMS: dict[str, Callable[[Path], Any]] = {
     "anbn": lambda _: AnBn(1, 32).stream(3),
     "brackets": lambda _: DistantBrackets(3, 0, 4).stream(0),
@@ -43,11 +50,17 @@ STREAMS: dict[str, Callable[[Path], Any]] = {
     "same": lambda _: PairStream(Synthetic(2, _uneven, 9), lead=0),
     "characters": lambda folder: _text(folder).stream(),
     "bytes": lambda folder: _text(folder, encoding="bytes").stream(),
+    "skipping": lambda folder: _text(folder, alphabet="Ê tre\n", malformed="skip").stream(),
+    "once": lambda folder: _text(folder, laps=1).stream(),
+    "followed": lambda folder: _follow(folder),
     "idle": lambda _: influence_balancing().stream(0),
     "noise": lambda _: SharedNoise(UORO().draw, {"h": np.zeros(3)}, 5),
     "windows": lambda _: Windows(BACKEND, AnBn(1, 9).stream(1), 4),
     "windows of noise": lambda _: Windows(BACKEND, SharedNoise(UORO().draw, np.zeros(2), 5), 3),
 }
+
+
+FILES = ("characters", "bytes", "skipping", "once", "followed")
 
 
 @pytest.fixture(params=STREAMS)
@@ -60,7 +73,7 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def far(request: pytest.FixtureRequest) -> int:
     """How far to jump ahead, across blocks and files."""
-    return 33_333 if request.node.callspec.params["make"] in ("characters", "bytes") else 999
+    return 33_333 if request.node.callspec.params["make"] in FILES else 999
 
 
 def _assert_equal(one: Any, other: Any) -> None:

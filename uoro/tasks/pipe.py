@@ -18,6 +18,7 @@ Resume: TypeAlias = Literal["restarts", "continues"]
 
 STANDARD_INPUT = 0
 MOST_BYTES = 1 << 16
+READ_AHEAD = 4096
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class PipePlace(NamedTuple):
 class PipeReader:
     """The symbols that come through a pipe, as far as they have come.
 
-    No more bytes are read than symbols are asked for, so that hardly any are held.
+    Few more bytes are read than symbols are asked for, as a position has to hold what was read
+    too early.
 
     Args:
         alphabet: The symbols.
@@ -92,10 +94,10 @@ class PipeReader:
         self._resume = resume
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._place = PipePlace(0, 0, 0)
         self._goal: PipePlace | None = None
-        self._unread = b""
+        self._promised = b""
         self._closed = False
+        self._decode(PipePlace(0, 0, 0), b"")
 
     @property
     def size(self) -> int:
@@ -104,14 +106,14 @@ class PipeReader:
 
     @property
     def skipped(self) -> int:
-        """How much was left out so far."""
-        return (self._goal or self._place).skipped
+        """How much was left out before the last symbol read."""
+        return (self._goal or self._behind()[0]).skipped
 
     @property
     def position(self) -> dict[str, Any]:
-        """What was read, and the bytes of half a character behind that."""
-        unread = b"" if self._goal else self._unread
-        return {**(self._goal or self._place)._asdict(), "unread": unread.hex()}
+        """The end of the last symbol read, and in hex the bytes that were read behind it."""
+        place, unread = (self._goal, self._promised) if self._goal else self._behind()
+        return {**place._asdict(), "unread": unread.hex()}
 
     def seek(self, position: Any) -> None:
         """Go on behind what was read before; `catch_up` reads that again if the pipe restarts.
@@ -122,20 +124,22 @@ class PipeReader:
         place, unread = _parse(position)
         if position == self.position:
             return
+        here, held = self._behind()
         if self._resume == "continues":
-            if self._place.byte or self._unread or self._goal:
+            if here.byte or held:
                 raise StreamError(
                     "Pipe.seek(position): the pipe was read from already. Wanted is a stream that "
                     "nothing was taken of."
                 )
-            self._place, self._unread = place, unread
+            self._decode(place, unread)
             return
-        if place.byte < self._place.byte:
+        if place.byte < here.byte:
             raise StreamError(
-                f"Pipe.seek(position): that is behind {place.byte} bytes, and "
-                f"{self._place.byte} were read. A pipe does not go back; start it anew."
+                f"Pipe.seek(position): that is behind {place.byte} bytes, and {here.byte} were "
+                "read. A pipe does not go back; start it anew."
             )
-        self._goal = place
+        self._place, self._data, self._decoded, self._used = here, held, NOTHING, 0
+        self._goal, self._promised = place, unread
 
     def catch_up(self) -> bool:
         """Read again what was read before, as far as it has come; say whether that is all of it.
@@ -143,20 +147,21 @@ class PipeReader:
         Raises:
             StreamError: If something else comes, or less.
         """
-        while self._goal is not None:
-            missing = self._goal.byte - self._place.byte
-            if missing == 0:
-                break
-            if not self._unread and not self._receive(missing):
+        goal = self._goal
+        if goal is None:
+            return True
+        while missing := goal.byte - self._place.byte:
+            self._data = self._data or self._receive(missing)
+            if not self._data:
                 if self._closed:
-                    raise self._refusal(f"it ended after {self._place.byte}")
+                    raise _refusal(goal, f"it ended after {self._place.byte}")
                 return False
-            again, self._unread = self._unread[:missing], self._unread[missing:]
-            self._place = self._place.on(again)
-        if self._goal is not None:
-            if self._place.checksum != self._goal.checksum:
-                raise self._refusal("they are others now")
-            self._place, self._goal = self._goal, None
+            self._place = self._place.on(self._data[:missing])
+            self._data = self._data[missing:]
+        if self._place.checksum != goal.checksum:
+            raise _refusal(goal, "they are others now")
+        self._goal = None
+        self._decode(goal, self._data)
         return True
 
     def read(self, count: int) -> Symbols | None:
@@ -167,51 +172,69 @@ class PipeReader:
         """
         if not self.catch_up():
             return NOTHING.symbols
-        while True:
-            decoded = self._alphabet.decode(self._unread, final=self._closed)
-            if decoded.stranger and not len(decoded.symbols):
-                raise StreamError(
-                    f"Pipe.stream(): byte {self._place.byte} begins {decoded.stranger}. It is not "
-                    "in the alphabet: give one that has it, or leave out what is malformed: "
-                    "malformed='skip'."
-                )
-            done, self._unread = (
-                self._unread[: decoded.consumed],
-                self._unread[decoded.consumed :],
-            )
-            self._place = self._place.on(done, skipped=decoded.left_out)
-            if len(decoded.symbols):
-                return decoded.symbols
-            if self._closed:
-                return None
-            if not self._receive(max(1, count - len(self._unread))) and not self._closed:
-                return decoded.symbols
+        while self._used == len(self._decoded.symbols):
+            if not self._read_on(count):
+                return None if self._closed else NOTHING.symbols
+        part = self._decoded.symbols[self._used : self._used + count]
+        self._used += len(part)
+        return part
 
     def wait(self, seconds: float) -> None:
         """Wait until something comes, or the pipe is closed, or the time is over."""
         self._poll.poll(1000 * seconds)
 
-    def _receive(self, most: int) -> bool:
-        """Read what is there without waiting; say whether anything was."""
+    def _decode(self, place: PipePlace, data: bytes) -> None:
+        """Stand at a place, with these bytes behind it."""
+        decoded = self._alphabet.decode(data, final=self._closed)
+        self._place, self._data, self._decoded, self._used = place, data, decoded, 0
+
+    def _behind(self) -> tuple[PipePlace, bytes]:
+        """The place behind the last symbol read, and the bytes that were read behind it."""
+        if not self._used:
+            return self._place, self._data
+        end = int(self._decoded.ends[self._used - 1])
+        skipped = int(self._decoded.skipped[self._used - 1])
+        return self._place.on(self._data[:end], skipped=skipped), self._data[end:]
+
+    def _read_on(self, count: int) -> bool:
+        """Decode what has come since, which may be no symbol; say whether anything has."""
+        decoded = self._decoded
+        if decoded.stranger and not len(decoded.symbols):
+            raise StreamError(
+                f"Pipe.stream(): byte {self._place.byte} begins {decoded.stranger}. It is not in "
+                "the alphabet: give one that has it, or leave out what is malformed: "
+                "malformed='skip'."
+            )
+        more = b""
+        if not decoded.stranger:
+            was_closed = self._closed
+            more = self._receive(max(READ_AHEAD, count))
+            if not more and was_closed == self._closed:
+                return False
+        done, rest = self._data[: decoded.consumed], self._data[decoded.consumed :]
+        self._decode(self._place.on(done, skipped=decoded.left_out), rest + more)
+        return True
+
+    def _receive(self, most: int) -> bytes:
+        """Read what is there, without waiting."""
         if self._closed or not self._poll.poll(0):
-            return False
+            return b""
         try:
             data = os.read(self._descriptor, min(most, MOST_BYTES))
         except BlockingIOError:
-            return False
+            return b""
         except OSError as error:
             raise StreamError(f"Pipe.stream(): it cannot be read: {error.strerror}.") from error
-        self._unread += data
         self._closed = not data
-        return bool(data)
+        return data
 
-    def _refusal(self, what: str) -> StreamError:
-        assert self._goal is not None
-        return StreamError(
-            f"Pipe.seek(position): {self._goal.byte} bytes were read before, and {what}. Wanted "
-            "is a pipe that starts again with the very first of them; if it goes on behind them, "
-            "say so: resume='continues'."
-        )
+
+def _refusal(goal: PipePlace, what: str) -> StreamError:
+    return StreamError(
+        f"Pipe.seek(position): {goal.byte} bytes were read before, and {what}. Wanted is a pipe "
+        "that starts again with the very first of them; if it goes on behind them, say so: "
+        "resume='continues'."
+    )
 
 
 def _parse(position: Any) -> tuple[PipePlace, bytes]:
