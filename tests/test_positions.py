@@ -60,7 +60,7 @@ STREAMS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-FILES = ("characters", "bytes", "skipping", "once", "followed")
+FILES = ("characters", "bytes", "once", "followed")
 
 
 @pytest.fixture(params=STREAMS)
@@ -73,7 +73,7 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def far(request: pytest.FixtureRequest) -> int:
     """How far to jump ahead, across blocks and files."""
-    return 33_333 if request.node.callspec.params["make"] in FILES else 999
+    return 33_333 if request.node.callspec.params["make"] in FILES else 333
 
 
 def _assert_equal(one: Any, other: Any) -> None:
