@@ -22,7 +22,7 @@ from uoro.reproduction import (
     Run,
     report,
 )
-from uoro.reproduction.claims import in_stretches, slope, slope_in_time, student
+from uoro.reproduction.claims import in_stretches, slope, slope_in_time
 from uoro.reproduction.document import read_document
 from uoro.reproduction.figure_1a import Figure1a
 from uoro.reproduction.figure_1b import Figure1b
@@ -33,6 +33,7 @@ from uoro.reproduction.figure_4 import Figure4
 from uoro.reproduction.learning import Trace
 from uoro.reproduction.run import Done, Results
 from uoro.reproduction.section_3_4 import Section34
+from uoro.student import student
 
 PAPER = Plan(scale="paper")
 MADE = {"versions": {"uoro": "1"}, "architecture": "none", "cores": 1, "python": "3"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+from uoro.student import student
 
 Verdict: TypeAlias = Literal["holds", "does not hold", "not decided at this scale"]
 
@@ -113,17 +114,6 @@ def slope_in_time(times: Values, values: Values, blocks: int = 20) -> Slope:
     spread = math.sqrt((blocks - 1) / blocks * float(((without - value) ** 2).sum()))
     half = student(blocks - 1) * spread
     return Slope(float(value), float(value - half), float(value + half))
-
-
-def student(freedom: int, level: float = 0.975) -> float:
-    """Approximate a quantile of Student's t by Cornish and Fisher's expansion; 1 % off at 3."""
-    z = NormalDist().inv_cdf(level)
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
 
 
 def in_stretches(times: Values, values: Values, per_decade: int) -> tuple[list[float], list[float]]:

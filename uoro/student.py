@@ -1,0 +1,16 @@
+"""Quantiles of Student's t."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+
+def student(freedom: int, level: float = 0.975) -> float:
+    """Approximate a quantile of Student's t by Cornish and Fisher's expansion; 1 % off at 3."""
+    z = NormalDist().inv_cdf(level)
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
