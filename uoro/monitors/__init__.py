@@ -1,5 +1,20 @@
 """What a training run can log of its own gradient: cheap norms up to an exact shadow."""
 
+from uoro.monitors.kinds import NoiseMonitor as NoiseMonitor
+from uoro.monitors.kinds import PairMonitor as PairMonitor
+from uoro.monitors.kinds import RadiusMonitor as RadiusMonitor
+from uoro.monitors.kinds import ReplicaMonitor as ReplicaMonitor
+from uoro.monitors.kinds import ShadowMonitor as ShadowMonitor
+from uoro.monitors.monitor import Monitor as Monitor
+from uoro.monitors.monitor import unwrap as unwrap
+from uoro.monitors.naming import make_monitor as make_monitor
+from uoro.monitors.noise import GradientNoise as GradientNoise
+from uoro.monitors.noise import rank_noise as rank_noise
+from uoro.monitors.noise import replica_noise as replica_noise
+from uoro.monitors.pair import PairNorms as PairNorms
+from uoro.monitors.pair import pair_norms as pair_norms
+from uoro.monitors.radius import SpectralRadius as SpectralRadius
+from uoro.monitors.radius import spectral_radius as spectral_radius
 from uoro.monitors.report import shadow_report as shadow_report
 from uoro.monitors.shadow import Shadowed as Shadowed
 from uoro.monitors.shadow import ShadowMemory as ShadowMemory
