@@ -6,7 +6,10 @@ import math
 from typing import Any, Literal
 
 from uoro.backend import Backend, Tree
-from uoro.errors import StructureError
+from uoro.errors import StructureError, spelled
+
+DTYPES = ("bfloat16", "float16", "float32", "float64")
+"""The real ones that a tree can be cast to."""
 
 
 def size(backend: Backend, tree: Any) -> int:
@@ -116,6 +119,33 @@ def leaf_name(name: str) -> str:
     return f"leaf '{name}'" if name else "the array"
 
 
+def shape_of(leaf: Any) -> tuple[int, ...] | None:
+    """Give the shape of a leaf; ``None`` if it is no array."""
+    shape = getattr(leaf, "shape", None)
+    return tuple(shape) if isinstance(shape, (tuple, list)) else None
+
+
+def require_arrays(backend: Backend, tree: Any, call: str) -> None:
+    """Refuse a tree whose leaves are not arrays of the backend's.
+
+    Args:
+        backend: The backend it is to be of.
+        tree: The tree.
+        call: What was called, as the user wrote it.
+
+    Raises:
+        StructureError: Naming the call, the tree, and the way out.
+    """
+    hint = "wanted are arrays of the framework. Make them: backend.from_host(...)."
+    try:
+        for name, leaf in backend.named_leaves(tree):
+            if shape_of(leaf) is None:
+                raise StructureError(f"{call}: {leaf_name(name)} is {spelled(leaf)}, {hint}")
+        backend.zeros(tree)
+    except (TypeError, AttributeError, RuntimeError, DeprecationWarning) as error:
+        raise StructureError(f"{call}: it is {spelled(tree)}, {hint}") from error
+
+
 def require_like(
     backend: Backend,
     got: Any,
@@ -155,7 +185,7 @@ def require_like(
     for (name, leaf), (_, model) in zip(mine, theirs, strict=True):
         if not hasattr(leaf, "shape"):
             raise StructureError(
-                f"{call}: {leaf_name(name)} is {leaf!r}, wanted is an array. {hint}"
+                f"{call}: {leaf_name(name)} is {spelled(leaf)}, wanted is an array. {hint}"
             )
         shape, wanted_shape = tuple(leaf.shape), batch + tuple(model.shape)
         if shape != wanted_shape:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from numbers import Real
-from os import PathLike
 from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar
 
@@ -38,11 +39,11 @@ class UnknownNameError(UOROError, ValueError):
 
     def __init__(self, call: str, kind: str, name: object, known: Iterable[str]) -> None:
         choices = sorted(known)
-        near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+        wanted = name if isinstance(name, str) else spelled(name)
+        near = difflib.get_close_matches(wanted, choices, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         listed = ", ".join(choices) or "none is registered"
-        wanted = f"'{name}'" if isinstance(name, str) else spelled(name)
-        super().__init__(f"{call}: there is no {kind} {wanted}.{hint} Known: {listed}.")
+        super().__init__(f"{call}: there is no {kind} '{wanted}'.{hint} Known: {listed}.")
 
 
 class MissingFrameworkError(UOROError, ImportError):
@@ -136,7 +137,7 @@ def spelled(value: object) -> str:
     try:
         words = " ".join(repr(value).split())
     except Exception:
-        words = f"a {type(value).__name__} that has no repr"
+        words = f"a {type(value).__name__} without a repr"
     return words if len(words) <= LONGEST_VALUE else f"{words[:LONGEST_VALUE]}…"
 
 
@@ -147,8 +148,9 @@ def require_count(call: str, what: str, value: SupportsIndex, *, least: int = 1)
         SettingError: If it is anything else.
     """
     count = _integer(value)
-    if count is None or count < least:
-        raise SettingError(f"{call}: the {what} must be an integer >= {least}.")
+    if count is None or not least <= count <= sys.maxsize:
+        most = "" if count is None or count < least else f", and no more than {sys.maxsize}"
+        raise SettingError(f"{call}: the {what} must be an integer >= {least}{most}.")
     return count
 
 
@@ -198,6 +200,26 @@ def require_number(
     if not (math.isfinite(number) and holds(number)):
         raise SettingError(f"{call}: the {what} must be {wanted}.")
     return number
+
+
+def require_flag(call: str, what: str, value: bool) -> None:
+    """Refuse what is neither true nor false, such as ``"no"``, which Python takes for true.
+
+    Raises:
+        SettingError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise SettingError(f"{call}: {what} is {spelled(value)}, wanted is True or False.")
+
+
+def require_callable(call: str, what: str, value: object, wanted: str) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        SettingError: If it cannot.
+    """
+    if not callable(value):
+        raise SettingError(f"{call}: the {what} is {spelled(value)}, wanted is {wanted}")
 
 
 def require_choice(call: str, what: str, value: str, choices: Collection[str]) -> None:
@@ -272,15 +294,18 @@ def require_list(call: str, what: str, values: Iterable[Value]) -> list[Value]:
     return list(values)
 
 
-def require_path(call: str, what: str, path: str | PathLike[str]) -> Path:
-    """Return a path that a file can have.
+def require_path(call: str, what: str, path: str | os.PathLike[str]) -> Path:
+    """Return a path that a file or a folder can have.
 
     Raises:
         SettingError: If it is none.
     """
-    if not isinstance(path, (str, PathLike)) or "\0" in str(path):
-        raise SettingError(f"{call}: the {what} is {spelled(path)}, wanted is a path.")
-    return Path(path)
+    try:
+        if isinstance(path, (str, os.PathLike)) and b"\0" not in os.fsencode(path):
+            return Path(path)
+    except ValueError:  # Characters that no file system has.
+        pass
+    raise SettingError(f"{call}: the {what} is {spelled(path)}, wanted is a path.")
 
 
 def require_stream(call: str, stream: Iterable[Value]) -> Iterator[Value]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from uoro.algebra import leaf_name, mean, select
+from uoro.algebra import leaf_name, mean, select, shape_of
 from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics, require_dynamics
 from uoro.errors import StructureError, require_count, spelled
@@ -194,9 +194,9 @@ def require_stack(backend: Backend, tree: Any, count: int, call: str) -> None:
         StructureError: Naming the call, the leaf, and its shape.
     """
     for name, leaf in backend.named_leaves(tree):
-        shape = getattr(leaf, "shape", None)
+        shape = shape_of(leaf)
         if not shape or shape[0] != count:
-            got = f"is {spelled(leaf)}" if shape is None else f"has shape {tuple(shape)}"
+            got = f"is {spelled(leaf)}" if shape is None else f"has shape {shape}"
             raise StructureError(
                 f"{call}: {leaf_name(name)} {got}, wanted is a leading axis of {count}. Give one "
                 "row for each stream."

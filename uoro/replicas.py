@@ -12,9 +12,9 @@ from uoro.dynamics import Dynamics, require_dynamics
 from uoro.errors import (
     NonFiniteError,
     SettingError,
+    require_callable,
     require_count,
     require_list,
-    require_methods,
     require_seed,
     require_stream,
     spelled,
@@ -146,7 +146,7 @@ class Replicas:
                 "for each replica."
             )
         if report is not None:
-            require_methods(call, "report", report, ("__call__",), "a function, or nothing.")
+            require_callable(call, "report", report, "a function, or None.")
         each = [require_stream(call, stream) for stream in streams]
         taken = 0
         while taken < steps:

@@ -22,7 +22,13 @@ from uoro.differences import (
     slopes,
 )
 from uoro.dynamics import Dynamics, Outcome, Pullback
-from uoro.errors import DerivativeError, DerivativeWarning, StructureError, UOROError
+from uoro.errors import (
+    DerivativeError,
+    DerivativeWarning,
+    StructureError,
+    UOROError,
+    require_flag,
+)
 from uoro.probing import Probe, bits, draws, look_at, relative_gap
 from uoro.sweep import Each, Sweep, separately, sweep
 from uoro.unroll import Unrolled
@@ -87,6 +93,9 @@ class Routed:
         rehearse: Runs ``function(*arguments)`` for its errors, leaving no trace where one is made.
         imagine: A context that, while a compiler traces, gives a tree of numbers to probe at, in
             the place of one that has none.
+
+    Raises:
+        SettingError: If ``check`` is neither true nor false.
     """
 
     span = 1
@@ -101,6 +110,7 @@ class Routed:
         rehearse: Callable[..., Any] = lambda function, *arguments: function(*arguments),
         imagine: Callable[[Any], AbstractContextManager[Any]] | None = None,
     ) -> None:
+        require_flag("backend.dynamics(transition, check=...)", "check", check)
         self._routes = list(routes)
         self._check = check
         self._concrete = concrete

@@ -8,7 +8,7 @@ from typing import Any
 from uoro.algebra import require_like
 from uoro.backend import Backend
 from uoro.dynamics import Outcome
-from uoro.errors import StructureError
+from uoro.errors import StructureError, require_flag, spelled
 
 
 def checked(
@@ -26,13 +26,16 @@ def checked(
         has_aux: Whether that third element is there.
 
     Raises:
-        StructureError: From the wrapped function, if the transition breaks the contract.
+        StructureError: If the transition is no function; from the wrapped function, if it breaks
+            the contract.
+        SettingError: If ``has_aux`` is neither true nor false.
     """
     if not callable(transition):
         raise StructureError(
-            f"backend.dynamics({transition!r}): wanted is a function "
+            f"backend.dynamics({spelled(transition)}): wanted is a function "
             "transition(params, state, inputs) -> (next_state, loss)."
         )
+    require_flag("backend.dynamics(transition, has_aux=...)", "has_aux", has_aux)
     wanted = "(next_state, loss, aux)" if has_aux else "(next_state, loss)"
 
     def outcome(params: Any, state: Any, inputs: Any) -> Outcome[Any]:
@@ -56,8 +59,8 @@ def checked(
         shape = getattr(result.loss, "shape", None)
         if shape is None:
             raise StructureError(
-                f"transition(params, state, inputs): the loss is {result.loss!r}, wanted is a "
-                "scalar array of the framework."
+                f"transition(params, state, inputs): the loss is {spelled(result.loss)}, wanted is "
+                "a scalar array of the framework."
             )
         shape = tuple(shape)
         if shape != ():

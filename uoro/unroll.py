@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from uoro.algebra import leaf_name
+from uoro.algebra import leaf_name, shape_of
 from uoro.backend import Backend, Scalar
 from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State, require_dynamics
 from uoro.errors import StructureError, require_count, spelled
@@ -42,9 +42,9 @@ class Unrolled(Generic[Params, State]):
                 "items of the stream; if the model ignores them, any numbers will do."
             )
         for name, leaf in leaves:
-            shape = getattr(leaf, "shape", None)
+            shape = shape_of(leaf)
             if not shape or shape[0] != self.length:
-                got = f"is {spelled(leaf)}" if shape is None else f"has shape {tuple(shape)}"
+                got = f"is {spelled(leaf)}" if shape is None else f"has shape {shape}"
                 raise StructureError(
                     f"unroll(dynamics, {self.length}): {leaf_name(name)} of the inputs {got}, "
                     f"wanted is a leading axis of {self.length}. "

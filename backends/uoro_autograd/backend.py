@@ -11,9 +11,9 @@ import autograd.numpy as anp
 import numpy as np
 import optree
 
-from uoro.algebra import bounded, in_order
+from uoro.algebra import DTYPES, bounded, in_order
 from uoro.backend import Law
-from uoro.errors import SettingError, StructureError
+from uoro.errors import SettingError, StructureError, require_choice, require_seed, spelled
 from uoro.host_noise import NOISE, draw_leaves, numpy_random_state_kept
 from uoro.routes import Route, Routed, Seen, by_differences
 from uoro_autograd.dynamics import AutogradDynamics
@@ -36,9 +36,9 @@ class AutogradBackend:
     lacks: Mapping[str, str] = MappingProxyType({"bfloat16": "NumPy has no such dtype."})
 
     def __init__(self, *, device: str = "cpu") -> None:
-        if device != "cpu":
+        if not isinstance(device, str) or device != "cpu":
             raise SettingError(
-                f"AutogradBackend(device={device!r}): NumPy has only 'cpu'. "
+                f"AutogradBackend(device={spelled(device)}): NumPy has only 'cpu'. "
                 "For an accelerator use the backend 'jax' or 'torch'."
             )
         self.device = device
@@ -158,6 +158,7 @@ class AutogradBackend:
 
     def key(self, seed: int) -> np.random.SeedSequence:
         """Make a key of a seed."""
+        seed = require_seed(f"AutogradBackend.key(seed={spelled(seed)})", seed)
         # Apart from the seeds that a stream of data may be made of.
         return np.random.SeedSequence(seed, spawn_key=(NOISE, NOISE))
 
@@ -180,19 +181,35 @@ class AutogradBackend:
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
         """Turn numbers into arrays; cast floating leaves if asked to."""
+        if dtype is not None:
+            require_choice("backend.from_host(tree, dtype=...)", "dtype", dtype, DTYPES)
 
         def convert(leaf: Any) -> Any:
             array = np.asarray(leaf)
+            if array.dtype.kind not in "biufc":
+                raise TypeError(f"of {array.dtype} nothing can be made.")
             if dtype is None or not coordinates_of(array):
                 return array
             wanted = np.result_type(dtype, np.complex64 if np.iscomplexobj(array) else dtype)
             return array.astype(wanted, copy=False)
 
-        return optree.tree_map(convert, tree)
+        try:
+            return optree.tree_map(convert, tree)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise StructureError(
+                f"backend.from_host({spelled(tree)}): {error} Wanted are numbers, or arrays of "
+                "them, in dicts, tuples or lists."
+            ) from error
 
     def collect(self, items: Sequence[Any]) -> Any:
         """Stack trees."""
-        return optree.tree_map(lambda *leaves: np.stack(leaves), *items)
+        try:
+            stack = optree.tree_map(lambda *leaves: np.stack(leaves), *items)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise StructureError(
+                f"backend.collect(items): they have not all one structure and shape: {error}"
+            ) from error
+        return self.from_host(stack)
 
     def to_host(self, tree: Any) -> Any:
         """They are NumPy arrays already."""
@@ -200,6 +217,7 @@ class AutogradBackend:
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """NumPy has every precision at all times."""
+        require_choice("backend.precision(dtype)", "dtype", dtype, DTYPES)
         return nullcontext()
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
+from uoro.algebra import DTYPES
 from uoro.backend import Law
-from uoro.errors import SettingError, StructureError
+from uoro.errors import SettingError, StructureError, require_choice, require_seed, spelled
 from uoro.host_noise import numpy_random_state_kept
 from uoro.routes import Route, Routed, Seen, by_differences
 from uoro_jax.compiling import Donating, compiler_options
@@ -25,6 +26,9 @@ from uoro_jax.dynamics import JaxDynamics
 from uoro_jax.factors import factored
 from uoro_jax.norms import norms
 from uoro_jax.trees import coordinates_of, moving, widen
+
+WRONG = (TypeError, ValueError, OverflowError, RuntimeError, DeprecationWarning)
+"""What JAX and NumPy raise where something is of the wrong kind; the last, of a generator."""
 
 
 class JaxBackend:
@@ -192,6 +196,8 @@ class JaxBackend:
 
     def key(self, seed: int) -> jax.Array:
         """Make a typed PRNG key of a seed."""
+        if not isinstance(seed, Tracer):
+            seed = require_seed(f"JaxBackend.key(seed={spelled(seed)})", seed)
         return jax.random.key(seed)
 
     def fold(self, key: jax.Array, number: Any) -> jax.Array:
@@ -238,6 +244,8 @@ class JaxBackend:
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
         """Turn numbers into arrays on the device; cast floating leaves if asked to."""
+        if dtype is not None:
+            require_choice("backend.from_host(tree, dtype=...)", "dtype", dtype, DTYPES)
 
         def convert(leaf: Any) -> Any:
             array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf))
@@ -246,11 +254,25 @@ class JaxBackend:
                 array = array.astype(wide if _pair(array) else dtype)
             return array if self._device is None else jax.device_put(array, self._device)
 
-        return jax.tree.map(convert, tree)
+        try:
+            return jax.tree.map(convert, tree)
+        except jax.errors.JaxRuntimeError:  # Such as want of memory.
+            raise
+        except WRONG as error:
+            raise StructureError(
+                f"backend.from_host({spelled(tree)}): {error} Wanted are numbers, or arrays of "
+                "them, in dicts, tuples or lists."
+            ) from error
 
     def collect(self, items: Sequence[Any]) -> Any:
         """Stack trees on the host, then move them in one piece."""
-        return self.from_host(jax.tree.map(lambda *leaves: np.stack(leaves), *items))
+        try:
+            stack = jax.tree.map(lambda *leaves: np.stack(leaves), *items)
+        except WRONG as error:
+            raise StructureError(
+                f"backend.collect(items): they have not all one structure and shape: {error}"
+            ) from error
+        return self.from_host(stack)
 
     def to_host(self, tree: Any) -> Any:
         """Turn every leaf into a NumPy array."""
@@ -258,6 +280,7 @@ class JaxBackend:
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """Enable 64-bit numbers within the context if ``dtype`` needs them."""
+        require_choice("backend.precision(dtype)", "dtype", dtype, DTYPES)
         context: AbstractContextManager[None] = jax.enable_x64("64" in dtype)
         return context
 
@@ -343,11 +366,13 @@ def _primitives(traced: Any) -> set[str]:
 
 
 def _find_device(spelling: str) -> Any:
-    platform, _, index = spelling.partition(":")
+    platform, _, index = spelling.partition(":") if isinstance(spelling, str) else ("", "", "?")
     try:
+        if not (index or "0").isdecimal():
+            raise ValueError(index)
         return jax.devices(platform)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError) as error:
         raise SettingError(
-            f"JaxBackend(device={spelling!r}): there is no such device. JAX sees: "
+            f"JaxBackend(device={spelled(spelling)}): there is no such device. JAX sees: "
             f"{', '.join(f'{d.platform}:{d.id}' for d in jax.devices())}."
         ) from error

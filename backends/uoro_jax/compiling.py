@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_path
 
 # Without it, XLA on a CPU copies what a loop carries wherever an old value is read after the new
 # one was begun, as θ̃ is by the gradient: 10 % of a step of 64 units, a quarter of one of 512.
@@ -74,9 +74,9 @@ def keep_compiled(folder: str | Path) -> None:
         folder: Where to; it is made if it is missing.
 
     Raises:
-        SettingError: If there is no writing there.
+        SettingError: If there is no writing there, or it is no path.
     """
-    path = Path(folder)
+    path = require_path("keep_compiled(folder)", "folder", folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from uoro.errors import MissingFrameworkError, StructureError
+from uoro.errors import (
+    MissingFrameworkError,
+    SettingError,
+    StructureError,
+    require_callable,
+    require_kind,
+    spelled,
+)
 from uoro_jax.trees import coordinates_of, is_array
 
 
@@ -37,6 +44,10 @@ def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Mod
         loss: Called as ``loss(output, target)``, it returns a scalar.
         state: The initial state. Integers and PRNG keys in it are carried along.
 
+    Raises:
+        SettingError: If the module or the loss cannot be called, or there is nothing to train.
+        StructureError: If a leaf of the state is no array.
+
     Example:
         >>> import equinox as eqx, jax, jax.numpy as jnp
         >>> from uoro_jax import JaxBackend, from_module
@@ -49,7 +60,11 @@ def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Mod
         >>> made = from_module(model, lambda y, target: ((y - target) ** 2).mean(), jnp.zeros(4))
         >>> dynamics = JaxBackend().dynamics(made.transition)
     """
+    call = f"from_module({type(module).__name__}, loss, state)"
+    _require_model(call, "module", module, loss, state)
     params, rest = _split(module)
+    if not jax.tree.leaves(params):
+        raise SettingError(f"{call}: the module holds no floating array, so nothing is to train.")
 
     def restore(params: Any) -> Any:
         return jax.tree.map(
@@ -78,7 +93,13 @@ def from_apply(
         loss: Called as ``loss(output, target)``, it returns a scalar.
         params: What is trained.
         state: The initial state, of the network and of what a library keeps besides.
+
+    Raises:
+        SettingError: If function or loss cannot be called.
+        StructureError: If a leaf of params or state is no array.
     """
+    _require_model("from_apply(apply, loss, params, state)", "function", apply, loss, state)
+    _require_arrays("from_apply(params=...)", params)
     name = getattr(apply, "__name__", "apply")
     return Model(_transition(name, apply, loss), params, state, lambda params: params)
 
@@ -96,6 +117,8 @@ def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
 
     Raises:
         MissingFrameworkError: If Flax is not installed.
+        SettingError: If the module is none of Flax NNX, or the loss cannot be called.
+        StructureError: If a leaf of the state is no array.
     """
     try:
         from flax import nnx
@@ -103,6 +126,8 @@ def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
         raise MissingFrameworkError(
             "from_nnx(module, …): the module 'flax' is not installed. Try: pip install flax."
         ) from error
+    require_kind("from_nnx(module, …)", "module", module, nnx.Module, "an nnx.Module, made.")
+    _require_model("from_nnx(module, …)", "module", module, loss, state)
     split: Any = nnx.split
     graph, params, rest = split(module, nnx.Param, ...)
 
@@ -116,6 +141,26 @@ def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
 
     made = _transition(type(module).__name__, apply, loss)
     return Model(made, params, (state, rest), restore)
+
+
+def _require_model(call: str, what: str, model: Any, loss: Any, state: Any) -> None:
+    if isinstance(model, type):
+        raise SettingError(f"{call}: the {what} is a class. Make one of it.")
+    require_callable(call, what, model, "one that can be called.")
+    require_callable(call, "loss", loss, "a function of output and target.")
+    _require_arrays(f"{call.partition('(')[0]}(state=...)", state)
+
+
+def _require_arrays(call: str, tree: Any) -> None:
+    try:
+        strangers = [leaf for leaf in jax.tree.leaves(tree) if not is_array(leaf)]
+    except (TypeError, ValueError, DeprecationWarning):  # A generator, or keys without an order.
+        strangers = [tree]
+    if strangers:
+        raise StructureError(
+            f"{call}: there is {spelled(strangers[0])}, wanted are arrays. Make it one: "
+            "jax.numpy.asarray(...)."
+        )
 
 
 def _split(module: Any) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from uoro.backend import Backend
+from uoro.errors import require_methods, spelled
 
 
 class GradientTransformation(Protocol):
@@ -26,6 +27,9 @@ class OptaxOptimizer:
     Args:
         transformation: Any of optax's, with whatever schedule it has of its own.
 
+    Raises:
+        SettingError: If it is none.
+
     Example:
         >>> import optax
         >>> from uoro_jax import OptaxOptimizer
@@ -33,6 +37,15 @@ class OptaxOptimizer:
     """
 
     transformation: GradientTransformation
+
+    def __post_init__(self) -> None:
+        require_methods(
+            f"OptaxOptimizer({spelled(self.transformation)})",
+            "transformation",
+            self.transformation,
+            ("init", "update"),
+            "one of optax's, such as optax.adam(1e-3).",
+        )
 
     def init(self, backend: Backend, params: Any) -> Any:
         """Make the transformation's state."""

@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, require_count
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.errors import SettingError, require_count, require_kind, spelled
+from uoro.estimator import Estimand, Estimate, Estimator, Sampler, require_estimator
 from uoro.parallel import Streams, require_stack
 from uoro_jax.trees import widen
 
@@ -44,7 +44,8 @@ class ShardedStreams:
             along any other the work is repeated.
 
     Raises:
-        SettingError: If the count is no such multiple, or the mesh has no such axis.
+        SettingError: If the count is no such multiple, the mesh has no such axis, or one of the
+            things given is not what it is to be.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -70,17 +71,20 @@ class ShardedStreams:
     axis: str | None = None
 
     def __post_init__(self) -> None:
+        require_count(f"ShardedStreams(count={spelled(self.count)})", "count", self.count)
+        require_estimator(self._call, self.estimator)
+        wanted = 'one of JAX\'s: jax.make_mesh((8,), ("streams",)).'
+        require_kind(self._call, "mesh", self.mesh, Mesh, wanted)
         names = self.mesh.axis_names
-        require_count(self._call, "count", self.count)
         if self.axis is None and len(names) != 1:
             raise SettingError(
                 f"{self._call}: the mesh has the axes {names}. Say along which of them the "
                 "streams are shared out: axis=..."
             )
-        if self.axis is not None and self.axis not in names:
+        if self.axis is not None and not (isinstance(self.axis, str) and self.axis in names):
             raise SettingError(
-                f"{self._call}: the mesh has no axis {self.axis!r}, it has {names}. Take one of "
-                "them, or leave axis out where there is one alone."
+                f"{self._call}: the mesh has no axis {spelled(self.axis)}, it has {names}. Take "
+                "one of them, or leave axis out where there is one alone."
             )
         if self.count % self._devices:
             least = self._devices * -(-self.count // self._devices)
@@ -246,7 +250,7 @@ class ShardedStreams:
 
     @property
     def _call(self) -> str:
-        return f"ShardedStreams(count={self.count!r}, mesh=..., axis={self.axis!r})"
+        return f"ShardedStreams(count={spelled(self.count)}, mesh=..., axis={spelled(self.axis)})"
 
     def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
         require_stack(backend, tree, self.count, f"ShardedStreams(count={self.count}).{what}")

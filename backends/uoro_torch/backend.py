@@ -16,15 +16,24 @@ import optree
 import torch
 from torch import Tensor
 
-from uoro.algebra import bounded, in_order
+from uoro.algebra import DTYPES, bounded, in_order
 from uoro.backend import Law
-from uoro.errors import SettingError, StructureError
+from uoro.errors import (
+    SettingError,
+    StructureError,
+    require_choice,
+    require_seed,
+    spelled,
+)
 from uoro.routes import Route, Routed, by_differences
 from uoro_torch.compiling import CompiledStep
 from uoro_torch.dynamics import TorchDynamics
 from uoro_torch.lists import WIDE, add_up, careful_norm, quick_norms
 from uoro_torch.observer import observe
 from uoro_torch.trees import as_real, coordinates_of, moving, widen
+
+WRONG = (TypeError, ValueError, OverflowError)
+"""What PyTorch and NumPy raise where something is of the wrong kind."""
 
 _within_vmap: ContextVar[bool] = ContextVar("within_vmap", default=False)
 
@@ -47,9 +56,9 @@ class TorchBackend:
     def __init__(self, *, device: str = "cpu") -> None:
         try:
             self._device = torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+        except (RuntimeError, AssertionError, NotImplementedError, *WRONG) as error:
             raise SettingError(
-                f"TorchBackend(device={device!r}): PyTorch cannot use it here. {error}"
+                f"TorchBackend(device={spelled(device)}): PyTorch cannot use it here. {error}"
             ) from error
         self.device = str(self._device)
 
@@ -251,7 +260,7 @@ class TorchBackend:
 
     def key(self, seed: int) -> tuple[int, ...]:
         """Make a key of a seed."""
-        return (seed,)
+        return (require_seed(f"TorchBackend.key(seed={spelled(seed)})", seed),)
 
     def fold(self, key: tuple[int, ...], number: int) -> tuple[int, ...]:
         """Derive the key numbered ``number``."""
@@ -291,6 +300,8 @@ class TorchBackend:
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
         """Turn numbers into tensors on the device; cast floating leaves if asked to."""
+        if dtype is not None:
+            require_choice("backend.from_host(tree, dtype=...)", "dtype", dtype, DTYPES)
 
         def convert(leaf: Any) -> Tensor:
             tensor = (
@@ -304,13 +315,26 @@ class TorchBackend:
                 wanted = real.to_complex() if wanted.is_complex else real
             return tensor.to(self._device, wanted)
 
-        return optree.tree_map(convert, tree)
+        try:
+            return optree.tree_map(convert, tree)
+        except WRONG as error:
+            raise StructureError(
+                f"backend.from_host({spelled(tree)}): {error} Wanted are numbers, or arrays of "
+                "them, in dicts, tuples or lists."
+            ) from error
 
     def collect(self, items: Sequence[Any]) -> Any:
         """Stack trees."""
-        return optree.tree_map(
-            lambda *leaves: torch.stack([self.from_host(leaf) for leaf in leaves]), *items
-        )
+        try:
+            return optree.tree_map(
+                lambda *leaves: torch.stack([self.from_host(leaf) for leaf in leaves]), *items
+            )
+        except StructureError:
+            raise
+        except (RuntimeError, *WRONG) as error:
+            raise StructureError(
+                f"backend.collect(items): they have not all one structure and shape: {error}"
+            ) from error
 
     def to_host(self, tree: Any) -> Any:
         """Turn every leaf into a NumPy array."""
@@ -318,6 +342,7 @@ class TorchBackend:
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """PyTorch has every precision at all times."""
+        require_choice("backend.precision(dtype)", "dtype", dtype, DTYPES)
         return nullcontext()
 
 

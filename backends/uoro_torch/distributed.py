@@ -13,8 +13,8 @@ from torch import Tensor
 from uoro.algebra import leaf_name
 from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, StructureError, require_count
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.errors import SettingError, StructureError, require_count, spelled
+from uoro.estimator import Estimand, Estimate, Estimator, Sampler, require_estimator
 from uoro.parallel import Streams, require_stack
 from uoro_torch.trees import as_real, widen
 
@@ -42,8 +42,8 @@ class DistributedStreams:
         rows: Which of the streams this process runs.
 
     Raises:
-        SettingError: If there is no group, this process is not of it, or the count is no such
-            multiple.
+        SettingError: If there is no group, this process is not of it, the count is no such
+            multiple, or the estimator none.
 
     Example:
         >>> import torch, torch.distributed as dist
@@ -63,8 +63,9 @@ class DistributedStreams:
     def __init__(
         self, estimator: Estimator, count: int, group: dist.ProcessGroup | None = None
     ) -> None:
-        call = f"DistributedStreams(count={count!r})"
+        call = f"DistributedStreams(count={spelled(count)})"
         require_count(call, "count", count)
+        require_estimator(call, estimator)
         if not (dist.is_available() and dist.is_initialized()):
             raise SettingError(
                 f"{call}: there is no group of processes. Start them with torchrun, and call "

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from uoro.errors import SettingError, StructureError
+from uoro.errors import (
+    SettingError,
+    StructureError,
+    require_callable,
+    require_count,
+    require_kind,
+    spelled,
+)
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 LAYERS = (nn.RNN, nn.GRU, nn.LSTM)
@@ -35,11 +42,15 @@ class ModuleTransition:
         loss: Called as ``loss(output, target)``, it returns a scalar.
         rows: Whether state and inputs have a leading axis, along which the module runs at once,
             and the loss is wanted of each row. It is then called on batches of one.
+
+    Raises:
+        SettingError: If the module is none, or the loss no function.
     """
 
     def __init__(
         self, module: nn.Module, loss: Callable[[Any, Any], Tensor], *, rows: bool = False
     ) -> None:
+        _require_module("ModuleTransition(module, loss)", module, loss)
         self.module = module
         self._loss = loss
         self._rows = rows
@@ -113,7 +124,11 @@ def module_transition(
         module: Called as ``module(input, state)``, it returns ``(output, next_state)``; or one of
             PyTorch's own recurrent modules.
         loss: Called as ``loss(output, target)``, it returns a scalar.
+
+    Raises:
+        SettingError: If the module is none, or the loss no function.
     """
+    _require_module("module_transition(module, loss)", module, loss)
     return ModuleTransition(steppable(module), loss)
 
 
@@ -146,7 +161,13 @@ class Step(nn.Module):
         self.core = core
 
     def initial_state(self, rows: int | None = None) -> Any:
-        """Make zeros, for one stream or for several."""
+        """Make zeros, for one stream or for several.
+
+        Raises:
+            SettingError: If the number of rows is no positive integer.
+        """
+        if rows is not None:
+            rows = require_count(f"Step.initial_state(rows={spelled(rows)})", "rows", rows)
         core: Any = self.core
         lead = [] if rows is None else [rows]
         layers = [] if isinstance(core, CELLS) else [core.num_layers]
@@ -178,6 +199,11 @@ def steppable(module: nn.Module) -> nn.Module:
     own: Any = type(module).forward
     stock = any(own is kind.forward for kind in CELLS + LAYERS)
     return Step(module) if stock else module
+
+
+def _require_module(call: str, module: Any, loss: Any) -> None:
+    require_kind(call, "module", module, nn.Module, "an nn.Module, made.")
+    require_callable(call, "loss", loss, "a function of output and target.")
 
 
 @contextmanager

@@ -11,12 +11,22 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from uoro.algebra import leaf_name, moving, select, shift, take
+from uoro.algebra import leaf_name, moving, require_like, select, shift, take
 from uoro.dynamics import Dynamics
-from uoro.errors import DerivativeError, SettingError, StructureError
-from uoro.estimator import Estimator
+from uoro.errors import (
+    DerivativeError,
+    SettingError,
+    StructureError,
+    require_callable,
+    require_count,
+    require_flag,
+    require_kind,
+    require_seed,
+    spelled,
+)
+from uoro.estimator import Estimator, require_estimator
 from uoro.estimators import UORO
-from uoro.parallel import ParallelEstimator, Streams
+from uoro.parallel import ParallelEstimator, Streams, require_stack
 from uoro.routes import probe
 from uoro_torch.backend import TorchBackend
 from uoro_torch.compiling import CompiledStep
@@ -41,7 +51,9 @@ class Online:
             half a minute or so.
 
     Raises:
-        SettingError: If there is nothing to train, or several streams were to be compiled.
+        SettingError: If there is nothing to train, several streams were to be compiled, or one of
+            the things given is not what it is to be.
+        StructureError: If a leaf of the state is no tensor.
 
     Attributes:
         dynamics: The model; ``dynamics.describe()`` says how it is differentiated.
@@ -79,7 +91,12 @@ class Online:
         seed: int = 0,
         compile: bool = False,
     ) -> None:
-        _require_tensors(state)
+        backend = _backend_of(params)
+        _require_tensors("Online(state=...)", state)
+        self._seed = require_seed(f"Online(seed={spelled(seed)})", seed)
+        require_flag("Online(compile=...)", "compile", compile)
+        if estimator is not None:
+            require_estimator("Online(estimator=...)", estimator)
         self.params = params
         self.state = state
         self.estimator = estimator if estimator is not None else UORO()
@@ -90,12 +107,11 @@ class Online:
                 "the two."
             )
         given: Any = model
-        dynamics = given if hasattr(given, "vjp") else _backend_of(params).dynamics(given)
+        dynamics = given if hasattr(given, "vjp") else backend.dynamics(given)
         self.dynamics = dynamics
         self.memory: Any = None
         self.steps = 0
         self._initial = state
-        self._seed = seed
         self._module: nn.Module | None = None
         self._compile = compile
         self._advance: Callable[..., Any] = partial(self.estimator.step, dynamics)
@@ -140,8 +156,18 @@ class Online:
 
         Raises:
             SettingError: If nothing is to be trained, a state is wanted, streams were to be
-                compiled, or the estimator runs another number of them.
+                compiled, the estimator runs another number of them, or one of the things given is
+                not what it is to be.
+            StructureError: If a leaf of the state is no tensor.
         """
+        call = f"Online.for_module({type(module).__name__}, loss)"
+        require_kind(call, "module", module, nn.Module, "an nn.Module, made.")
+        require_callable(call, "loss", loss, "a function of output and target.")
+        require_flag("Online.for_module(check=...)", "check", check)
+        if streams is not None:
+            streams = require_count(
+                f"Online.for_module(streams={spelled(streams)})", "count of streams", streams
+            )
         if isinstance(estimator, ParallelEstimator):
             _require_agreement(streams, estimator.count)
             several: ParallelEstimator | None = estimator
@@ -233,8 +259,18 @@ class Online:
 
         Raises:
             SettingError: If a mask is given for a single stream.
+            StructureError: If the mask is no boolean for each stream, or the state is not like the
+                initial one.
         """
         fresh = self._initial if state is None else state
+        _require_tensors("Online.reset(state=...)", fresh)
+        require_like(
+            self.dynamics.backend,
+            fresh,
+            self._initial,
+            call="Online.reset(state=...)",
+            hint="Give one like the state that training began with.",
+        )
         if mask is None:
             self.state, self.memory = fresh, None
             return
@@ -243,7 +279,7 @@ class Online:
                 "Online.reset(mask): a mask picks among several streams, and there is one. "
                 "Leave it out, or use streams=..., or estimator=Streams(UORO(), count)."
             )
-        mask = torch.as_tensor(mask, device=self.dynamics.backend.device).bool()
+        mask = self._mask(mask)
         if self.memory is None:
             self.state = select(self.dynamics.backend, mask, fresh, self.state)
             return
@@ -256,6 +292,19 @@ class Online:
             fresh,
             inputs=self._example,
         )
+
+    def _mask(self, mask: Any) -> Tensor:
+        rows = () if self._parallel is None else self._parallel.rows
+        try:
+            made = torch.as_tensor(mask, device=self.dynamics.backend.device).bool()
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            made = torch.empty(0)
+        if made.shape != (len(rows),):
+            raise StructureError(
+                f"Online.reset({spelled(mask)}): wanted is a boolean for each of {len(rows)} "
+                "streams, true where one starts anew."
+            )
+        return made
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the next step depends on, but for the model and its parameters.
@@ -278,18 +327,19 @@ class Online:
         For `RollingTruncated`, whose memory holds items, take a step first.
 
         Raises:
-            StructureError: If the tensors saved are not those of this model and estimator.
+            StructureError: If the tensors saved are not those of this model and estimator, or it is
+                nothing that `state_dict` gave; all is then as it was.
         """
-        self._seed = saved["seed"]
-        self.steps = saved["steps"]
-        self.state = _filled(self.state, saved["state"], "state")
-        if saved["memory"] is None:
-            self.memory = None
-        else:
-            empty = self.estimator.init(
-                self.dynamics, self.params, self.state, inputs=self._example
-            )
-            self.memory = _filled(empty, saved["memory"], "memory")
+        call = "Online.load_state_dict(saved)"
+        if not isinstance(saved, dict) or not saved.keys() >= {"steps", "seed", "state", "memory"}:
+            raise StructureError(f"{call}: got {spelled(saved)}, wanted is what state_dict() gave.")
+        seed = require_seed(call, saved["seed"])
+        steps = require_count(call, "steps", saved["steps"], least=0)
+        state, memory = _filled(self.state, saved["state"], "state"), None
+        if saved["memory"] is not None:
+            empty = self.estimator.init(self.dynamics, self.params, state, inputs=self._example)
+            memory = _filled(empty, saved["memory"], "memory")
+        self._seed, self.steps, self.state, self.memory = seed, steps, state, memory
 
     def _begin(self, item: Any) -> None:
         """Look at the model, again when it goes from training to evaluation; have it compiled."""
@@ -297,6 +347,9 @@ class Online:
             self.dynamics.forget()
         first = (self.state, item)
         if self._parallel is not None:
+            backend, rows = self.dynamics.backend, len(self._parallel.rows)
+            require_stack(backend, self.state, rows, "Online(state=..., streams=...)")
+            require_stack(backend, item, rows, "Online.step(...)")
             if self._module is not None and self.dynamics.checks:
                 self._require_rows_alone(item)
             first = take(self.dynamics.backend, first, 0)
@@ -404,9 +457,13 @@ def _backend_of(params: Any) -> TorchBackend:
     """Find the device of the params.
 
     Raises:
-        SettingError: If there are none.
+        SettingError: If there are none, or they are no tensors.
     """
-    if not isinstance(params, dict) or not params:
+    if (
+        not isinstance(params, dict)
+        or not params
+        or not all(isinstance(param, Tensor) for param in params.values())
+    ):
         raise SettingError(
             f"Online(params={type(params).__name__}): wanted is a dict of tensors to train, "
             "with at least one."
@@ -427,8 +484,8 @@ def _require_agreement(streams: int | None, count: int) -> None:
         )
 
 
-def _require_tensors(state: Any) -> None:
-    """Refuse an initial state that is not what it seems.
+def _require_tensors(call: str, state: Any) -> None:
+    """Refuse a state to start from that is not what it seems.
 
     Raises:
         StructureError: If a leaf is no tensor.
@@ -439,12 +496,12 @@ def _require_tensors(state: Any) -> None:
         name = leaf_name("/".join(map(str, path)))
         if not isinstance(leaf, Tensor):
             raise StructureError(
-                f"Online(state=...): {name} is a {type(leaf).__name__}, wanted are tensors, in "
+                f"{call}: {name} is a {type(leaf).__name__}, wanted are tensors, in "
                 "tuples, lists or dicts. Make it one: torch.tensor(...)."
             )
         if leaf.requires_grad:
             raise SettingError(
-                f"Online(state=...): {name} requires a gradient, and the initial state is not "
+                f"{call}: {name} requires a gradient, and the initial state is not "
                 "trained. Give it as .detach()."
             )
 
@@ -452,11 +509,13 @@ def _require_tensors(state: Any) -> None:
 def _filled(tree: Any, leaves: list[Tensor], what: str) -> Any:
     """Put leaves that were saved into the places of a tree."""
     mine, structure = optree.tree_flatten(tree)
-    if [leaf.shape for leaf in mine] != [leaf.shape for leaf in leaves]:
+    shapes = [tuple(leaf.shape) for leaf in mine]
+    tensors = isinstance(leaves, list) and all(isinstance(leaf, Tensor) for leaf in leaves)
+    if not tensors or [tuple(leaf.shape) for leaf in leaves] != shapes:
+        got = f"has shapes {[tuple(x.shape) for x in leaves]}" if tensors else "is no list of them"
         raise StructureError(
-            f"Online.load_state_dict(saved): the {what} saved has shapes "
-            f"{[tuple(leaf.shape) for leaf in leaves]}, wanted are "
-            f"{[tuple(leaf.shape) for leaf in mine]}. Was it another model or estimator?"
+            f"Online.load_state_dict(saved): the {what} saved {got}, wanted are {shapes}. Was it "
+            "another model or estimator?"
         )
     return optree.tree_unflatten(
         structure,

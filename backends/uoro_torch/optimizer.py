@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from uoro.backend import Backend
-from uoro.errors import SettingError, StructureError
+from uoro.errors import SettingError, StructureError, require_methods
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class TorchOptimizer:
         optimizer: Any whose ``step`` needs no closure, made over the very tensors that the
             `Learner` gets as its params.
 
+    Raises:
+        SettingError: If it is no optimizer, or one that needs a closure.
+
     Example:
         >>> import torch
         >>> from uoro_torch import TorchOptimizer
@@ -30,6 +33,18 @@ class TorchOptimizer:
     """
 
     optimizer: torch.optim.Optimizer
+
+    def __post_init__(self) -> None:
+        call = f"TorchOptimizer({type(self.optimizer).__name__})"
+        wanted = "one of torch.optim, made over the params."
+        require_methods(call, "optimizer", self.optimizer, ("step",), wanted)
+        if not hasattr(self.optimizer, "param_groups"):
+            raise SettingError(f"{call}: it has no param_groups, wanted is {wanted}")
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            raise SettingError(
+                f"{call}: its step needs a closure that computes the loss again, and online each "
+                "item comes once. Take another, such as torch.optim.Adam."
+            )
 
     def init(self, backend: Backend, params: Any) -> tuple[()]:
         """Check that the optimizer holds these params.

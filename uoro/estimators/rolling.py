@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import moving, push, repeat
+from uoro.algebra import moving, push, repeat, require_arrays
 from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
 from uoro.errors import SettingError, StructureError, require_count, spelled
 from uoro.estimator import Estimand, Estimate, Sampler
@@ -74,8 +74,11 @@ class RollingTruncated:
 
         Raises:
             SettingError: If the dynamics are none, or there is no item.
+            StructureError: If a leaf of params or state is no array, or none of the state's moves.
         """
         require_dynamics("RollingTruncated.init(dynamics, …)", dynamics)
+        for what, tree in (("params", params), ("state", state)):
+            require_arrays(dynamics.backend, tree, f"RollingTruncated.init({what}=...)")
         past = self.window - 1
         if past == 0:
             return ()
@@ -85,12 +88,17 @@ class RollingTruncated:
                 "Pass one, for its shape."
             )
         backend = dynamics.backend
-        leaf = moving(backend, state)[0]
+        leaves = moving(backend, state)
+        if not leaves:
+            raise StructureError(
+                f"RollingTruncated.init(state={spelled(state)}): wanted is at least one floating "
+                "array, through which to reach back."
+            )
         return Window(
             states=repeat(backend, state, past),
             inputs=repeat(backend, backend.from_host(inputs), past),
             # Made of a leaf of the state, to be on its device.
-            filled=backend.xp.concatenate([leaf.reshape((-1,))[:1] * 0] * past),
+            filled=backend.xp.concatenate([leaves[0].reshape((-1,))[:1] * 0] * past),
         )
 
     def draw(self, sampler: Sampler, state: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uoro.algebra import coordinates, mix, require_like, size
+from uoro.algebra import coordinates, mix, require_arrays, require_like, size
 from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
 from uoro.estimator import Estimand, Estimate, Sampler
 
@@ -56,8 +56,11 @@ class RTRL:
 
         Raises:
             SettingError: If the dynamics are none.
+            StructureError: If a leaf of params or state is no array.
         """
         require_dynamics("RTRL.init(dynamics, …)", dynamics)
+        for what, tree in (("params", params), ("state", state)):
+            require_arrays(dynamics.backend, tree, f"RTRL.init({what}=...)")
         return dynamics.backend.zeros(params, batch=(size(dynamics.backend, state),))
 
     def draw(self, sampler: Sampler, state: object) -> None:

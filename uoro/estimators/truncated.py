@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from uoro.algebra import require_arrays, shape_of
 from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
 from uoro.errors import StructureError, spelled
 from uoro.estimator import Estimand, Estimate, Sampler
@@ -49,8 +50,11 @@ class Truncated:
 
         Raises:
             SettingError: If the dynamics are none.
+            StructureError: If a leaf of params or state is no array.
         """
         require_dynamics("Truncated.init(dynamics, …)", dynamics)
+        for what, tree in (("params", params), ("state", state)):
+            require_arrays(dynamics.backend, tree, f"Truncated.init({what}=...)")
         return ()
 
     def draw(self, sampler: Sampler, state: object) -> None:
@@ -110,13 +114,14 @@ def bptt(
         StructureError: If the sequence is no stack of one item or more.
     """
     require_dynamics("bptt(dynamics, …)", dynamics)
-    leaves = dynamics.backend.named_leaves(sequence)
-    shapes: list[Any] = [getattr(leaf, "shape", ()) for _, leaf in leaves]
-    if not shapes or any(not shape or shape[0] == 0 for shape in shapes):
+    sequence = dynamics.backend.from_host(sequence)
+    shapes = [shape_of(leaf) for _, leaf in dynamics.backend.named_leaves(sequence)]
+    length = shapes[0][0] if shapes and shapes[0] else 0
+    if length < 1:
         raise StructureError(
             f"bptt(sequence={spelled(sequence)}): wanted is a stack of T items, every array of "
             "which has a leading axis of T >= 1. If the model ignores them, any numbers will do."
         )
-    whole = unroll(dynamics, int(shapes[0][0]))
+    whole = unroll(dynamics, length)
     _, last, estimate = Truncated().step(whole, params, (), state, sequence, None)
     return last, estimate

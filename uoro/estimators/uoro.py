@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, get_args
 
-from uoro.algebra import flatten, mix, require_like
+from uoro.algebra import DTYPES, flatten, mix, require_arrays, require_like
 from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
 from uoro.errors import (
@@ -19,8 +19,6 @@ from uoro.errors import (
 )
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.sweep import Sweep, mean_direct, once, sweep
-
-DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
 class Influence(NamedTuple, Generic[State, Params]):
@@ -130,8 +128,11 @@ class UORO:
 
         Raises:
             SettingError: If the dynamics are none, or the backend does without the `pair_dtype`.
+            StructureError: If a leaf of params or state is no array.
         """
         require_dynamics("UORO.init(dynamics, …)", dynamics)
+        for what, tree in (("params", params), ("state", state)):
+            require_arrays(dynamics.backend, tree, f"UORO.init({what}=...)")
         backend = dynamics.backend
         return Influence(
             self._kept(backend, backend.zeros(state, batch=self._batch)),
