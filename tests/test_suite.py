@@ -113,7 +113,7 @@ def test_seeds_are_fixed_given_or_fresh() -> None:
     assert len({choose_seed(None, True) for _ in range(5)}) > 1
     with pytest.raises(SettingError, match="give one of them"):
         choose_seed(1, True)
-    with pytest.raises(SettingError, match="at least 0"):
+    with pytest.raises(SettingError, match="integer >= 0"):
         choose_seed(-1, False)
 
 

@@ -133,12 +133,19 @@ def require_writable(path: Path | None) -> None:
     """Refuse a report that could not be written, before anything is computed.
 
     Raises:
-        SettingError: If its folder is not there, or it is a folder itself.
+        SettingError: If its folder is not there, it is a folder itself, or has no possible name.
     """
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+    if path is None:
+        return
+    try:
+        new = not path.exists()
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except (OSError, ValueError) as error:
         raise SettingError(
             f"--report {path}: it cannot be written there. Give a file in a folder that exists."
-        )
+        ) from error
 
 
 def _finite(value: Any) -> Any:

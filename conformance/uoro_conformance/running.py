@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Sequence
 from fnmatch import fnmatchcase
 
 from uoro.backend import Backend
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_seed
 from uoro_conformance.profiles import Profile
 from uoro_conformance.report import Entry, ExpectedFailures, Report
 from uoro_conformance.suite import Bench, Case, cases, run_case
@@ -20,12 +20,12 @@ def choose_seed(seed: int | None, vary: bool) -> int:
     """Take the given seed, a fresh one if it shall vary, or the fixed one.
 
     Raises:
-        SettingError: If both are asked for, or the seed is negative.
+        SettingError: If both are asked for, or the seed is out of its range.
     """
     if vary and seed is not None:
         raise SettingError("--seed and --vary-seed: give one of them.")
-    if seed is not None and seed < 0:
-        raise SettingError(f"--seed {seed}: it must be at least 0.")
+    if seed is not None:
+        require_seed(f"--seed {seed}", seed)
     return secrets.randbelow(2**31) if vary else DEFAULT_SEED if seed is None else seed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -347,7 +347,13 @@ def run() -> None:
     try:
         app()
     except UOROError as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(
-            f"uoro: {error}", markup=False, highlight=False
-        )
-        sys.exit(2)
+        _refuse(str(error))
+    except MemoryError as error:
+        _refuse(f"there is not enough memory for that: {error or 'ask for something smaller'}.")
+
+
+def _refuse(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, emoji=False).print(
+        f"uoro: {' '.join(message.split())}", markup=False, highlight=False
+    )
+    sys.exit(2)

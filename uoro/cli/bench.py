@@ -50,7 +50,7 @@ def make_plan(
         numbers = chosen.units
     else:
         words = _words(units)
-        if not all(word.isdecimal() for word in words):
+        if not all(word.isdecimal() and len(word) < 20 for word in words):
             raise SettingError(
                 f"bench --units {units}: wanted are integers >= 1, separated by commas."
             )

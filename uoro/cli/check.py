@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from uoro.cli.factory import load_factory
-from uoro.errors import MissingFrameworkError, SettingError
+from uoro.errors import MissingFrameworkError, SettingError, require_choice, require_count
 
 
 def run_check(
@@ -36,10 +36,9 @@ def run_check(
             f"uoro check: the module '{error.name}' is not installed. "
             "Try: pip install 'uoro[conformance]'."
         ) from error
-    if steps < 1:
-        raise SettingError(f"uoro check --steps {steps}: it must be at least 1.")
-    if dtype not in (None, "float32", "float64"):
-        raise SettingError(f"uoro check --dtype {dtype}: wanted is 'float32' or 'float64'.")
+    require_count(f"uoro check --steps {steps}", "steps", steps)
+    if dtype is not None:
+        require_choice(f"uoro check --dtype {dtype}", "dtype", dtype, ("float32", "float64"))
     number = choose_seed(seed, vary_seed)
     require_writable(report)
     dynamics, params, state, items = _made(spelling)

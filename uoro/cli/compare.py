@@ -24,7 +24,7 @@ from uoro.backend import Backend, load_backend
 from uoro.cli.backends import installed_backends
 from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
-from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError
+from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError, require_count
 from uoro.experiments import (
     Cell,
     Choice,
@@ -88,6 +88,7 @@ def make_task(name: str, options: TaskOptions) -> Task:
 
     Raises:
         UnknownNameError: If there is none; the nearest is named.
+        SettingError: If an option is not the task's, or out of its range.
     """
     if name not in DEFAULT_ESTIMATORS:
         raise UnknownNameError(f"compare {name!r}", "task", name, DEFAULT_ESTIMATORS)
@@ -100,6 +101,9 @@ def make_task(name: str, options: TaskOptions) -> Task:
         # In the paper's proportion, if only the size was asked for.
         minus = (13 * units + 11) // 23 if options.minus is None else options.minus
         return influence_balancing(units=units, minus=minus, **rate)
+    for option in ("units", "layers"):
+        if (count := getattr(options, option)) is not None:
+            require_count(f"compare {name} --{option} {count}", option, count)
     network = Network(
         options.model or "gru",
         64 if options.units is None else options.units,

@@ -16,7 +16,7 @@ from uoro.backend import load_backend
 from uoro.cli.bars import progress_bars
 from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
-from uoro.errors import SettingError
+from uoro.errors import require_count
 from uoro.reproduction import Document, Experiment, Plan, cores, execute, find
 
 COLOURS = {"holds": "green", "does not hold": "red"}
@@ -26,8 +26,8 @@ def run_reproduction(
     console: Console, names: list[str], plan: Plan, *, out: Path, jobs: int | None
 ) -> None:
     """Make the runs that are missing, write and print what came of them."""
-    if jobs is not None and jobs < 1:
-        raise SettingError(f"reproduce --jobs {jobs}: wanted is at least 1.")
+    if jobs is not None:
+        require_count(f"reproduce --jobs {jobs}", "jobs", jobs)
     backend = load_backend(plan.backend, device=plan.device)
     plan = replace(plan, eager=not backend.compiled)
     experiments = find(names)

@@ -154,9 +154,12 @@ def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> 
         complete: Whether that is all.
 
     Raises:
-        SettingError: If the path is none, or the plan.
+        SettingError: If nothing can be written there, or the plan is none.
     """
     require_kind("write_json(path, plan, …)", "plan", plan, Plan, "a Plan.")
     path = require_path("write_json(path, …)", "path", path)
     document = plan.record() | {"complete": complete, "cells": [asdict(cell) for cell in cells]}
-    write_document(path, document)
+    try:
+        write_document(path, document)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"write_json({str(path)!r}): it cannot be written: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Document:
         self.path = path = require_path("Document(path, …)", "path", path)
         self.experiment = experiment
         self._runs = runs
-        self.results: Results = read_document(path)[0] if path.exists() else {}
+        self.results: Results = read_document(path)[0] if os.path.exists(path) else {}
         kinds = [without_seeds(run.settings) for run in runs]
         for id, done in self.results.items():
             if without_seeds(done.settings) not in kinds:

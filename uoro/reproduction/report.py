@@ -43,7 +43,7 @@ def report(folder: Path, page: Path) -> str:
     folder = require_path("report(folder, page)", "folder", folder)
     page = require_path("report(folder, page)", "page", page)
     found = [(one, folder / f"{one.name}.json") for one in EXPERIMENTS]
-    there = [(one, *read_document(path)) for one, path in found if path.exists()]
+    there = [(one, *read_document(path)) for one, path in found if os.path.exists(path)]
     if not there:
         raise ReproductionError(
             f"report {folder}: there are no results. Make some: uoro reproduce all --out {folder}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from uoro.errors import require_choice, require_count, require_kind, spelled
+from uoro.errors import SettingError, require_choice, require_count, require_kind, spelled
 
 Settings: TypeAlias = dict[str, Any]
 """What determines a run, as JSON can say it."""
@@ -18,6 +18,7 @@ Scale: TypeAlias = str
 """``"quick"`` or ``"paper"``."""
 
 SCALES = ("quick", "paper")
+MOST_SEEDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Plan:
         eager: Whether the backend runs each step in Python, for which a quick scale is shorter.
 
     Raises:
-        SettingError: If there is no such scale, a name is no string, or seeds no positive integer.
+        SettingError: If there is no such scale, a name is no string, or there are too few or
+            too many seeds.
     """
 
     scale: Scale = "quick"
@@ -47,7 +49,9 @@ class Plan:
         if self.device is not None:
             require_kind("reproduce --device", "device", self.device, str, "the name of one.")
         if self.seeds is not None:
-            require_count(f"reproduce --seeds {spelled(self.seeds)}", "seeds", self.seeds)
+            call = f"reproduce --seeds {spelled(self.seeds)}"
+            if require_count(call, "seeds", self.seeds) > MOST_SEEDS:
+                raise SettingError(f"{call}: wanted are {MOST_SEEDS:,} at most.")
 
     @property
     def paper(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class SpeedDocument:
 
     def __init__(self, path: Path, groups: list[Run]) -> None:
         self.path = path = require_path("SpeedDocument(path, groups)", "path", path)
-        self.results: Results = _read(path) if path.exists() else {}
+        self.results: Results = _read(path) if os.path.exists(path) else {}
         for group in groups:
             held = self.results.get(group.id)
             if held is not None and held.settings != group.settings:

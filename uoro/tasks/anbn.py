@@ -15,7 +15,7 @@ from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 LINES = 256
-LONGEST = 1_000_000
+LONGEST = 100_000
 """A block of lines is held at once."""
 
 
@@ -30,7 +30,7 @@ class AnBn:
         l: The greatest n.
 
     Raises:
-        SettingError: Unless they are integers, ``1 <= k <= l``, and l is a million at most.
+        SettingError: Unless they are integers, ``1 <= k <= l``, and l is 100,000 at most.
 
     References:
         The paper, section 4 and table 1: aⁿbⁿ(1, 32). The line ends are those of the authors'

@@ -15,7 +15,7 @@ from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 LINES = 256
-LONGEST = 1_000_000
+LONGEST = 100_000
 """A block of lines is held at once."""
 OPENING, CLOSING, END = 0, 1, 2
 FIXED = 5
@@ -34,7 +34,7 @@ class DistantBrackets:
         a: The size of the alphabet, without the brackets and the line end.
 
     Raises:
-        SettingError: Unless they are integers, s from 1 to a million, k from 0 to a million, and a
+        SettingError: Unless they are integers, s from 1 to 100,000, k from 0 to 100,000, and a
             from 2 to 26.
 
     References:

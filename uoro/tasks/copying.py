@@ -14,7 +14,7 @@ from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
 BLOCK = 4096
-LONGEST = 1_000_000
+LONGEST = 100_000
 """What lies between a symbol and its target is held."""
 
 
@@ -29,7 +29,7 @@ class Copy:
         a: The size of the alphabet; every symbol is drawn uniformly.
 
     Raises:
-        SettingError: Unless they are integers, lag from 1 to a million and a from 2 to 26.
+        SettingError: Unless they are integers, lag from 1 to 100,000 and a from 2 to 26.
 
     References:
         The paper, figure 1c: lag 5. It does not say how many symbols there are.
