@@ -10,8 +10,8 @@ import jax
 import pytest
 
 from uoro.cli.app import app
-from uoro.cli.factory import load_factory
 from uoro.errors import SettingError, UnknownNameError
+from uoro.factory import load_factory
 
 MODELS = """
 import autograd.numpy as np

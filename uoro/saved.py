@@ -71,8 +71,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _named(backend: Backend, tree: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        for field, part in zip(tree._fields, tree, strict=True):
+    fields = getattr(tree, "_fields", None) if isinstance(tree, tuple) else None
+    if fields is not None:
+        for field, part in zip(fields, tree, strict=True):
             yield from _named(backend, part, f"{name}/{field}")
         return
     for path, leaf in backend.named_leaves(tree):

@@ -5,6 +5,8 @@ from uoro.checkpoint.file import write_checkpoint as write_checkpoint
 from uoro.checkpoint.folder import Checkpoints as Checkpoints
 from uoro.checkpoint.folder import Damaged as Damaged
 from uoro.checkpoint.folder import Found as Found
+from uoro.checkpoint.learner import load_learner as load_learner
+from uoro.checkpoint.learner import save_learner as save_learner
 from uoro.checkpoint.lock import Holder as Holder
 from uoro.checkpoint.lock import is_locked as is_locked
 from uoro.checkpoint.lock import lock_holder as lock_holder

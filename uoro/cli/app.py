@@ -16,7 +16,9 @@ from uoro.cli.check import run_check
 from uoro.cli.compare import TaskOptions, run_comparison
 from uoro.cli.reproduce import run_reproduction
 from uoro.cli.runs import plot_runs, show_runs
-from uoro.errors import ReproductionError, UOROError
+from uoro.cli.sample import run_sample
+from uoro.cli.train import gather, new_folder, run_training
+from uoro.errors import ReproductionError, SettingError, UOROError
 from uoro.reproduction import Plan
 from uoro.reproduction import report as make_report
 
@@ -297,7 +299,7 @@ def check(
 def runs(
     folder: Annotated[
         Path, typer.Argument(help="Where to look for runs, also further down")
-    ] = Path("results"),
+    ] = Path("runs"),
 ) -> None:
     """List training runs: how far each is, its loss, and whether it is really at work.
 
@@ -335,6 +337,197 @@ def plot(
     Example: uoro plot results/first results/second --monitors pair/norm --out both.png
     """
     plot_runs(_console(), runs, out, monitors=monitors or [])
+
+
+@app.command()
+def train(
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            help="anbn, brackets, copy, influence-balancing, text, or package.module:factory, "
+            "which returns dynamics, params, state and stream"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/TASK-1, and so on")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run to go on with, however it ended")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although the settings have changed")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags come before it")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates to make. Default: until the stream ends, or Ctrl-C")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Name. Default: jax")] = None,
+    device: Annotated[str | None, typer.Option(help="Device, such as cpu or cuda")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64. Default: float32")] = None,
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="uoro, uoro:rank=4, uoro:memory=16, rtrl, tbptt:10, … Default: uoro"),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="adam, sgd, optax.NAME, torch.NAME, or package.module:function. Default: the "
+            "task's"
+        ),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Initial learning rate")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant, inverse or inverse_sqrt")] = None,
+    decay: Annotated[float | None, typer.Option(help="Of the schedule")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything drawn. Default: 0")] = None,
+    model: Annotated[str | None, typer.Option(help="rnn, gru or lstm. Default: gru")] = None,
+    units: Annotated[int | None, typer.Option(help="Units of a layer. Default: 64")] = None,
+    layers: Annotated[int | None, typer.Option(help="Layers. Default: 1")] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="text: a file to read, may be repeated; - is standard input. Default: "
+            "Shakespeare's plays"
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="text: utf-8 or bytes. Default: utf-8; of a pipe, bytes")
+    ] = None,
+    alphabet: Annotated[
+        str | None, typer.Option(help="text: all the characters, or ascii, or bytes")
+    ] = None,
+    follow: Annotated[
+        bool | None,
+        typer.Option("--follow", help="text: wait for more at the end of the file, like tail -f"),
+    ] = None,
+    laps: Annotated[
+        int | None, typer.Option(help="text: times to go through the files. Default: no end")
+    ] = None,
+    malformed: Annotated[
+        str | None,
+        typer.Option(help="text: what to do with what is not in the alphabet: stop, or skip it"),
+    ] = None,
+    stdin: Annotated[
+        str | None,
+        typer.Option(
+            help="text, --resume: standard input restarts with the first byte of all, or continues "
+            "behind the last that was read. Default: restarts"
+        ),
+    ] = None,
+    stall: Annotated[
+        float | None, typer.Option(help="End after so many seconds without input. Default: never")
+    ] = None,
+    on_nonfinite: Annotated[
+        str | None,
+        typer.Option(help="What to do where loss or gradient is not finite: stop, skip or reset"),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="own: the backend's generator; shared: the same draws on every backend. "
+            "Default: own"
+        ),
+    ] = None,
+    monitors: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="pair, radius, noise, noise:replicas=4, shadow, shadow:window=64, …; may be "
+            "repeated. Default: none"
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints. Default: 100000")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(help="Checkpoints to keep. Default: 3")] = None,
+    log_every: Annotated[
+        int | None, typer.Option(help="Steps between lines of metrics. Default: 1000")
+    ] = None,
+    tensorboard: Annotated[
+        bool | None, typer.Option("--tensorboard", help="Write for TensorBoard too")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as in options.k=2 or chunk=512; may be repeated"),
+    ] = None,
+) -> None:
+    """Train online on a stream, for as long as you like; stop it and go on as if nothing had been.
+
+    The folder of a run has its complete settings (config.toml), its metrics (metrics.jsonl), its
+    last checkpoints, and in the end a figure (curve.png). However a run ended, --resume goes on
+    from its last checkpoint, and comes to the very numbers that it would have come to undisturbed.
+
+    Exit status: 0 the steps are done or the stream has ended, 1 the run failed (numbers that are
+    not finite, a stream that cannot be read on, a last checkpoint that cannot be written),
+    2 it cannot be run as given, 3 there was no input for --stall seconds, 130 Ctrl-C, 143 told to
+    end. Of 1, 3, 130 and 143 a checkpoint is left to go on from, if there were any steps.
+
+    Example: uoro train anbn --steps 1000000 --out runs/anbn
+
+    Example: uoro train text --file book.txt --model lstm --estimator uoro:rank=4
+
+    Example: tail -c +1 -f log | uoro train text --file -
+
+    Example: uoro train --resume runs/anbn --steps 2000000
+    """
+    if resume is not None and out is not None:
+        raise SettingError("train: --out and --resume are both given. A run stays in its folder.")
+    paths = None if not file else [str(path) for path in file]
+    if encoding is None and paths == ["-"] and alphabet is None and resume is None:
+        encoding = "bytes"
+    given = {
+        "task": task,
+        "steps": steps,
+        "backend": backend,
+        "device": device,
+        "dtype": dtype,
+        "estimator": estimator,
+        "optimizer.name": optimizer,
+        "optimizer.rate": rate,
+        "optimizer.schedule": schedule,
+        "optimizer.decay": decay,
+        "seed": seed,
+        "network.cell": model,
+        "network.units": units,
+        "network.layers": layers,
+        "options.paths": paths,
+        "options.encoding": encoding,
+        "options.alphabet": alphabet,
+        "options.follow": follow,
+        "options.laps": laps,
+        "options.malformed": malformed,
+        "options.resume": stdin,
+        "stall": stall,
+        "on_nonfinite": on_nonfinite,
+        "noise": noise,
+        "monitors": monitors or None,
+        "checkpoints.every": checkpoint_every,
+        "checkpoints.keep": keep,
+        "metrics.every": log_every,
+        "metrics.tensorboard": tensorboard,
+    }
+    settings = gather(config, resume, given, set_ or [])
+    folder = resume or out or new_folder(settings.task if settings is not None else "run")
+    sys.exit(run_training(_console(), settings, folder, resume=resume is not None, force=force))
+
+
+@app.command("sample")
+def sample_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of a task of symbols")],
+    length: Annotated[int, typer.Option(help="Symbols to draw")] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest, 1 what the model believes")
+    ] = 1.0,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text to go on from. Default: a new line")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws")] = 0,
+) -> None:
+    """Let the model of a run write, from its newest checkpoint.
+
+    Example: uoro sample runs/text-1 --length 1000 --temperature 0.8 --prompt "ROMEO."
+    """
+    run_sample(_console(), run, length=length, temperature=temperature, prompt=prompt, seed=seed)
 
 
 def _console() -> Console:

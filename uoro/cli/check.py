@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from uoro.cli.factory import load_factory
 from uoro.errors import MissingFrameworkError, SettingError, require_choice, require_count
+from uoro.factory import load_factory
 
 
 def run_check(

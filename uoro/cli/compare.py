@@ -95,7 +95,7 @@ def make_task(name: str, options: TaskOptions) -> Task:
     for option in ("units", "minus", "file", "encoding", "model", "layers"):
         if option not in OWN_OPTIONS[name] and getattr(options, option) is not None:
             raise SettingError(f"compare {name}: it has no option --{option}.")
-    rate = {} if options.rate is None else {"rate": options.rate}
+    rate: dict[str, Any] = {} if options.rate is None else {"rate": options.rate}
     if name == "influence-balancing":
         units = 23 if options.units is None else options.units
         # In the paper's proportion, if only the size was asked for.

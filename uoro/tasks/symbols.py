@@ -74,19 +74,34 @@ def symbol_task(
     Raises:
         UnknownNameError: If there is no such cell.
     """
-    if network.cell not in CELLS:
-        raise UnknownNameError(f"{name}(model={network.cell!r})", "model", network.cell, CELLS)
-    cell = CELLS[network.cell](network.units)
     return Task(
         name=name,
         title=f"{title}, {network.layers} x {network.units} {network.cell.upper()}",
-        model=SymbolModel((cell,) * network.layers, len(source.alphabet)),
+        model=symbol_model(name, network, len(source.alphabet)),
         stream=source.stream,
         optimizer=optimizer,
         loss_name=f"loss (bits per {symbol})",
         loss_scale=1.0 / math.log(2.0),
         solved_below=None,
         entropy_rate=source.entropy_rate,
+        alphabet=source.alphabet,
         settings=settings
         | {"model": network.cell, "units": network.units, "layers": network.layers},
     )
+
+
+def symbol_model(call: str, network: Network, alphabet: int) -> SymbolModel:
+    """Make the model of a symbol task.
+
+    Args:
+        call: Who asks, for the error.
+        network: The network.
+        alphabet: How many symbols there are.
+
+    Raises:
+        UnknownNameError: If there is no such cell.
+        SettingError: If a size is none.
+    """
+    if network.cell not in CELLS:
+        raise UnknownNameError(f"{call}(model={network.cell!r})", "model", network.cell, CELLS)
+    return SymbolModel((CELLS[network.cell](network.units),) * network.layers, alphabet)

@@ -27,6 +27,7 @@ class Task:
         solved_below: The loss under which the task counts as solved, in that unit, if known.
         entropy_rate: The least mean loss that any predictor can reach, in that unit, if known.
         settings: The choices that made this task, for the record.
+        alphabet: The symbols, in the order of their numbers, of a task of symbols.
     """
 
     name: str
@@ -39,3 +40,4 @@ class Task:
     solved_below: float | None
     entropy_rate: float | None
     settings: dict[str, Any]
+    alphabet: str | None = None

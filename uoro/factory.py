@@ -13,7 +13,7 @@ from typing import Any
 from uoro.errors import SettingError, UnknownNameError
 
 
-def load_factory(command: str, spelling: str) -> Callable[[], Any]:
+def load_factory(command: str, spelling: str) -> Callable[..., Any]:
     """Import a function; modules are also looked for in the working folder.
 
     Args:
@@ -34,7 +34,7 @@ def load_factory(command: str, spelling: str) -> Callable[[], Any]:
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise UnknownNameError(f"{command} {spelling}", "function", name, known)
-    found: Callable[[], Any] = function
+    found: Callable[..., Any] = function
     return found
 
 
