@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from uoro_conformance.primitives import PRIMITIVES, check_draws, check_gaussian, check_norm
+from uoro_conformance.primitives import (
+    PRIMITIVES,
+    check_draws,
+    check_gaussian,
+    check_loops,
+    check_norm,
+)
 from uoro_conformance.suite import guarded
 
 from uoro import Backend, load_backend
@@ -26,8 +32,10 @@ def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
         leaves: list[Any] = [leaf for _, leaf in backend.named_leaves(x)]
         return sum((leaf**2).sum() for leaf in leaves) ** 0.5
 
-    def scan(body: Any, carry: Any, items: Any, *, reverse: bool = False) -> Any:
-        return backend.scan(body, carry, items)
+    def scan(
+        body: Any, carry: Any, items: Any, *, reverse: bool = False, bounds: Any = None
+    ) -> Any:
+        return backend.scan(body, carry, items, bounds=bounds)
 
     def random(key: Any, like: Any, law: Any, batch: Any = (), stacked: int = 0) -> Any:
         return backend.random(backend.key(0), like, law, batch, stacked)
@@ -87,6 +95,19 @@ def test_gaussian_noise_of_another_variance_is_refused() -> None:
 
     check_gaussian(backend, "float64").require()
     assert check_gaussian(_broken_backend(backend, random=random), "float64").verdict == "broken"
+
+
+def test_a_scan_that_does_not_keep_to_its_bounds_is_refused() -> None:
+    backend = load_backend("autograd")
+
+    def scan(
+        body: Any, carry: Any, items: Any, *, reverse: bool = False, bounds: Any = None
+    ) -> Any:
+        return backend.scan(body, carry, items, reverse=reverse)
+
+    finding = guarded(partial(check_loops, _broken_backend(backend, scan=scan), "float64"), "loops")
+    assert finding.verdict == "broken"
+    assert "It raised" not in finding.evidence
 
 
 WRONG_NORMS: dict[str, Any] = {

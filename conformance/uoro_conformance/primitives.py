@@ -240,7 +240,7 @@ def _outer_gap(backend: Backend, dtype: str, left: float, right: float) -> float
 
 
 def check_loops(backend: Backend, dtype: str) -> Finding:
-    """Check `vmap`, `scan` in both directions, and `compile` against Python loops."""
+    """Check `vmap`, `scan` in both directions and in parts, and `compile`, against loops."""
     host = backend.to_host(backend.from_host(_stack(4), dtype=dtype))["array"].astype(np.float64)
     stack = backend.from_host(_stack(4), dtype=dtype)
     shared = backend.from_host(np.arange(1.0, 5.0), dtype=dtype)
@@ -263,6 +263,14 @@ def check_loops(backend: Backend, dtype: str) -> Finding:
         )
     ]
     start = backend.from_host(np.zeros(4), dtype=dtype)
+    for bounds in ((0, 4), (1, 3), (2, 3)):
+        carry, seen = np.zeros(4), np.zeros((4, 4))
+        for i in range(*bounds):
+            carry = 0.5 * carry + host[i]
+            seen[i] = 2.0 * carry
+        part = backend.compile(lambda *bounds: backend.scan(body, start, stack, bounds=bounds))
+        law = f"scan from {bounds[0]} up to {bounds[1]} is a loop"
+        found.append(agree(law, got=part(*bounds), wanted=(carry, {"seen": seen})))
     for reverse in (False, True):
         carry, outputs = np.zeros(4), []
         for row in host[::-1] if reverse else host:
