@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from uoro.backend import load_backend
+from uoro.checkpoint.lock import run_lock
 from uoro.cli.bars import progress_bars
 from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
@@ -80,6 +81,11 @@ def run_bench(console: Console, plan: SpeedPlan, out: Path) -> None:
     for name in plan.backends:
         require_rows(load_backend(name, device=plan.device), plan.rows)
     require_folder("bench", out)
+    with run_lock(out):
+        _bench(console, plan, out)
+
+
+def _bench(console: Console, plan: SpeedPlan, out: Path) -> None:
     groups = plan.groups()
     document = SpeedDocument(out / "bench.json", groups)
     wanted = [(group.id, group) for group in document.missing]

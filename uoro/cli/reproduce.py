@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from uoro.backend import load_backend
+from uoro.checkpoint.lock import run_lock
 from uoro.cli.bars import progress_bars
 from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
@@ -32,13 +33,20 @@ def run_reproduction(
     plan = replace(plan, eager=not backend.compiled)
     experiments = find(names)
     require_folder("reproduce", out)
+    # An accelerator is shared by all processes, and each would take its memory.
+    most = len(cores()) if "cpu" in backend.device.lower() else 1
+    with run_lock(out):
+        _reproduce(console, experiments, plan, out, jobs or most)
+
+
+def _reproduce(
+    console: Console, experiments: list[Experiment], plan: Plan, out: Path, jobs: int
+) -> None:
     documents = {
         one.name: Document(out / f"{one.name}.json", one, one.runs(plan)) for one in experiments
     }
     wanted = [((name, run.id), run) for name, doc in documents.items() for run in doc.missing]
-    # An accelerator is shared by all processes, and each would take its memory.
-    most = len(cores()) if "cpu" in backend.device.lower() else 1
-    at_once = min(jobs or most, max(1, len(wanted)))
+    at_once = min(jobs, max(1, len(wanted)))
     held = sum(len(document.results) for document in documents.values())
     console.print(
         f"[bold]{', '.join(documents)}[/], {plan.scale} scale, {plan.backend}: {len(wanted)} runs "
