@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -493,8 +494,6 @@ def test_a_folder_is_not_made_by_looking_and_settings_out_of_range_are_refused(
 
 
 def test_what_killed_writers_left_is_removed_but_not_what_living_ones_write(tmp_path: Path) -> None:
-    import socket
-
     host = socket.gethostname()
     with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
         ended.wait()
@@ -703,6 +702,27 @@ def test_the_lock_is_released_when_a_run_fails_and_refused_within_one_process(
     with pytest.raises(ZeroDivisionError):
         fail()
     assert not is_locked(tmp_path / "run")
+
+
+def test_those_who_only_ask_do_not_take_each_other_for_a_run(tmp_path: Path) -> None:
+    with run_lock(tmp_path):
+        pass
+    # As a run that was killed leaves it.
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    holder = {"process": ended.pid, "host": socket.gethostname(), "since": ""}
+    (tmp_path / ".run.lock.json").write_text(json.dumps(holder))
+    code = (
+        "import sys; from uoro.checkpoint import is_locked\n"
+        "print(sum(is_locked(sys.argv[1]) for _ in range(1000)))"
+    )
+    asking = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    assert [asked.communicate()[0] for asked in asking] == [b"0\n"] * 3
+    with run_lock(tmp_path):
+        assert is_locked(tmp_path)
 
 
 def test_asking_whether_a_run_is_at_work_writes_nothing(tmp_path: Path) -> None:

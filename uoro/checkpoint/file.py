@@ -124,7 +124,9 @@ def _read(file: BinaryIO) -> Snapshot:
     wanted = min(int.from_bytes(length, "little"), size, LONGEST)
     header = file.read(wanted)
     checksum, text = read_header(length, header, size)
-    written = b"".join([length, header, file.read(size - 8 - len(header))])
+    # Again from the beginning: to join the parts would take the room twice.
+    file.seek(0)
+    written = file.read(size)
     if len(written) != size:
         raise Damage("it changed while it was read. Read it again")
     found = _digest(written)

@@ -40,8 +40,9 @@ class Holder(NamedTuple):
 def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Be the only run in a folder.
 
-    The lock is the system's own, on a file in the folder: a run that is killed holds it no more.
-    (On network drives it is as good as their locks are.)
+    The lock is the system's own, on a file in the folder: a run that is killed holds it no more,
+    once the processes that it has forked have ended too. On network drives it is as good as their
+    locks are.
 
     Args:
         folder: The run's folder; made if it is missing.
@@ -92,12 +93,18 @@ def lock_holder(folder: str | os.PathLike[str]) -> Holder | None:
         with FileLock(path, timeout=0):
             return None
     except Timeout:
-        return _read_holder(folder)
+        # Another one who only asks, or a run, which says who it is as soon as it has the lock.
+        if _may_live(holder := _read_holder(folder)):
+            return holder
     except OSError:
         # It cannot be asked, as the folder is not ours to write to. What the holder said, then.
         holder = _read_holder(folder)
-        here = holder.host == socket.gethostname() and holder.process > 0
-        return holder if here and process_lives(holder.process) else None
+        return holder if _may_live(holder) else None
+    try:
+        with FileLock(path, timeout=_PATIENCE / 4, poll_interval=0.01):
+            return None
+    except (Timeout, OSError):
+        return _read_holder(folder)
 
 
 def _write_holder(folder: Path, call: str) -> None:
@@ -115,6 +122,12 @@ def _read_holder(folder: Path) -> Holder:
         return Holder(int(fields["process"]), str(fields["host"]), str(fields["since"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return Holder(0, "", "")
+
+
+def _may_live(holder: Holder) -> bool:
+    """Say whether who said that they hold a lock may still be there."""
+    here = holder.host == socket.gethostname()
+    return holder.process > 0 and not (here and process_lives(holder.process) is False)
 
 
 def _spell(holder: Holder) -> str:
