@@ -205,7 +205,7 @@ def test_a_run_is_what_it_is_without_the_shadow(
                 learner.step(item)
             memory = learner.memory.estimator if isinstance(each, Shadowed) else learner.memory
             ended.append((learner.params, learner.state, memory))
-    gap = relative(backend, ended[1], ended[0])
+        gap = relative(backend, ended[1], ended[0])
     assert gap < 1e-13 if backend.compiled else gap == 0, gap
     assert Shadowed(estimator, shadow).estimand == "unbiased"
 

@@ -1,10 +1,10 @@
 """What a training run can log of its own gradient: cheap norms up to an exact shadow."""
 
-from uoro.monitors.kinds import NoiseMonitor as NoiseMonitor
-from uoro.monitors.kinds import PairMonitor as PairMonitor
-from uoro.monitors.kinds import RadiusMonitor as RadiusMonitor
-from uoro.monitors.kinds import ReplicaMonitor as ReplicaMonitor
-from uoro.monitors.kinds import ShadowMonitor as ShadowMonitor
+from uoro.monitors.beside import ReplicaMonitor as ReplicaMonitor
+from uoro.monitors.beside import ShadowMonitor as ShadowMonitor
+from uoro.monitors.looking import NoiseMonitor as NoiseMonitor
+from uoro.monitors.looking import PairMonitor as PairMonitor
+from uoro.monitors.looking import RadiusMonitor as RadiusMonitor
 from uoro.monitors.monitor import Monitor as Monitor
 from uoro.monitors.monitor import unwrap as unwrap
 from uoro.monitors.naming import make_monitor as make_monitor

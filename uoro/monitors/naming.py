@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from uoro.errors import SettingError, UnknownNameError
-from uoro.monitors.kinds import (
-    NoiseMonitor,
-    PairMonitor,
-    RadiusMonitor,
-    ReplicaMonitor,
-    ShadowMonitor,
-)
+from uoro.monitors.beside import ReplicaMonitor, ShadowMonitor
+from uoro.monitors.looking import NoiseMonitor, PairMonitor, RadiusMonitor
 from uoro.monitors.monitor import Monitor
 
 OPTIONS = {

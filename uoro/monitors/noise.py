@@ -125,3 +125,12 @@ def replica_noise(backend: Backend, memory: ShadowMemory, replicas: int) -> Grad
     if not count:
         return GradientNoise(math.nan, math.nan)
     return GradientNoise((along + square) / count, error / count * replicas / (replicas + 1))
+
+
+def name_noise(found: GradientNoise) -> dict[str, float]:
+    """Give what was found as Python floats, by the names they are logged under."""
+    return {
+        "noise/signal_squared": float(found.signal_squared),
+        "noise/noise_squared": float(found.noise_squared),
+        "noise/relative_variance": found.relative_variance,
+    }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from uoro.backend import Backend
-from uoro.monitors.batches import on_host, ratio
-from uoro.monitors.shadow import ShadowMemory
+from uoro.monitors.batches import Batches, on_host, ratio
+from uoro.monitors.shadow import Samples, ShadowMemory
 
 
 def shadow_report(backend: Backend, memory: ShadowMemory) -> dict[str, float]:
@@ -42,14 +43,25 @@ def shadow_report(backend: Backend, memory: ShadowMemory) -> dict[str, float]:
     Returns:
         Python floats; NaN for what is not determined, by no samples or by numbers not finite.
     """
-    samples = memory.samples
-    sums = on_host(backend, samples.batches)
+    return read_report(backend, memory.samples.batches, look_at_means(backend, memory.samples))
+
+
+def look_at_means(backend: Backend, samples: Samples) -> tuple[Any, Any, Any]:
+    """Take the norms of mean g̃ and of mean g, and their inner product; to be compiled."""
+    mine, its = samples.estimated, samples.shadowed
+    return backend.norm(mine), backend.norm(its), backend.inner(mine, its)
+
+
+def read_report(
+    backend: Backend, batches: Batches, means: tuple[Any, Any, Any]
+) -> dict[str, float]:
+    """Put a report together from the batches, and from what `look_at_means` gives."""
+    sums = on_host(backend, batches)
     along, error, size = (_total(sums[name]) for name in ("along", "error", "size"))
     bias = ratio(sums["along"], sums["size"])
-    mine, its = (float(backend.norm(mean)) for mean in (samples.estimated, samples.shadowed))
-    together = float(backend.inner(samples.estimated, samples.shadowed))
+    mine, its, together = (float(value) for value in means)
     return {
-        "samples": float(backend.to_host(samples.batches.count)),
+        "samples": float(backend.to_host(batches.count)),
         "cosine": _cosine(along + size, error + 2 * along + size, size),
         "cosine_of_means": _cosine(together, mine * mine, its * its),
         "relative_variance": error / size if size else math.nan,
