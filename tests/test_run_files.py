@@ -317,19 +317,19 @@ def test_runs_are_drawn_together_and_monitors_have_panels_of_their_own(tmp_path:
 
 def test_the_commands_list_and_draw_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _run_folder(Path("results/first"), monitors=True)
-    _run_folder(Path("results/deep/second"))
+    _run_folder(Path("runs/first"), monitors=True)
+    _run_folder(Path("runs/deep/second"))
     runner = CliRunner()
     listed = runner.invoke(app_module.app, ["runs"])
     assert listed.exit_code == 0, listed.output
     assert "first" in listed.output
     assert "deep/second" in listed.output
-    drawn = runner.invoke(app_module.app, ["plot", "results/first", "--monitors", "radius,pair"])
-    assert drawn.output == "Written: results/first/curve.png\n"
-    drawn = runner.invoke(app_module.app, ["plot", "results"])
+    drawn = runner.invoke(app_module.app, ["plot", "runs/first", "--monitors", "radius,pair"])
+    assert drawn.output == "Written: runs/first/curve.png\n"
+    drawn = runner.invoke(app_module.app, ["plot", "runs"])
     assert drawn.output == "Written: runs.png\n"
-    assert _figure_size(Path("results/first/curve.png"))[1] > _figure_size(Path("runs.png"))[1]
-    empty = runner.invoke(app_module.app, ["runs", "results/first/none"])
+    assert _figure_size(Path("runs/first/curve.png"))[1] > _figure_size(Path("runs.png"))[1]
+    empty = runner.invoke(app_module.app, ["runs", "runs/first/none"])
     assert isinstance(empty.exception, CheckpointError)
     Path("empty").mkdir()
     assert runner.invoke(app_module.app, ["runs", "empty"]).output == "No run in empty.\n"

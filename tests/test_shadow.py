@@ -24,7 +24,7 @@ from uoro.errors import SettingError
 from uoro.metrics import Progress
 from uoro.monitors import Shadowed, restart, shadow_report
 from uoro.monitors.batches import add, on_host, ratio, start
-from uoro.update import Update
+from uoro.update import Clock, Update
 
 UNITS, LAG = 6, 4
 HELD = SGD(1e-12)
@@ -103,8 +103,8 @@ def test_the_interval_of_the_bias_contains_zero_as_often_as_it_says() -> None:
 
         def one(seed: Any, items: Any) -> Any:
             now = update.start(Progress(params, state, None, None), None)
-            steps_taken = backend.xp.arange(steps)
-            return update.advance_chunk(now, items, None, backend.key(seed), steps_taken)[0].memory
+            clock, indices = Clock(backend.key(seed), 0, 0), backend.xp.arange(steps)
+            return update.advance_chunk(now, items, None, clock, indices)[0].memory
 
         items = backend.collect([numbers(steps, 100 + seed) for seed in range(seeds)])
         memories = backend.compile(backend.vmap(one))(backend.xp.arange(seeds), items)

@@ -307,7 +307,7 @@ def runs(
     so. "recent" and "cumulated" are mean losses, of late and of the whole run; "age" is how long
     ago it last wrote how it stands.
 
-    Example: uoro runs results
+    Example: uoro runs
     """
     show_runs(_console(), folder)
 
