@@ -482,8 +482,8 @@ def test_the_command_times_writes_and_draws(tmp_path: Path) -> None:
         (["--seconds", "nan"], "--seconds nan"),
         (["--threads", "0"], "threads must be"),
         (["--threads", "99999"], "this process may use"),
-        (["--alphabet", "1"], "at least 2 symbols"),
-        (["--dtype", "int8"], "wanted is float32 or float64"),
+        (["--alphabet", "1"], "alphabet must be an integer >= 2"),
+        (["--dtype", "int8"], "dtype must be one of float32, float64"),
     ],
 )
 def test_bad_options_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
