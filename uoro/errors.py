@@ -162,7 +162,9 @@ def require_seed(call: str, seed: SupportsIndex) -> int:
     """
     number = _integer(seed)
     if number is None or not 0 <= number <= LARGEST_SEED:
-        raise SettingError(f"{call}: the seed must be an integer >= 0, and below 2**63.")
+        raise SettingError(
+            f"{call}: the seed must be an integer >= 0 and below 2**63, got {spelled(seed)}."
+        )
     return number
 
 

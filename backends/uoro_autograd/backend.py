@@ -158,7 +158,7 @@ class AutogradBackend:
 
     def key(self, seed: int) -> np.random.SeedSequence:
         """Make a key of a seed."""
-        seed = require_seed(f"AutogradBackend.key(seed={spelled(seed)})", seed)
+        seed = require_seed("AutogradBackend.key(seed)", seed)
         # Apart from the seeds that a stream of data may be made of.
         return np.random.SeedSequence(seed, spawn_key=(NOISE, NOISE))
 

@@ -197,7 +197,7 @@ class JaxBackend:
     def key(self, seed: int) -> jax.Array:
         """Make a typed PRNG key of a seed."""
         if not isinstance(seed, Tracer):
-            seed = require_seed(f"JaxBackend.key(seed={spelled(seed)})", seed)
+            seed = require_seed("JaxBackend.key(seed)", seed)
         return jax.random.key(seed)
 
     def fold(self, key: jax.Array, number: Any) -> jax.Array:

@@ -260,7 +260,7 @@ class TorchBackend:
 
     def key(self, seed: int) -> tuple[int, ...]:
         """Make a key of a seed."""
-        return (require_seed(f"TorchBackend.key(seed={spelled(seed)})", seed),)
+        return (require_seed("TorchBackend.key(seed)", seed),)
 
     def fold(self, key: tuple[int, ...], number: int) -> tuple[int, ...]:
         """Derive the key numbered ``number``."""

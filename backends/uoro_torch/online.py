@@ -93,7 +93,7 @@ class Online:
     ) -> None:
         backend = _backend_of(params)
         _require_tensors("Online(state=...)", state)
-        self._seed = require_seed(f"Online(seed={spelled(seed)})", seed)
+        self._seed = require_seed("Online(seed=...)", seed)
         require_flag("Online(compile=...)", "compile", compile)
         if estimator is not None:
             require_estimator("Online(estimator=...)", estimator)

@@ -72,7 +72,7 @@ class AnBn:
         Raises:
             SettingError: If the seed is no integer from 0 to 2**63 - 1.
         """
-        number = require_seed(f"AnBn.stream(seed={spelled(seed)})", seed)
+        number = require_seed("AnBn.stream(seed)", seed)
         return PairStream(Synthetic(number, self._block, len(self.alphabet)))
 
     def _block(self, generator: np.random.Generator) -> Symbols:

@@ -81,7 +81,7 @@ class DistantBrackets:
         Raises:
             SettingError: If the seed is no integer from 0 to 2**63 - 1.
         """
-        number = require_seed(f"DistantBrackets.stream(seed={spelled(seed)})", seed)
+        number = require_seed("DistantBrackets.stream(seed)", seed)
         return PairStream(Synthetic(number, self._block, len(self.alphabet)))
 
     def _block(self, generator: np.random.Generator) -> Symbols:

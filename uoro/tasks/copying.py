@@ -63,7 +63,7 @@ class Copy:
         Raises:
             SettingError: If the seed is no integer from 0 to 2**63 - 1.
         """
-        number = require_seed(f"Copy.stream(seed={spelled(seed)})", seed)
+        number = require_seed("Copy.stream(seed)", seed)
         return PairStream(Synthetic(number, self._block, len(self.alphabet)), lead=-self.lag)
 
     def _block(self, generator: np.random.Generator) -> Symbols:
