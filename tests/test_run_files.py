@@ -362,6 +362,25 @@ def test_scalars_are_written_for_tensorboard(tmp_path: Path) -> None:
     assert b"recent" not in written.read_bytes()
 
 
+def test_a_full_disk_leaves_tensorboard_behind_and_not_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = TensorBoardWriter(tmp_path / "events")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer._writer._py_recordio_writer.write = full
+    with caplog.at_level(logging.WARNING, "uoro"):
+        for step in range(30):
+            writer.write(step, {"loss": 0.5})
+        writer.close()
+    (said,) = (record.message for record in caplog.records)
+    assert "No space left on device" in said
+    (tmp_path / "file").touch()
+    TensorBoardWriter(tmp_path / "file").write(1, {"loss": 0.5})
+
+
 def test_tensorboard_that_is_not_installed_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,3 +494,12 @@ def test_flat_names_become_trees_again() -> None:
     for call in refused:
         with pytest.raises(StructureError, match="unflatten"):
             call()
+
+
+def test_lines_off_the_beat_go_where_a_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = _log(path, 3)
+    log.write({"step": 2, "loss": 1.0, "partial": True})
+    assert len(read_metrics(path)) == 4
+    log.truncate_after(5)
+    assert [record["step"] for record in read_metrics(path)] == [0, 1, 2]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from uoro.errors import MissingFrameworkError
+from uoro.log import LOGGER
 
 
 class TensorBoardWriter:
@@ -22,28 +25,64 @@ class TensorBoardWriter:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
-            from tensorboardX import SummaryWriter
+            # Not its SummaryWriter, whose thread dies of a full disk, and is then waited for.
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event
+            from tensorboardX.summary import scalar
         except ModuleNotFoundError as error:
             raise MissingFrameworkError(
                 f"TensorBoardWriter({os.fspath(folder)!r}): the module '{error.name}' is not "
                 "installed. Try: pip install 'uoro[tensorboard]'."
             ) from error
-        self._writer: Any = SummaryWriter(os.fspath(folder))
+        self._event: Any = Event
+        self._scalar: Any = scalar
+        self._writer: Any = None
+        self._failing = False
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(os.fspath(Path(folder, "events")))
+        except OSError as error:
+            self._warn(error)
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Write the numbers of a step; what is no finite number is left out."""
-        for name, value in scalars.items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if number and math.isfinite(value):
-                self._writer.add_scalar(name, value, step)
+        """Write the numbers of a step; what is no finite number is left out.
+
+        Where that is refused, for want of room, say, it is logged, and the numbers are lost.
+        """
+        numbers = {
+            name: float(value)
+            for name, value in scalars.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        for name, number in numbers.items():
+            if math.isfinite(number):
+                event = self._event(wall_time=time.time(), step=step)
+                event.summary.CopyFrom(self._scalar(name, number))
+                self._attempt("write_event", event)
 
     def flush(self) -> None:
         """Bring everything to the file."""
-        self._writer.flush()
+        self._attempt("flush")
 
     def close(self) -> None:
         """Bring everything to the file, and write no more."""
-        self._writer.close()
+        self._attempt("close")
+        self._writer = None
+
+    def _attempt(self, what: str, *arguments: Any) -> None:
+        try:
+            if self._writer is not None:
+                getattr(self._writer, what)(*arguments)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._failing:
+            LOGGER.warning(
+                "TensorBoard's file cannot be written: %s. Its numbers are in the metrics.",
+                error.strerror or error,
+            )
+        self._failing = True
 
     def __enter__(self) -> TensorBoardWriter:
         return self
