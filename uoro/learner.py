@@ -277,6 +277,9 @@ class Learner:
         call = f"{type(self).__name__}.restore(saved)"
         try:
             counts = {name: saved.counts[name] for name in _COUNTS}
+            for name in _NUMBERS:
+                if type(counts[name]) is not int or counts[name] < 0:
+                    raise TypeError(f"'{name}' is {counts[name]!r:.60}")
         except (KeyError, TypeError, AttributeError) as error:
             raise StructureError(
                 f"{call}: that is not what export() gives ({type(error).__name__}: {error})."
@@ -557,7 +560,8 @@ class Learner:
 
 _Fault: TypeAlias = tuple[str, float]
 _CALL = "Learner.step(inputs)"
-_COUNTS = ("seed", "steps", "skipped", "skipped_in_a_row", "resets", "started", "optimizer")
+_NUMBERS = ("seed", "steps", "skipped", "skipped_in_a_row", "resets")
+_COUNTS = (*_NUMBERS, "started", "optimizer")
 
 
 def _fault(estimate: Estimate, size: Any) -> _Fault | None:
