@@ -61,4 +61,5 @@ def run_sample(
     written = "".join(alphabet[number] for number in drawn)
     if as_bytes:
         written = written.encode("latin-1").decode("utf-8", "replace")
-    console.print(prompt.lstrip("\n") + written, markup=False, highlight=False, soft_wrap=True)
+    # Not console.print, which leaves out what moves a cursor, and so prints fewer characters.
+    console.file.write(prompt.lstrip("\n") + written + "\n")
