@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -86,8 +87,7 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
         StreamError: If a file cannot be read.
     """
     if ":" in settings.task:
-        problem = _of_factory(settings)
-        settings = replace(settings, backend=problem.backend.name)
+        problem, settings = _of_factory(settings)
     else:
         problem, settings = _of_task(settings)
     choice = parse_estimator(settings.estimator)
@@ -153,15 +153,18 @@ def _of_task(settings: Settings) -> tuple[Problem, Settings]:
         settings = replace(
             settings, options=settings.options | {"alphabet": task.settings["alphabet"]}
         )
-    if settings.dtype == "as made":
-        settings = replace(settings, dtype="float32")
+    dtype: Literal["float32", "float64"]
+    dtype = "float64" if settings.dtype == "float64" else "float32"
+    settings = replace(settings, dtype=dtype)
     backend = load_backend(settings.backend, device=settings.device or None)
-    params, state = task.model.init(np.random.default_rng(settings.seed))
-    state = map_host(lambda leaf: np.asarray(leaf, settings.dtype), state)
+    host_params, host_state = task.model.init(np.random.default_rng(settings.seed))
+    host_state = map_host(lambda leaf: np.asarray(leaf, dtype), host_state)
+    with backend.precision(dtype):
+        params, state = backend.from_host(host_params, dtype=dtype), backend.from_host(host_state)
     problem = Problem(
         dynamics=backend.dynamics(partial(task.model.transition, backend.xp)),
-        params=backend.from_host(params, dtype=settings.dtype),
-        state=backend.from_host(state),
+        params=params,
+        state=state,
         stream=task.stream(settings.seed),
         title=task.title,
         loss_name=task.loss_name,
@@ -172,7 +175,11 @@ def _of_task(settings: Settings) -> tuple[Problem, Settings]:
     return problem, settings
 
 
-def _of_factory(settings: Settings) -> Problem:
+def _of_factory(settings: Settings) -> tuple[Problem, Settings]:
+    place, _, name = settings.task.rpartition(":")
+    if place.endswith(".py"):
+        # Found again wherever the run is gone on with.
+        settings = replace(settings, task=f"{Path(place).absolute()}:{name}")
     call = f"train {settings.task}"
     factory = load_factory("train", settings.task)
     try:
@@ -194,13 +201,13 @@ def _of_factory(settings: Settings) -> Problem:
             "over."
         )
     backend = made.backend
+    settings = replace(settings, backend=backend.name, dtype=settings.dtype or "as made")
     dtype = None if settings.dtype == "as made" else settings.dtype
-    return replace(
-        made,
-        params=backend.from_host(made.params, dtype=dtype),
-        state=backend.from_host(made.state, dtype=dtype),
-        title=made.title or settings.task,
-    )
+    with backend.precision(dtype) if dtype else nullcontext():
+        params = backend.from_host(made.params, dtype=dtype)
+        state = backend.from_host(made.state, dtype=dtype)
+    title = made.title or settings.task
+    return replace(made, params=params, state=state, title=title), settings
 
 
 def _leaves_of_their_own(backend: Backend, params: Any) -> Any:

@@ -12,12 +12,21 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from uoro.checkpoint.atomic import sync_folder, write_atomically
-from uoro.errors import CheckpointError, SettingError, UnknownNameError, require_seed, spelled
+from uoro.errors import (
+    CheckpointError,
+    SettingError,
+    UnknownNameError,
+    UOROError,
+    require_seed,
+    spelled,
+)
 from uoro.learner import OnNonfinite
 
 SETTINGS = "config.toml"
 FREE = ("steps", "stall", "checkpoints", "metrics", "options.resume")
 """What may be changed when a run goes on: how long it is, and what is written of it."""
+
+_DEEPEST = 20
 
 Section = TypeVar("Section")
 
@@ -76,7 +85,8 @@ class Settings:
         network: The network of a built-in task.
         backend: Its name.
         device: Where to run; the framework's default if empty.
-        dtype: ``"float32"``, ``"float64"``, or ``"as made"``.
+        dtype: ``"float32"``, ``"float64"``, or ``"as made"``. If not given, float32 for a built-in
+            task, and as made for what a factory of the user's makes.
         estimator: As on the command line: ``"uoro:rank=4"``, ``"tbptt:16"``, ….
         optimizer: ``name``: ``"adam"``, ``"sgd"``, ``"optax.NAME"``, ``"torch.NAME"``, or
             ``"package.module:function"``; and what to call it with. What is left out is the task's.
@@ -97,7 +107,7 @@ class Settings:
     network: NetworkSettings = NetworkSettings()
     backend: str = "jax"
     device: str = ""
-    dtype: Literal["float32", "float64", "as made"] = "float32"
+    dtype: Literal["float32", "float64", "as made"] | None = None
     estimator: str = "uoro"
     optimizer: dict[str, Any] = field(default_factory=dict)
     noise: Literal["own", "shared"] = "own"
@@ -134,6 +144,7 @@ class Settings:
             UnknownNameError: If there is no setting of a name; the nearest is named.
             SettingError: If a value is of another type or out of range, or the task is missing.
         """
+        _require_writable(call, table)
         if not isinstance(table, dict) or "task" not in table:
             raise SettingError(f"{call}: there is no task. Give one, such as task = 'anbn'.")
         return _section(call, cls, table, "")
@@ -151,7 +162,11 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     call = f"read_settings({os.fspath(path)!r})"
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        _require_writable(call, table)
+        return table
+    except UOROError:
+        raise
     except OSError as error:
         raise SettingError(f"{call}: it cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
@@ -224,6 +239,10 @@ def _value(call: str, kind: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise SettingError(f"{call}: {name} = {spelled(value)}: wanted is a table.")
         return _section(call, kind, value, f"{name}.")  # type: ignore[arg-type]  # a class
+    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
+        if value is None:
+            return None
+        return _value(call, Union[tuple(set(get_args(kind)) - {type(None)})], value, name)  # noqa: UP007  # made of what is left
     if get_origin(kind) is Literal:
         if value not in get_args(kind) or not isinstance(value, str):
             wanted = ", ".join(map(repr, get_args(kind)))
@@ -242,6 +261,35 @@ def _value(call: str, kind: Any, value: Any, name: str) -> Any:
         wanted = " or ".join(words[one] for one in plain if one in words)
         raise SettingError(f"{call}: {name} = {spelled(value)}: wanted is {wanted}.")
     return value
+
+
+def _require_writable(call: str, table: Any) -> None:
+    """Refuse what could not be written down again, in TOML and in JSON."""
+    waiting: list[tuple[str, Any]] = [("", table)]
+    while waiting:
+        name, value = waiting.pop()
+        if name.count(".") > _DEEPEST:
+            raise SettingError(f"{call}: {name[:60]}…: that is nested too deep.")
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}".lstrip("."), item) for key, item in value.items()]
+            good = all(isinstance(key, str) and _is_text(key) for key in value)
+        elif isinstance(value, (list, tuple)):
+            waiting += [(f"{name}.{number}", item) for number, item in enumerate(value)]
+            good = True
+        else:
+            good = value is None or isinstance(value, (bool, int, float)) or _is_text(value)
+        if not good:
+            raise SettingError(
+                f"{call}: {name} = {spelled(value)}: wanted are numbers, text, true or false, and "
+                "lists and tables of them."
+            )
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:
