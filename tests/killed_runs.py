@@ -27,7 +27,7 @@ KINDS = ("anywhere", "anywhere", "between", "writing")
 OWN = (0, 17, 33)
 TORN = 5
 PAUSE = 5e-4
-PATIENCE = 300.0
+PATIENCE = 60.0
 
 
 class Life(NamedTuple):

@@ -17,7 +17,7 @@ from uoro.cli.compare import TaskOptions, run_comparison
 from uoro.cli.reproduce import run_reproduction
 from uoro.cli.runs import plot_runs, show_runs
 from uoro.cli.sample import run_sample
-from uoro.cli.train import gather, new_folder, run_training
+from uoro.cli.train import gather, new_folder, run_training, split_monitors
 from uoro.errors import ReproductionError, SettingError, UOROError
 from uoro.reproduction import Plan
 from uoro.reproduction import report as make_report
@@ -432,8 +432,8 @@ def train(
     monitors: Annotated[
         list[str] | None,
         typer.Option(
-            help="pair, radius, noise, noise:replicas=4, shadow, shadow:window=64, …; may be "
-            "repeated. Default: none"
+            help="pair, radius, noise, noise:replicas=4, shadow, shadow:window=64, …; separated by "
+            "commas. Default: none"
         ),
     ] = None,
     checkpoint_every: Annotated[
@@ -500,7 +500,7 @@ def train(
         "stall": stall,
         "on_nonfinite": on_nonfinite,
         "noise": noise,
-        "monitors": monitors or None,
+        "monitors": split_monitors(monitors),
         "checkpoints.every": checkpoint_every,
         "checkpoints.keep": keep,
         "metrics.every": log_every,

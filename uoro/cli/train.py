@@ -19,7 +19,8 @@ from rich.text import Text
 from uoro.cli.interrupt import deferred_signals
 from uoro.errors import SettingError
 from uoro.log import LOGGER
-from uoro.training.run import FIGURE, LOG, Ended, Live, Run
+from uoro.training.record import FIGURE, Live
+from uoro.training.run import LOG, Ended, Run
 from uoro.training.settings import SETTINGS, Settings, merged, read_settings
 
 EXIT = {"done": 0, "failed": 1, "stopped": 3, "interrupted": 130}
@@ -55,6 +56,21 @@ def gather(
             nested = {part: nested}
         table = merged(table, nested)
     return Settings.of(table, call="train")
+
+
+def split_monitors(written: list[str] | None) -> list[str] | None:
+    """Split lists at their commas, leaving options with the monitor they belong to.
+
+    >>> split_monitors(["pair,noise:replicas=4,every=10", "shadow"])
+    ['pair', 'noise:replicas=4,every=10', 'shadow']
+    """
+    names: list[str] = []
+    for word in (word.strip() for text in written or [] for word in text.split(",")):
+        if "=" in word and ":" not in word and names:
+            names[-1] += f",{word}"
+        elif word:
+            names.append(word)
+    return names or None
 
 
 def new_folder(task: str) -> Path:

@@ -7,8 +7,11 @@ from uoro.training.listing import RunEntry as RunEntry
 from uoro.training.listing import list_runs as list_runs
 from uoro.training.log import MetricsLog as MetricsLog
 from uoro.training.log import read_metrics as read_metrics
+from uoro.training.problem import Problem as Problem
+from uoro.training.run import Run as Run
 from uoro.training.sample import sample as sample
 from uoro.training.sample import unflatten as unflatten
+from uoro.training.settings import Settings as Settings
 from uoro.training.status import read_status as read_status
 from uoro.training.status import write_status as write_status
 from uoro.training.tensorboard import TensorBoardWriter as TensorBoardWriter

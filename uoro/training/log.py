@@ -88,7 +88,8 @@ class MetricsLog:
     def truncate_after(self, step: int) -> None:
         """Drop the records of later steps, and a last line that is half written, all at once.
 
-        For a run that goes on from a checkpoint of that step. Lines without a step stay.
+        For a run that goes on from a checkpoint of that step. Lines without a step stay; those that
+        say ``"partial": true``, as the run ended between two of its lines, go.
 
         Args:
             step: The ``"step"`` of the last records that stay.
@@ -203,4 +204,6 @@ def _last_line_end(handle: int, size: int) -> int:
 
 def _is_by(record: dict[str, Any], step: int) -> bool:
     at = record.get("step")
+    if record.get("partial") is True:
+        return False
     return not isinstance(at, (int, float)) or at <= step

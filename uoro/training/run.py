@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,13 +28,8 @@ from uoro.log import LOGGER
 from uoro.metrics import Metrics
 from uoro.monitors import make_monitor
 from uoro.saved import Saved
-from uoro.speed.resident import resident
-from uoro.stream import Windows
-from uoro.training.curve import METRICS
-from uoro.training.figure import draw_runs
-from uoro.training.log import MetricsLog
-from uoro.training.meter import Meter
 from uoro.training.problem import make_problem
+from uoro.training.record import Live, Record
 from uoro.training.settings import (
     SETTINGS,
     Settings,
@@ -45,35 +37,12 @@ from uoro.training.settings import (
     read_settings,
     write_settings,
 )
-from uoro.training.status import write_status
-from uoro.training.tap import Tap, alike
-from uoro.training.tensorboard import TensorBoardWriter
+from uoro.training.tap import Tap
 
-CHECKPOINTS, FIGURE, LOG, BOARD = "checkpoints", "curve.png", "log.txt", "tensorboard"
+CHECKPOINTS, LOG = "checkpoints", "log.txt"
 IDLE_SECONDS = 5.0
 """After how long without input what was learned is brought to disk."""
-STATUS_SECONDS = 2.0
 EAGER_CHUNK = 16
-
-
-class Live(NamedTuple):
-    """How a run stands, for whoever watches.
-
-    Attributes:
-        step: How many updates were made.
-        items: How many items of the stream they took.
-        rate: Items a second, lately.
-        recent: The recent loss.
-        cumulated: That of the whole run.
-        waiting: For how many seconds it has been waiting for input; 0 if it is at work.
-    """
-
-    step: int
-    items: int
-    rate: float
-    recent: float
-    cumulated: float
-    waiting: float
 
 
 class Ended(NamedTuple):
@@ -149,6 +118,11 @@ class Run:
                 f"{'; '.join(changed)}. Leave them as they were, begin another run, or say --force "
                 "to go on with the new ones."
             )
+        if before is None and Checkpoints(folder / CHECKPOINTS).paths():
+            raise SettingError(
+                f"train --out {folder}: there are checkpoints of another run in this folder, and "
+                f"no {SETTINGS}. Give another folder."
+            )
         self._changed = changed
         self._monitors = [make_monitor(name) for name in self.settings.monitors]
 
@@ -182,6 +156,7 @@ class Run:
             LockedError: If another run is at work in the folder.
             CheckpointError: If the folder cannot be written to, or no checkpoint is whole.
             StructureError: If the checkpoint is of another model, estimator or optimizer.
+            StreamError: If the stream does not go on from where the checkpoint was.
         """
         with ExitStack() as stack:
             stack.enter_context(run_lock(self.folder))
@@ -191,33 +166,30 @@ class Run:
                     "Give another folder."
                 )
             stack.enter_context(_logging_to(self.folder / LOG))
-            for name in self._changed:
-                LOGGER.warning("going on with another setting: %s", name)
-            write_settings(self.folder, self.settings)
-            precision = self._problem.backend.precision(self.settings.dtype)
             if self.settings.dtype != "as made":
-                stack.enter_context(precision)
+                stack.enter_context(self._problem.backend.precision(str(self.settings.dtype)))
             # NumPy would warn of overflows; a loss that is not finite is found and named anyway.
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
-            return _Work(self, self.folder, asked_to_stop, watch, stack).go(self._resume)
+            work = _Work(self, asked_to_stop, watch)
+            if self._resume:
+                work.take_up()
+            # Not before it is known that they go with what is there.
+            write_settings(self.folder, self.settings)
+            for name in self._changed:
+                LOGGER.warning("going on with another setting: %s", name)
+            return work.go()
 
 
 class _Work:
     """A run while it holds its lock."""
 
     def __init__(
-        self,
-        run: Run,
-        folder: Path,
-        asked_to_stop: Callable[[], bool],
-        watch: Callable[[Live], None],
-        stack: ExitStack,
+        self, run: Run, asked_to_stop: Callable[[], bool], watch: Callable[[Live], None]
     ) -> None:
         problem, settings = run._problem, run.settings
         assert problem.estimator is not None
         assert problem.optimizer is not None
-        self.settings, self.problem = settings, problem
-        self.folder, self.stack = folder, stack
+        self.settings, self.problem, self.folder = settings, problem, run.folder
         self.asked_to_stop, self.watch = asked_to_stop, watch
         self.monitors = run._monitors
         estimator = problem.estimator
@@ -234,59 +206,71 @@ class _Work:
             noise=self.noise,
             on_nonfinite=settings.on_nonfinite,
         )
-        self.span = problem.dynamics.span
-        backend = problem.backend
-        items = alike(backend, problem.stream)
-        self.tap = Tap(backend, Windows(backend, items, self.span) if self.span > 1 else items)
-        self.meter = Meter(self.span, problem.loss_scale, settings.metrics.recent)
-        self.checkpoints = Checkpoints(folder / CHECKPOINTS, settings.checkpoints.keep)
-        self.log = MetricsLog(folder / METRICS)
-        self.board: TensorBoardWriter | None = None
-        self.seconds = 0.0
-        self.spent = {"checkpoints": 0.0, "metrics": 0.0, "monitors": 0.0}
-        self.started = _now()
-        self.saved_at = -1
+        # What is not finite from the beginning, a mask say, may stay so.
+        self.odd = _not_finite(self.learner.export())
+        self.tap = Tap(problem.backend, problem.stream, problem.dynamics.span)
+        self.checkpoints = Checkpoints(self.folder / CHECKPOINTS, settings.checkpoints.keep)
+        self.record = Record(self.folder, settings, problem, self.learner)
+        # The steps of the last checkpoint, and of the last attempt to write one.
+        self.saved_at = self.tried_at = 0
         self.stalled = False
-        self.counted = (0, 0)
-        self.line_at = (0, 0.0)
-        self.rate = math.nan
-        self.status_at = 0.0
-        self.clock = time.perf_counter()
-
-    def go(self, resume: bool) -> Ended:
-        """Take the run up, go along, and bring it to an end."""
-        # One that is still being written waits for more; it asks whether to.
-        stream: Any = self.problem.stream
+        self.chunk = settings.chunk if problem.backend.compiled else EAGER_CHUNK
+        # A stream that is still being written waits for more; it asks whether to.
+        stream: Any = problem.stream
         if hasattr(stream, "waiting"):
             stream.waiting = self._waiting
-        if resume:
-            self._take_up()
-        settings = self.settings
-        if settings.metrics.tensorboard:
-            self.board = self.stack.enter_context(TensorBoardWriter(self.folder / BOARD))
-        self._write_status("running", "")
-        self.clock = time.perf_counter()
-        self.line_at = (self.learner.steps, self.seconds)
+            # What was learned is to be known while it waits.
+            self.chunk = self.chunk if problem.backend.compiled else 1
+
+    def take_up(self) -> None:
+        """Go back to the newest checkpoint that is whole; without one, to the beginning."""
+        found = self.checkpoints.latest()
+        if found is None:
+            LOGGER.info("there is no checkpoint yet: starting from the beginning")
+            self.record.begin_anew()
+            return
+        document = found.snapshot.document
         try:
-            state, reason = self._go_along()
-        except _StopError:
-            state, reason = "interrupted", "asked to stop"
-        except (NonFiniteError, StreamError) as error:
-            state, reason = "failed", str(error)
-        except Exception as error:
-            # The model's or the stream's own: whoever wrote it will want to see all of it.
-            self._end("failed", f"{type(error).__name__}: {error}")
+            saved = Saved(found.snapshot.arrays, document["learner"])
+            self._restore(saved)
+            step = self.saved_at = self.tried_at = self.learner.steps
+            self.tap.seek(document["stream"])
+            if self.tap.items != step:
+                raise ValueError(f"{self.tap.items} items were used in {step} steps")
+            self.record.restore(document, step)
+            if self.noise is not None:
+                self.noise.seek(step)
+        except UOROError:
             raise
-        return self._end(state, reason)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise StructureError(
+                f"train --resume {self.folder}: {found.path.name} is not of a run like this one "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        LOGGER.info("going on from %s", found.path.name)
+
+    def go(self) -> Ended:
+        """Go along, and come to an end."""
+        with self.record.open():
+            try:
+                state, reason = self._go_along()
+            except _StopError:
+                state, reason = "interrupted", "asked to stop"
+            except (NonFiniteError, StreamError) as error:
+                state, reason = "failed", str(error)
+            except Exception as error:
+                # The model's or the stream's own: whoever wrote it will want to see all of it.
+                self._end("failed", f"{type(error).__name__}: {error}")
+                raise
+            return self._end(state, reason)
 
     def _go_along(self) -> tuple[str, str]:
         learner, settings = self.learner, self.settings
-        chunk = settings.chunk if self.problem.backend.compiled else EAGER_CHUNK
         while settings.steps is None or learner.steps < settings.steps:
             target = self._next_stop()
-            before = learner.steps
-            learner.run(self.tap, target - before, chunk=chunk, report=self._report)
-            if learner.steps < target and learner.steps == before:
+            self.tap.mark()
+            learner.run(self.tap, target - learner.steps, chunk=self.chunk, report=self._report)
+            if learner.steps < target:
                 if self.stalled:
                     return "stopped", f"no input for {settings.stall:g} s"
                 self._require_not_asked()
@@ -306,166 +290,90 @@ class _Work:
         return min(stops if settings.steps is None else [*stops, settings.steps])
 
     def _report(self, metrics: Metrics) -> None:
-        self.meter.add(metrics.losses)
-        learner = self.learner
-        if (learner.skipped, learner.resets) != self.counted:
-            for name, now, before in zip(
-                ("skipped", "reset"), (learner.skipped, learner.resets), self.counted, strict=True
-            ):
-                if now > before:
-                    self.log.write(self._place() | {"event": name, "count": now})
-            self.counted = (learner.skipped, learner.resets)
-        self._tick()
-        self.watch(self._live(0.0))
-        if self.seconds > self.status_at + STATUS_SECONDS:
-            self._write_status("running", "")
+        self.record.take(metrics.losses)
+        self.watch(self.record.live(0.0))
         self._require_not_asked()
 
     def _require_not_asked(self) -> None:
         if self.asked_to_stop():
             raise _StopError
 
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.seconds += now - self.clock
-        self.clock = now
-
-    def _live(self, waiting: float) -> Live:
-        step, seconds = self.line_at
-        if self.seconds > seconds + 0.5:
-            self.rate = (self.learner.steps - step) * self.span / (self.seconds - seconds)
-        place = self.learner.steps, self.learner.steps * self.span
-        return Live(*place, self.rate, self.meter.recent, self.meter.cumulated, waiting)
-
-    def _place(self) -> dict[str, Any]:
-        return {"step": self.learner.steps, "items": self.learner.steps * self.span}
-
     def _waiting(self, seconds: float) -> bool:
         """Say whether to go on waiting for input."""
-        self._tick()
-        if seconds > IDLE_SECONDS and self.saved_at != self.learner.steps and self.learner.steps:
+        self.record.tick()
+        if seconds > IDLE_SECONDS and self.tried_at != self.learner.steps:
             self._save()
-        self.watch(self._live(seconds))
+        self.watch(self.record.live(seconds))
         self.stalled = self.settings.stall is not None and seconds >= self.settings.stall
         return not (self.stalled or self.asked_to_stop())
 
-    def _write_line(self) -> None:
+    def _write_line(self, *, partial: bool = False) -> None:
         """Write a line of metrics, with what the monitors see."""
-        self._tick()
-        began = time.perf_counter()
         learner = self.learner
         seen: dict[str, float] = {}
+        self.record.tick()
         if self.monitors and self.tap.newest is not None:
-            item = self.problem.backend.from_host(self.tap.newest)
-            for monitor in self.monitors:
-                seen |= monitor.measure(
-                    self.problem.dynamics,
-                    learner.estimator,
-                    learner.params,
-                    learner.memory,
-                    learner.state,
-                    item,
-                )
-        middle = time.perf_counter()
-        step, seconds = self.line_at
-        self.rate = (learner.steps - step) * self.span / max(self.seconds - seconds, 1e-9)
-        memory = resident()
-        record = self._place() | {
-            "seconds": round(self.seconds, 3),
-            "loss": self.meter.line(),
-            "recent": self.meter.recent,
-            "cumulated": self.meter.cumulated,
-            "rate": round(self.rate, 1),
-            "skipped": learner.skipped,
-            "resets": learner.resets,
-            "malformed": getattr(self.problem.stream, "skipped", 0),
-            "resident": None if memory is None else round(memory / 2**20, 1),
-        }
-        self.log.write(record | seen)
-        if self.board is not None:
-            self.board.write(learner.steps, record | seen)
-        self.line_at = (learner.steps, self.seconds)
-        self.spent["monitors"] += middle - began
-        self.spent["metrics"] += time.perf_counter() - middle
+            with self.record.spent_on("monitors"):
+                item = self.problem.backend.from_host(self.tap.newest)
+                for monitor in self.monitors:
+                    seen |= monitor.measure(
+                        self.problem.dynamics,
+                        learner.estimator,
+                        learner.params,
+                        learner.memory,
+                        learner.state,
+                        item,
+                    )
+        with self.record.spent_on("metrics"):
+            self.record.write_line(seen, partial=partial)
 
     def _save(self) -> CheckpointError | None:
         """Write a checkpoint; a disk that is full is not the end of the run."""
-        if self.tap.items != self.learner.steps:
-            # Items were drawn that nothing was learned from: that is no place to go on from.
-            return None
-        self._tick()
-        began = time.perf_counter()
-        try:
+        step = self.tried_at = self.learner.steps
+        self.record.tick()
+        with self.record.spent_on("checkpoints"):
             saved = self.learner.export()
-            if not _is_finite(saved):
+            if broken := _not_finite(saved) - self.odd:
                 LOGGER.warning(
-                    "no checkpoint at step %d: what it would hold is not finite",
-                    self.learner.steps,
+                    "no checkpoint at step %d: what it would hold is not finite (%s)",
+                    *(step, ", ".join(sorted(broken))),
                 )
                 return None
-            self.checkpoints.save(self.learner.steps, Snapshot(saved.arrays, self._document(saved)))
-            self.saved_at = self.learner.steps
-        except CheckpointError as error:
-            LOGGER.warning("%s The run goes on, and tries again at the next one.", error)
-            self.log.write(self._place() | {"event": "checkpoint failed"})
-            return error
-        finally:
-            self.spent["checkpoints"] += time.perf_counter() - began
+            document = {
+                "kind": "uoro training run",
+                "settings": self.settings.table(),
+                "learner": saved.counts,
+                "stream": self.tap.position(step),
+                "alphabet": None if self.problem.task is None else self.problem.task.alphabet,
+                "made_with": made_with(self.problem.backend.name),
+            }
+            try:
+                self.checkpoints.save(step, Snapshot(saved.arrays, document | self.record.export()))
+            except CheckpointError as error:
+                LOGGER.warning("%s The run goes on, and tries again at the next one.", error)
+                self.record.event("checkpoint failed")
+                return error
+        self.saved_at = step
         return None
 
-    def _document(self, saved: Saved) -> dict[str, Any]:
-        return {
-            "kind": "uoro training run",
-            "settings": self.settings.table(),
-            "learner": saved.counts,
-            "stream": self.tap.position,
-            "meter": self.meter.export(),
-            "seconds": self.seconds,
-            "spent": self.spent,
-            "started": self.started,
-            "alphabet": None if self.problem.task is None else self.problem.task.alphabet,
-            "made_with": made_with(self.problem.backend.name),
-        }
-
-    def _take_up(self) -> None:
-        """Go back to the newest checkpoint that is whole; without one, to the beginning."""
-        found = self.checkpoints.latest()
-        if found is None:
-            LOGGER.info("there is no checkpoint yet: starting from the beginning")
-            self.log.truncate_after(0)
-            return
-        document, call = found.snapshot.document, f"train --resume {self.folder}"
+    def _restore(self, saved: Saved) -> None:
         try:
-            saved = Saved(found.snapshot.arrays, document["learner"])
+            self.learner.restore(saved)
+        except SettingError:
+            # The estimator stores items, and has to know what one looks like.
             self.learner.restore(saved, inputs=self._example(saved))
-            self.saved_at = self.learner.steps
-            self.tap.seek(document["stream"])
-            self.meter.restore(document["meter"])
-            self.seconds = self.status_at = float(document["seconds"])
-            self.spent |= {name: float(document["spent"][name]) for name in self.spent}
-            self.started = str(document["started"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, UOROError):
-                raise
-            raise StructureError(
-                f"{call}: {found.path.name} is not of a run like this one ({type(error).__name__}: "
-                f"{error})."
-            ) from error
-        step = self.learner.steps
-        if self.noise is not None:
-            self.noise.seek(step)
-        self.counted = (self.learner.skipped, self.learner.resets)
-        self.log.truncate_after(step)
-        LOGGER.info("going on from %s", found.path.name)
 
     def _example(self, saved: Saved) -> Any:
-        """Give an item for its shape, where the estimator stores items."""
-        stored = {
-            name.removeprefix("memory/inputs/"): array[0]
-            for name, array in saved.arrays.items()
-            if name.startswith("memory/inputs/")
-        }
-        return stored or None
+        """Give an item like those of the stream."""
+        if not hasattr(self.problem.stream, "waiting"):
+            return self.tap.first()
+        # Nobody knows when the first one comes, but what is stored looks like it.
+        stored: dict[str, Any] = {}
+        for name, array in saved.arrays.items():
+            _, found, item = name.partition("/inputs/")
+            if found and name.startswith("memory/"):
+                stored.setdefault(item, array[0])
+        return stored
 
     def _shared_noise(self, estimator: Any) -> SharedNoise | None:
         state = self.problem.backend.to_host(self.problem.state)
@@ -479,81 +387,55 @@ class _Work:
             ) from error
 
     def _end(self, state: str, reason: str) -> Ended:
-        self._tick()
-        learner = self.learner
-        if learner.steps and self.line_at[0] != learner.steps:
-            self._write_line()
+        record, step = self.record, self.learner.steps
+        record.tick()
+        if step % self.settings.metrics.every:
+            self._write_line(partial=True)
         error = None
-        if learner.steps and self.saved_at != learner.steps:
+        if self.saved_at != step:
             error = self._save()
         if error is not None:
             state, reason = "failed", f"{reason}, but the last checkpoint is missing: {error}"
-        if not self.log.flush():
+        if not record.flush():
             state, reason = "failed", f"{reason}, but lines of metrics could not be written"
-        self._write_status(state, reason)
+        record.write_status(state, reason)
         (LOGGER.error if state == "failed" else LOGGER.info)("%s: %s", state, reason)
-        if (self.folder / METRICS).exists():
-            try:
-                draw_runs(self.folder / FIGURE, [self.folder])
-            except (OSError, UOROError) as error:
-                LOGGER.warning("%s cannot be drawn: %s", FIGURE, error)
-        total = max(self.seconds, 1e-9)
-        return Ended(
-            state,
-            reason,
-            learner.steps,
-            self.meter.recent,
-            self.meter.cumulated,
-            {name: seconds / total for name, seconds in self.spent.items()},
-        )
-
-    def _write_status(self, state: str, reason: str) -> None:
-        """Write how the run stands; a disk that is full is no reason to end it."""
-        self.status_at = self.seconds
-        problem = self.problem
-        status = self._place() | {
-            "state": state,
-            "reason": reason,
-            "started": self.started,
-            "updated": _now(),
-            "steps_wanted": self.settings.steps,
-            "seconds": round(self.seconds, 3),
-            "overhead": {k: v / max(self.seconds, 1e-9) for k, v in self.spent.items()},
-            "recent": self.meter.recent,
-            "cumulated": self.meter.cumulated,
-            "skipped": self.learner.skipped,
-            "resets": self.learner.resets,
-            "malformed": getattr(self.problem.stream, "skipped", 0),
-            "loss_name": problem.loss_name,
-            "entropy_rate": problem.entropy_rate,
-            "title": problem.title,
-            "backend": problem.backend.name,
-            "device": problem.backend.device,
-            "estimator": self.settings.estimator,
-        }
-        try:
-            write_status(self.folder, status)
-        except CheckpointError as error:
-            LOGGER.warning("%s", error)
+        record.draw()
+        meter = record.meter
+        return Ended(state, reason, step, meter.recent, meter.cumulated, record.overhead())
 
 
 def _settings_of(folder: Path) -> Settings:
     return Settings.of(read_settings(folder / SETTINGS), call=f"train --resume {folder}")
 
 
-def _is_finite(saved: Saved) -> bool:
-    # Integers are finite, and of keys nobody knows what they should be; bfloat16 is of kind V.
-    return all(
-        bool(np.isfinite(array.astype(np.float32) if array.dtype.kind == "V" else array).all())
-        for array in saved.arrays.values()
-    )
+def _not_finite(saved: Saved) -> set[str]:
+    """Name the arrays that are not finite."""
+    # bfloat16 is of kind V.
+    return {
+        name
+        for name, array in saved.arrays.items()
+        if not np.isfinite(array.astype(np.float32) if array.dtype.kind == "V" else array).all()
+    }
+
+
+class _LogFile(logging.FileHandler):
+    """A log that does without the lines which cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Do nothing: a disk that is full is no reason to end a run."""
+
+    def close(self) -> None:
+        """Close the file, whatever becomes of its last line."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Have what the library reports written to a file, too."""
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(
             f"train: {path} cannot be written: {error.strerror or error}. Give another folder."
@@ -568,7 +450,3 @@ def _logging_to(path: Path) -> Iterator[None]:
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)
         handler.close()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
