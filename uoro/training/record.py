@@ -75,7 +75,7 @@ class Record:
         self.meter = Meter(self._span, problem.loss_scale, settings.metrics.recent)
         self._log = MetricsLog(folder / METRICS)
         self._board: TensorBoardWriter | None = None
-        self._spent = dict.fromkeys(_COSTS, 0.0)
+        self._spent: dict[str, float] = dict.fromkeys(_COSTS, 0.0)
         self._started = _now()
         self._counted = (0, 0)
         self.seconds = 0.0

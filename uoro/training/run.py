@@ -26,8 +26,10 @@ from uoro.host_noise import SharedNoise
 from uoro.learner import Learner
 from uoro.log import LOGGER
 from uoro.metrics import Metrics
-from uoro.monitors import make_monitor
+from uoro.monitors import make_monitor, spectral_radius
+from uoro.parallel import ParallelEstimator
 from uoro.saved import Saved
+from uoro.training.alarm import PairAlarm, influence_norm
 from uoro.training.problem import make_problem
 from uoro.training.record import Live, Record
 from uoro.training.settings import (
@@ -213,6 +215,7 @@ class _Work:
         self.record = Record(self.folder, settings, problem, self.learner)
         # The steps of the last checkpoint, and of the last attempt to write one.
         self.saved_at = self.tried_at = 0
+        self.alarm = PairAlarm()
         self.stalled = False
         self.chunk = settings.chunk if problem.backend.compiled else EAGER_CHUNK
         # A stream that is still being written waits for more; it asks whether to.
@@ -339,6 +342,7 @@ class _Work:
                     *(step, ", ".join(sorted(broken))),
                 )
                 return None
+            self._look_at_pair(saved)
             document = {
                 "kind": "uoro training run",
                 "settings": self.settings.table(),
@@ -355,6 +359,28 @@ class _Work:
                 return error
         self.saved_at = step
         return None
+
+    def _look_at_pair(self, saved: Saved) -> None:
+        """Say that the pair runs away, and how fast the state forgets."""
+        norm = influence_norm(saved.arrays)
+        factor = None if norm is None else self.alarm.look(norm)
+        if factor is None:
+            return
+        self.record.event("pair runs away", factor=factor)
+        radius = ""
+        if self.tap.newest is not None and not isinstance(
+            self.learner.estimator, ParallelEstimator
+        ):
+            item = self.problem.backend.from_host(self.tap.newest)
+            found = spectral_radius(
+                self.problem.dynamics, self.learner.params, self.learner.state, item
+            ).radius
+            radius = f" The spectral radius of the transition is about {float(found):.3g}."
+        LOGGER.warning(
+            "the pair runs away: at step %d it is %.3g times what it used to be.%s A state that "
+            "does not forget makes it grow; try a smaller learning rate, or reset it.",
+            *(self.learner.steps, factor, radius),
+        )
 
     def _restore(self, saved: Saved) -> None:
         try:

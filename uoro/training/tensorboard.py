@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,13 @@ class TensorBoardWriter:
         try:
             # Not its SummaryWriter, whose thread dies of a full disk, and is then waited for.
             from tensorboardX.event_file_writer import EventsWriter
-            from tensorboardX.proto.event_pb2 import Event
             from tensorboardX.summary import scalar
         except ModuleNotFoundError as error:
             raise MissingFrameworkError(
                 f"TensorBoardWriter({os.fspath(folder)!r}): the module '{error.name}' is not "
                 "installed. Try: pip install 'uoro[tensorboard]'."
             ) from error
-        self._event: Any = Event
+        self._event: Any = import_module("tensorboardX.proto.event_pb2").Event
         self._scalar: Any = scalar
         self._writer: Any = None
         self._failing = False
