@@ -98,7 +98,8 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
         )
     settings = replace(settings, optimizer=optimizer_of_task(settings))
     params = problem.params
-    if settings.optimizer["name"].startswith("torch."):
+    in_place = str(settings.optimizer.get("name")).startswith("torch.")
+    if in_place and problem.optimizer is None and problem.backend.name == "torch":
         params = _leaves_of_their_own(problem.backend, params)
     optimizer = problem.optimizer or make_optimizer(
         settings.optimizer, problem.backend, params, task=settings.task
