@@ -16,16 +16,9 @@ from uoro.host_noise import map_host
 from uoro.replicas import Losses, Replicas
 from uoro.reproduction.run import Report, Run, Settings
 from uoro.stream import Windows
-from uoro.tasks import Network, Task, anbn, copying, distant_brackets, influence_balancing, text
+from uoro.tasks import TASKS, Network, Task
 from uoro.unroll import unroll
 
-TASKS = {
-    "anbn": anbn,
-    "brackets": distant_brackets,
-    "copy": copying,
-    "influence-balancing": influence_balancing,
-    "text": text,
-}
 BLOCKS = 200
 CHUNK = 4000
 EAGER_CHUNK = 100

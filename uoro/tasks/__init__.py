@@ -4,6 +4,7 @@ from uoro.tasks.anbn import AnBn as AnBn
 from uoro.tasks.anbn import anbn as anbn
 from uoro.tasks.brackets import DistantBrackets as DistantBrackets
 from uoro.tasks.brackets import distant_brackets as distant_brackets
+from uoro.tasks.catalogue import TASKS as TASKS
 from uoro.tasks.copying import Copy as Copy
 from uoro.tasks.copying import copying as copying
 from uoro.tasks.corpus import Text as Text

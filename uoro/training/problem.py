@@ -20,18 +20,11 @@ from uoro.experiments.naming import parse_estimator
 from uoro.factory import load_factory
 from uoro.host_noise import map_host
 from uoro.optimizers import Optimizer
-from uoro.tasks import Network, Task, anbn, copying, distant_brackets, influence_balancing, text
+from uoro.tasks import TASKS, Task
 from uoro.training.optimizer import make_optimizer, optimizer_of_task
 from uoro.training.settings import Settings
 from uoro.unroll import unroll
 
-TASKS: dict[str, Callable[..., Task]] = {
-    "anbn": anbn,
-    "brackets": distant_brackets,
-    "copy": copying,
-    "influence-balancing": influence_balancing,
-    "text": text,
-}
 _OURS = ("network", "rate", "decay")
 
 

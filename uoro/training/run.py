@@ -210,12 +210,19 @@ class _Work:
         )
         # What is not finite from the beginning, a mask say, may stay so.
         self.odd = _not_finite(self.learner.export())
-        self.tap = Tap(problem.backend, problem.stream, problem.dynamics.span)
+        own = problem.task is not None or settings.dtype == "as made"
+        self.tap = Tap(
+            problem.backend,
+            problem.stream,
+            problem.dynamics.span,
+            dtype=None if own else settings.dtype,
+        )
         self.checkpoints = Checkpoints(self.folder / CHECKPOINTS, settings.checkpoints.keep)
         self.record = Record(self.folder, settings, problem, self.learner)
-        # The steps of the last checkpoint, and of the last attempt to write one.
+        # The steps of the last checkpoint, of the last attempt to write one, and of the last line.
         self.saved_at = self.tried_at = 0
         self.alarm = PairAlarm()
+        self.written_at = 0
         self.stalled = False
         self.chunk = settings.chunk if problem.backend.compiled else EAGER_CHUNK
         # A stream that is still being written waits for more; it asks whether to.
@@ -241,6 +248,8 @@ class _Work:
             if self.tap.items != step:
                 raise ValueError(f"{self.tap.items} items were used in {step} steps")
             self.record.restore(document, step)
+            if step % self.settings.metrics.every == 0:
+                self.written_at = step
             if self.noise is not None:
                 self.noise.seek(step)
         except UOROError:
@@ -329,6 +338,7 @@ class _Work:
                     )
         with self.record.spent_on("metrics"):
             self.record.write_line(seen, partial=partial)
+        self.written_at = learner.steps
 
     def _save(self) -> CheckpointError | None:
         """Write a checkpoint; a disk that is full is not the end of the run."""
@@ -415,8 +425,8 @@ class _Work:
     def _end(self, state: str, reason: str) -> Ended:
         record, step = self.record, self.learner.steps
         record.tick()
-        if step % self.settings.metrics.every:
-            self._write_line(partial=True)
+        if self.written_at != step:
+            self._write_line(partial=step % self.settings.metrics.every != 0)
         error = None
         if self.saved_at != step:
             error = self._save()

@@ -24,14 +24,23 @@ class Tap:
         backend: Where the items go.
         stream: Any. Items of one that gives them one by one are checked to be like the first.
         span: How many of them make one; where it is more than 1, "items" are windows from here on.
+        dtype: What to make of numbers that are not integers; what they are if not given.
 
     Attributes:
         items: How many were given.
         newest: The last of them; ``None`` before the first.
     """
 
-    def __init__(self, backend: Backend, stream: Iterable[Any], span: int = 1) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        stream: Iterable[Any],
+        span: int = 1,
+        *,
+        dtype: str | None = None,
+    ) -> None:
         self._backend = backend
+        self._dtype = dtype
         self._checked = None if isinstance(stream, BlockStream) else Checked(backend, stream)
         source: Any = self._checked or stream
         self._stream: Any = Windows(backend, source, span) if span > 1 else iter(source)
@@ -51,6 +60,8 @@ class Tap:
         if not self._catch_up():
             raise StopIteration
         item = next(self._stream)
+        if self._dtype is not None:
+            item = self._backend.from_host(item, dtype=self._dtype)
         self.items += 1
         self.newest = item
         return item
@@ -61,6 +72,8 @@ class Tap:
             return None
         block, got = read(self._backend, self._stream, count)
         if got:
+            if self._dtype is not None:
+                block = self._backend.from_host(block, dtype=self._dtype)
             self.items += got
             self.newest = take(self._backend, block, -1)
         return block
