@@ -9,7 +9,7 @@ from rich.console import Console
 from uoro.checkpoint.folder import Checkpoints
 from uoro.errors import CheckpointError, SettingError
 from uoro.models import SymbolModel
-from uoro.tasks.symbols import Network, symbol_model
+from uoro.tasks.symbols import symbol_model
 from uoro.training import sample, unflatten
 from uoro.training.run import CHECKPOINTS
 from uoro.training.settings import SETTINGS, Settings, read_settings
@@ -36,10 +36,7 @@ def run_sample(
     if not isinstance(alphabet, str):
         raise SettingError(f"{call}: '{settings.task}' is no task of symbols.")
     as_bytes = settings.task == "text" and settings.options.get("encoding") == "bytes"
-    network = settings.network
-    model: SymbolModel = symbol_model(
-        call, Network(network.cell, network.units, network.layers), len(alphabet)
-    )
+    model: SymbolModel = symbol_model(call, settings.network, len(alphabet))
     if prompt is None:
         prompt = "\n" if "\n" in alphabet else alphabet[0]
     symbols = prompt.encode().decode("latin-1") if as_bytes else prompt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -126,8 +126,7 @@ def make_task(settings: Settings) -> Task:
         if name not in known:
             raise UnknownNameError(call, "option", name, known)
     if settings.task != "influence-balancing":
-        network = settings.network
-        options["network"] = Network(network.cell, network.units, network.layers)
+        options["network"] = settings.network
     try:
         return make(**options)
     except TypeError as error:

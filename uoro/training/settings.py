@@ -21,6 +21,7 @@ from uoro.errors import (
     spelled,
 )
 from uoro.learner import OnNonfinite
+from uoro.tasks import Network
 
 SETTINGS = "config.toml"
 FREE = ("steps", "stall", "checkpoints", "metrics", "options.resume")
@@ -60,21 +61,6 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
-    """The network of a built-in task.
-
-    Attributes:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
-        units: Units in each layer.
-        layers: How many layers.
-    """
-
-    cell: str = "gru"
-    units: int = 64
-    layers: int = 1
-
-
-@dataclass(frozen=True)
 class Settings:
     """Everything that determines a run.
 
@@ -104,7 +90,7 @@ class Settings:
 
     task: str
     options: dict[str, Any] = field(default_factory=dict)
-    network: NetworkSettings = NetworkSettings()
+    network: Network = field(default_factory=Network)
     backend: str = "jax"
     device: str = ""
     dtype: Literal["float32", "float64", "as made"] | None = None
