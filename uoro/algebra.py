@@ -183,11 +183,12 @@ def require_like(
             f"those wanted are {[name for name, _ in theirs]}. {hint}"
         )
     for (name, leaf), (_, model) in zip(mine, theirs, strict=True):
-        if not hasattr(leaf, "shape"):
+        shape = shape_of(leaf)
+        if shape is None:
             raise StructureError(
                 f"{call}: {leaf_name(name)} is {spelled(leaf)}, wanted is an array. {hint}"
             )
-        shape, wanted_shape = tuple(leaf.shape), batch + tuple(model.shape)
+        wanted_shape = batch + tuple(model.shape)
         if shape != wanted_shape:
             raise StructureError(
                 f"{call}: {leaf_name(name)} has shape {shape}, wanted is {wanted_shape}. {hint}"
