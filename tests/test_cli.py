@@ -90,7 +90,7 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["text", "--estimators", "uoro:memory=0"], "memory must be an integer >= 1"),
         (["text", "--rate", "-1"], "learning rate must be positive"),
         (["text", "--file", "no-such-book.txt"], "no-such-book.txt"),
-        (["text", "--dtype", "int8"], "dtype must be one of float32, float64"),
+        (["text", "--dtype", "int8"], "must be one of float32, float64"),
         (["text", "--encoding", "latin"], "wanted is 'utf-8' or 'bytes'"),
         (["influence-balancing", "--steps", "0"], "steps must be an integer >= 1"),
         (["influence-balancing", "--steps", "5", "--estimators", "rtrl,tbptt:9"], "Raise --steps"),

@@ -154,7 +154,7 @@ def test_estimators_are_named_as_people_write_them() -> None:
         ("uoro:memory=0", "memory must be an integer >= 1"),
         ("uoro:rank=two", "rank must be an integer >= 1, got 'two'"),
         ("uoro:depth=2", "no option 'depth=2'"),
-        ("uoro:law=cauchy", "law must be one of"),
+        ("uoro:law=cauchy", "must be one of"),
         ("tbptt", "wanted is one length"),
         ("tbptt:0", "length must be an integer >= 1"),
         ("tbptt:3,4", "wanted is one length"),
@@ -182,10 +182,10 @@ def test_things_passed_in_the_wrong_place_say_what_was_wanted(backend: Backend) 
     dynamics = backend.dynamics(lambda p, s, x: (p * s, s.sum()))
     theta, state = backend.from_host(np.array(0.5)), backend.from_host(np.ones(3))
     wrong: Any = UORO
-    with pytest.raises(SettingError, match=r"estimator=UORO.*the class"):
+    with pytest.raises(SettingError, match="the estimator is the class UORO"):
         Learner(dynamics, wrong, SGD(0.1), theta, state)
     wrong = SGD
-    with pytest.raises(SettingError, match=r"optimizer=SGD.*the class"):
+    with pytest.raises(SettingError, match="the optimizer is the class SGD"):
         Learner(dynamics, UORO(), wrong, theta, state)
     wrong = abs
     with pytest.raises(SettingError, match=r"load_backend\(name\)\.dynamics\(transition\)"):

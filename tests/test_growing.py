@@ -409,15 +409,23 @@ def test_alphabets_by_name_need_no_reading_beforehand(tmp_path: Path) -> None:
         (["book"], {"follow": True}, "alphabet='ascii'"),
         (["-", "book"], {"alphabet": "ascii"}, "Give '-' alone"),
         (["-"], {"alphabet": "ascii", "laps": 2}, "Leave out laps"),
-        (["-"], {"alphabet": "ascii", "resume": "again"}, "resume='again'; wanted is 'restarts'"),
+        (
+            ["-"],
+            {"alphabet": "ascii", "resume": "again"},
+            "resume is 'again'; it must be one of restarts",
+        ),
         (["book", "book"], {"alphabet": "ascii", "follow": True}, "one file can be followed"),
         (["book"], {"alphabet": "bytes"}, "got encoding='utf-8'"),
         (["book"], {"alphabet": "abca"}, "'a' is in the alphabet twice"),
         (["book"], {"alphabet": "是a", "encoding": "bytes"}, "'是' is in the alphabet and cannot"),
         (["book"], {"alphabet": "a"}, "two symbols at least"),
         (["book"], {"laps": 0}, r"laps=0\): the number of laps must be an integer >= 1"),
-        (["book"], {"malformed": "ignore"}, "malformed='ignore'; wanted is 'stop' or 'skip'"),
-        (["book"], {"encoding": "latin-1"}, "encoding='latin-1'; wanted is 'utf-8' or 'bytes'"),
+        (["book"], {"malformed": "ignore"}, "malformed is 'ignore'; it must be one of stop, skip"),
+        (
+            ["book"],
+            {"encoding": "latin-1"},
+            "encoding is 'latin-1'; it must be one of utf-8, bytes",
+        ),
     ],
 )
 def test_choices_that_do_not_go_together_are_named(

@@ -410,8 +410,7 @@ def learner(**given: Any) -> Learner:
     return Learner(**good | given)
 
 
-LATER = [
-    # Not run yet: enable a call by moving it to CALLS.
+CALLS += [
     Call("load_backend", load_backend, lambda: {"name": "autograd"}),
     Call("Learner", learner, lambda: {"dynamics": made()["dynamics"], "estimator": UORO(),
          "optimizer": SGD(1e-3), "params": np.array(0.5), "state": np.ones(2), "seed": 0,
@@ -419,18 +418,17 @@ LATER = [
     Call("Learner.step", lambda inputs: learner(dynamics=IDLE).step(inputs),
          lambda: {"inputs": 1.0}),
     Call("Learner.run", lambda **given: learner(dynamics=IDLE).run(**given),
-         lambda: {"stream": np.ones(3), "steps": 2, "chunk": 2, "report": None}),
+         lambda: {"stream": np.ones(3), "steps": 2, "chunk": 2}),
     Call("Learner.run without steps", lambda **given: learner(dynamics=IDLE).run(**given),
          lambda: {"stream": np.ones(3), "chunk": 2}, ("chunk",)),
     Call("Learner.reset", lambda **given: learner(estimator=Streams(UORO(), 2),
          state=np.ones((2, 3))).reset(**given),
          lambda: {"mask": np.array([True, False]), "fresh": np.ones((2, 3))}),
-    Call("Windows", lambda **given: next(Windows(**given)),
+    Call("Windows", lambda **given: Windows(**given).take(1),
          lambda: {"backend": REFERENCE, "stream": np.ones(3), "length": 2}),
     Call("Windows.take", Windows(REFERENCE, np.ones(9), 2).take, lambda: {"count": 2}),
     Call("Network", Network, lambda: {"cell": "gru", "units": 4, "layers": 1}),
     Call("anbn(network=...)", anbn, lambda: {"network": Network()}),
-    Call("PairStream.take", AnBn().stream(0).take, lambda: {"count": 3}),
     Call("Text.open", Text.open, lambda: {"paths": [BOOK], "encoding": "utf-8"}),
     Call("Text.stream", Text.open([BOOK]).stream, lambda: {"seed": 0}),
     Call("text", text, lambda: {"paths": [BOOK], "encoding": "utf-8", "network": None}),

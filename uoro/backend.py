@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
-from uoro.errors import BrokenBackendError, MissingFrameworkError, UnknownNameError
+from uoro.errors import BrokenBackendError, MissingFrameworkError, require_known, spelled
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -286,12 +286,11 @@ def load_backend(name: str, *, device: str | None = None) -> Backend:
         >>> load_backend("autograd").name
         'autograd'
     """
-    call = f"load_backend({name!r})"
+    call = f"load_backend({spelled(name)})"
     entries = registered_backends()
-    if name not in entries:
-        raise UnknownNameError(call, "backend", name, entries)
+    entry = require_known(call, "backend", name, entries)
     try:
-        make = entries[name].load()
+        make = entry.load()
     except ModuleNotFoundError as error:
         raise MissingFrameworkError(
             f"{call}: the module '{error.name}' is not installed. "

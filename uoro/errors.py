@@ -231,7 +231,9 @@ def require_choice(call: str, what: str, value: str, choices: Collection[str]) -
         SettingError: If it is not.
     """
     if not isinstance(value, str) or value not in choices:
-        raise SettingError(f"{call}: the {what} must be one of {', '.join(choices)}.")
+        raise SettingError(
+            f"{call}: the {what} is {spelled(value)}; it must be one of {', '.join(choices)}."
+        )
 
 
 def require_known(call: str, kind: str, name: str, known: Mapping[str, Value]) -> Value:

@@ -7,21 +7,34 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
-from uoro.algebra import moving, select, working_precision
+from uoro.algebra import moving, require_like, select, working_precision
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics
-from uoro.errors import NonFiniteError, SettingError, StreamError, StructureError
-from uoro.estimator import Estimate, Estimator
+from uoro.dynamics import Dynamics, require_dynamics
+from uoro.errors import (
+    NonFiniteError,
+    SettingError,
+    StreamError,
+    StructureError,
+    require_callable,
+    require_choice,
+    require_count,
+    require_flag,
+    require_stream,
+    spelled,
+)
+from uoro.estimator import Estimate, Estimator, require_estimator
 from uoro.log import LOGGER
 from uoro.metrics import Metrics, Progress, Summary
-from uoro.optimizers import Optimizer
-from uoro.parallel import ParallelEstimator
+from uoro.optimizers import Optimizer, require_optimizer
+from uoro.parallel import ParallelEstimator, require_stack
 from uoro.routes import probe
 from uoro.saved import Saved, named_arrays, restored
 from uoro.stream import take
 from uoro.update import Clock, Update
 
 OnNonfinite: TypeAlias = Literal["stop", "skip", "reset"]
+LONGEST_CHUNK = 2**24
+"""In steps: the items of a chunk are in memory together."""
 PATIENCE = 100
 """How many items in a row may be skipped."""
 
@@ -89,27 +102,17 @@ class Learner:
         compile: bool = False,
         on_nonfinite: OnNonfinite = "stop",
     ) -> None:
-        if on_nonfinite not in get_args(OnNonfinite):
-            raise SettingError(
-                f"Learner(on_nonfinite={on_nonfinite!r}): wanted is one of "
-                f"{', '.join(get_args(OnNonfinite))}."
-            )
-        if donate and on_nonfinite != "stop":
+        require_choice(_MAKE, "on_nonfinite", on_nonfinite, get_args(OnNonfinite))
+        if donate is True and on_nonfinite != "stop":
             raise SettingError(
                 f"Learner(donate=True, on_nonfinite={on_nonfinite!r}): what was given away cannot "
                 "be gone back to. Leave one of the two out."
             )
-        if not hasattr(dynamics, "backend"):
-            raise SettingError(
-                f"Learner(dynamics={dynamics!r}): wanted are dynamics. Make them of a transition: "
-                "load_backend(name).dynamics(transition)."
-            )
-        for what, thing in (("estimator", estimator), ("optimizer", optimizer)):
-            if isinstance(thing, type):
-                raise SettingError(
-                    f"Learner({what}={thing.__name__}): that is the class. Make one of it: "
-                    f"{thing.__name__}(...)."
-                )
+        require_dynamics(_MAKE, dynamics)
+        require_estimator(_MAKE, estimator)
+        require_optimizer(_MAKE, optimizer)
+        for what, flag in (("donate", donate), ("compile", compile)):
+            require_flag(_MAKE, what, flag)
         self.dynamics = dynamics
         self.estimator = estimator
         self.optimizer = optimizer
@@ -118,6 +121,8 @@ class Learner:
         self.resets = 0
         backend = self.backend
         self._progress = Progress(backend.from_host(params), backend.from_host(state), None, None)
+        if not moving(backend, self._progress.params):
+            raise StructureError(f"{_MAKE}: there is no floating number in the params to train.")
         self._initial_state = self._progress.state
         self._on_nonfinite = on_nonfinite
         self._skipped_in_a_row = 0
@@ -125,7 +130,7 @@ class Learner:
         self._probed = False
         self._seed = seed
         self._key = backend.key(seed)
-        self._noise = None if noise is None else iter(noise)
+        self._noise = None if noise is None else require_stream("Learner(noise=...)", noise)
         self._update = Update(dynamics, estimator, optimizer)
         self._donates = donate
         self._compiles = compile or backend.compiled
@@ -204,11 +209,14 @@ class Learner:
                 offending one. A compiled chunk has then been read from the stream to its end.
             StreamError: If the noise was given as a stream and has ended.
         """
-        if chunk < 1 or (steps is not None and steps < 0):
-            raise SettingError(
-                f"Learner.run(steps={steps}, chunk={chunk}): wanted are steps >= 0 and chunk >= 1."
-            )
-        stream = iter(stream)
+        call = f"Learner.run(steps={spelled(steps)}, chunk={spelled(chunk)})"
+        steps = None if steps is None else require_count(call, "steps", steps, least=0)
+        chunk = require_count(call, "chunk", chunk)
+        if chunk > LONGEST_CHUNK:
+            raise SettingError(f"{call}: a chunk is at most {LONGEST_CHUNK} steps.")
+        if report is not None:
+            require_callable(call, "report", report, "a function of Metrics.")
+        stream = require_stream(call, stream)
         total, last, taken, finite = 0.0, math.nan, 0, 0
         while steps is None or taken < steps:
             count = chunk if steps is None else min(chunk, steps - taken)
@@ -328,8 +336,23 @@ class Learner:
                 "which runs a single stream. Wrap it: Streams(estimator, count)."
             )
         now, fresh = self._progress, self.backend.from_host(fresh)
+        mask = self.backend.from_host(mask)
+        if not hasattr(mask, "shape"):
+            raise StructureError(
+                f"Learner.reset(mask={spelled(mask)}): wanted is an array of booleans, one for "
+                "each stream."
+            )
+        for what, stack in (("mask", mask), ("fresh", fresh)):
+            call = f"Learner.reset({what}=...)"
+            require_stack(self.backend, stack, len(self.estimator.rows), call)
+        require_like(
+            self.backend,
+            fresh,
+            now.state,
+            call="Learner.reset(fresh=...)",
+            hint="Give a stack of states to start from.",
+        )
         if not self._started:
-            mask = self.backend.from_host(mask)
             self._progress = now._replace(state=select(self.backend, mask, fresh, now.state))
             return
         memory, state = self.estimator.reset(
@@ -559,6 +582,7 @@ class Learner:
 
 
 _Fault: TypeAlias = tuple[str, float]
+_MAKE = "Learner(...)"
 _CALL = "Learner.step(inputs)"
 _NUMBERS = ("seed", "steps", "skipped", "skipped_in_a_row", "resets")
 _COUNTS = (*_NUMBERS, "started", "optimizer")

@@ -8,7 +8,14 @@ from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 from uoro.backend import Backend
-from uoro.errors import StreamError, UnseekableError, require_count
+from uoro.errors import (
+    StreamError,
+    UnseekableError,
+    require_count,
+    require_methods,
+    require_stream,
+    spelled,
+)
 
 
 @runtime_checkable
@@ -95,9 +102,11 @@ class Windows:
     """
 
     def __init__(self, backend: Backend, stream: Iterable[Any], length: int) -> None:
+        call = f"Windows(length={spelled(length)})"
+        require_methods(call, "backend", backend, ("map", "collect"), "one of load_backend(name).")
         self._backend = backend
-        self._stream = iter(stream)
-        self._length = require_count(f"Windows(length={length!r})", "length", length)
+        self._stream = require_stream(call, stream)
+        self._length = require_count(call, "length", length)
         self._left: Any = None
         self._left_over = 0
 
@@ -136,6 +145,7 @@ class Windows:
 
     def take(self, count: int) -> Any:
         """Give the next windows as a stack of at most ``count``; ``None`` at the end."""
+        count = require_count(f"Windows.take({spelled(count)})", "count", count, least=0)
         length = self._length
         if isinstance(self._stream, WindowStream):
             items, got = _on_device(self._backend, self._stream.take_windows(count, length))
@@ -160,7 +170,7 @@ class Windows:
         items, got = self._left, self._left_over
         while got == 0 or got % length:
             wanted = count * length if got < length else got + length - got % length
-            more, came = take(backend, self._stream, wanted - got)
+            more, came = take(backend, self._stream, max(0, wanted - got))
             if not came:
                 break
             items = more if got == 0 else backend.map(join, items, more)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from uoro.errors import SettingError
+from uoro.errors import SettingError, require_choice
 
 Encoding: TypeAlias = Literal["utf-8", "bytes"]
 Malformed: TypeAlias = Literal["stop", "skip"]
@@ -82,8 +82,8 @@ class Alphabet:
             SettingError: If it is missing, or has fewer than two symbols, or one is there twice or
                 cannot be in that encoding.
         """
-        require_choice(call, "encoding", encoding, "utf-8", "bytes")
-        require_choice(call, "malformed", malformed, "stop", "skip")
+        require_choice(call, "encoding", encoding, ("utf-8", "bytes"))
+        require_choice(call, "malformed", malformed, ("stop", "skip"))
         if symbols is None and encoding != "bytes":
             raise SettingError(
                 f"{call}: what is still being written cannot be read beforehand to find its "
@@ -208,20 +208,3 @@ def find_codes(codes: Iterable[Codes]) -> tuple[Codes, int]:
         seen[block] = True
         length += len(block)
     return np.flatnonzero(seen).astype(np.uint32), length
-
-
-def require_choice(call: str, what: str, value: str, *choices: str) -> None:
-    """Refuse what is not one of the choices.
-
-    Args:
-        call: What to call it in errors.
-        what: What is chosen.
-        value: What was got.
-        choices: What is wanted.
-
-    Raises:
-        SettingError: If it is none of them.
-    """
-    if value not in choices:
-        wanted = " or ".join(map(repr, choices))
-        raise SettingError(f"{call}: {what}={value!r}; wanted is {wanted}.")

@@ -113,7 +113,7 @@ def anbn(
     """
     return symbol_task(
         AnBn(k, l),
-        network or Network(),
+        network,
         Adam(inverse_sqrt(rate, decay)),
         name="anbn",
         title=f"aⁿbⁿ({k}, {l})",

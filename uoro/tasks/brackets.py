@@ -120,7 +120,7 @@ def distant_brackets(
     """
     return symbol_task(
         DistantBrackets(s, k, a),
-        network or Network(),
+        network,
         Adam(inverse_sqrt(rate, decay)),
         name="brackets",
         title=f"Distant brackets ({s}, {k}, {a})",

@@ -93,7 +93,7 @@ def copying(
     """
     return symbol_task(
         Copy(lag, a),
-        network or Network(),
+        network,
         Adam(inverse(rate, decay)),
         name="copy",
         title=f"Copy after {lag} steps, {a} letters",

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 
-from uoro.errors import SettingError, StreamError, require_count
+from uoro.errors import (
+    SettingError,
+    StreamError,
+    require_choice,
+    require_count,
+    require_list,
+    require_path,
+)
 from uoro.tasks.alphabet import (
     Alphabet,
     Codes,
@@ -18,7 +25,6 @@ from uoro.tasks.alphabet import (
     ends_of,
     escaped,
     find_codes,
-    require_choice,
 )
 from uoro.tasks.files import FileReader
 from uoro.tasks.growing import GrowingStream
@@ -83,7 +89,8 @@ class Text:
                 characters or only one kind.
             SettingError: If the choices do not go together, or there is no such alphabet.
         """
-        files = tuple(Path(path) for path in paths)
+        given = require_list("Text.open(paths)", "paths", paths)
+        files = tuple(require_path("Text.open(paths)", "path", path) for path in given)
         call = f"Text.open({', '.join(map(str, files))!r})"
         if laps is not None:
             require_count(f"{call[:-1]}, laps={laps!r})", "number of laps", laps)
@@ -97,8 +104,8 @@ class Text:
             for path in files:
                 read_block(call, path, 0, 0)
             return cls(files, symbols, GIVEN, laps, follow)
-        require_choice(call, "encoding", encoding, "utf-8", "bytes")
-        require_choice(call, "malformed", malformed, "stop", "skip")
+        require_choice(call, "encoding", encoding, ("utf-8", "bytes"))
+        require_choice(call, "malformed", malformed, ("stop", "skip"))
         codes, length = find_codes(_read_codes(files, encoding, malformed))
         if length < 2:
             raise StreamError(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from uoro.errors import UnknownNameError
+from uoro.errors import require_count, require_kind, require_known, spelled
 from uoro.models import CELLS, SymbolModel
 from uoro.optimizers import Optimizer
 from uoro.stream import BlockStream
@@ -49,10 +49,15 @@ class Network:
     units: int = 64
     layers: int = 1
 
+    def __post_init__(self) -> None:
+        require_known("Network(cell=...)", "model", self.cell, CELLS)
+        for what, number in (("units", self.units), ("layers", self.layers)):
+            require_count(f"Network({what}={spelled(number)})", f"number of {what}", number)
+
 
 def symbol_task(
     source: SymbolSource,
-    network: Network,
+    network: Network | None,
     optimizer: Optimizer,
     *,
     name: str,
@@ -64,7 +69,7 @@ def symbol_task(
 
     Args:
         source: Where the symbols come from.
-        network: The network.
+        network: The network; one GRU layer of 64 units if not given.
         optimizer: The optimizer.
         name: As on the command line.
         title: One line for a figure; the network is added.
@@ -74,6 +79,8 @@ def symbol_task(
     Raises:
         UnknownNameError: If there is no such cell.
     """
+    network = Network() if network is None else network
+    require_kind(name, "network", network, Network, "a uoro.tasks.Network.")
     return Task(
         name=name,
         title=f"{title}, {network.layers} x {network.units} {network.cell.upper()}",
@@ -102,6 +109,5 @@ def symbol_model(call: str, network: Network, alphabet: int) -> SymbolModel:
         UnknownNameError: If there is no such cell.
         SettingError: If a size is none.
     """
-    if network.cell not in CELLS:
-        raise UnknownNameError(f"{call}(model={network.cell!r})", "model", network.cell, CELLS)
-    return SymbolModel((CELLS[network.cell](network.units),) * network.layers, alphabet)
+    cell = require_known(f"{call}(model={spelled(network.cell)})", "model", network.cell, CELLS)
+    return SymbolModel((cell(network.units),) * network.layers, alphabet)

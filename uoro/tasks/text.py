@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from uoro.errors import SettingError, StreamError
+from uoro.errors import SettingError, StreamError, require_choice, require_list, require_path
 from uoro.optimizers import Adam
 from uoro.schedules import inverse_sqrt
-from uoro.tasks.alphabet import Alphabet, Encoding, Malformed, require_choice
+from uoro.tasks.alphabet import Alphabet, Encoding, Malformed
 from uoro.tasks.corpus import Text
 from uoro.tasks.pipe import Pipe, Resume
 from uoro.tasks.symbols import Network, symbol_task
@@ -74,7 +74,8 @@ def text(
         >>> len(task.settings["alphabet"])
         97
     """
-    names = [str(path) for path in paths]
+    paths = require_list("text(paths)", "paths", paths)
+    names = [str(require_path("text(paths)", "path", path)) for path in paths]
     source: Text | Pipe
     if STANDARD_INPUT in names:
         source = _standard_input(names, encoding, alphabet, malformed, laps, follow, resume)
@@ -92,7 +93,7 @@ def text(
         name = names[0] if paths else "Shakespeare's plays"
     return symbol_task(
         source,
-        network or Network(),
+        network,
         Adam(inverse_sqrt(rate, decay)),
         name="text",
         title=f"Next character of {name}",
@@ -127,5 +128,5 @@ def _standard_input(
             f"{call}: standard input is read once, and waited for as it is. Leave out laps and "
             "follow."
         )
-    require_choice(call, "resume", resume, "restarts", "continues")
+    require_choice(call, "resume", resume, ("restarts", "continues"))
     return Pipe(Alphabet.given(call, alphabet, encoding, malformed), resume=resume)
