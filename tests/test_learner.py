@@ -232,10 +232,10 @@ def test_no_recompilation_between_chunks() -> None:
 
 def test_out_of_range_runs_are_refused(backend: Backend) -> None:
     learner = _learner(backend)
-    refused: list[dict[str, Any]] = [{"steps": -1}, {"chunk": 0}]
-    for options in refused:
-        with pytest.raises(SettingError, match="steps >= 0 and chunk >= 1"):
-            learner.run(_items(1), **options)
+    with pytest.raises(SettingError, match=r"steps=-1, .*the steps must be an integer >= 0"):
+        learner.run(_items(1), steps=-1)
+    with pytest.raises(SettingError, match=r"chunk=0\).*the chunk must be an integer >= 1"):
+        learner.run(_items(1), chunk=0)
 
 
 # Optimizers.

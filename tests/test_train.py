@@ -214,7 +214,7 @@ def test_the_complete_settings_are_written_and_make_the_same_run(tmp_path: Path)
         (["anbn", "--set", "optimizer.beta=1"], "no setting 'beta'"),
         (["anbn", "--steps", "0"], "steps=0): it must be at least 1"),
         (["anbn", "--seed", "-1"], "seed=-1"),
-        (["anbn", "--units", "0"], "network.units=0"),
+        (["anbn", "--units", "0"], "Network(units=0)"),
         (["anbn", "--model", "gro"], "no model 'gro'. Did you mean 'gru'?"),
         (["anbn", "--checkpoint-every", "0"], "checkpoints.every=0"),
         (["anbn", "--stall", "0"], "must be a positive number"),
