@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 
+import jax
 import pytest
 
 from uoro import Backend, load_backend
 
 BACKENDS = ("autograd", "torch", "jax")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Let JAX keep what it compiled, for this process alone.
+
+    Many tests make the same learner anew, twice or more often. It is compiled anew each time, as
+    it is another function; that is most of what these tests would cost.
+    """
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    with tempfile.TemporaryDirectory(prefix="compiled-") as folder:
+        for name, value in zip(names, (folder, 0, -1), strict=True):
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        yield
+        jax.config.update(names[0], None)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(params=BACKENDS)
