@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -724,6 +725,18 @@ def test_the_lock_is_released_when_a_run_fails_and_refused_within_one_process(
     with pytest.raises(ZeroDivisionError):
         fail()
     assert not is_locked(tmp_path / "run")
+
+
+def test_a_run_removes_what_those_before_it_left_half_written(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    host = re.sub(r"[^0-9A-Za-z.]", "_", socket.gethostname())
+    for name in (".run.lock.json", "status.json"):
+        (tmp_path / f".{name}.{host}-{ended.pid}-0123abcd.part").write_text("{")
+    alive = tmp_path / f".status.json.{host}-{os.getppid()}-0123abcd.part"
+    alive.write_text("{")
+    with run_lock(tmp_path):
+        assert [path for path in tmp_path.iterdir() if path.suffix == ".part"] == [alive]
 
 
 def test_those_who_only_ask_do_not_take_each_other_for_a_run(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from uoro.checkpoint.atomic import process_lives, write_atomically
+from uoro.checkpoint.atomic import leftovers, process_lives, write_atomically
 from uoro.errors import CheckpointError, LockedError
 
 _LOCK = ".run.lock"
 _HOLDER = ".run.lock.json"
+_ANYTHING = re.compile(r".+")
 # `is_locked` has to take the lock for a moment to see whether anybody has it.
 _PATIENCE = 1.0
 
@@ -38,7 +40,7 @@ class Holder(NamedTuple):
 
 @contextlib.contextmanager
 def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Be the only run in a folder.
+    """Be the only run in a folder; what runs before it left half written is removed.
 
     The lock is the system's own, on a file in the folder: a run that is killed holds it no more,
     once the processes that it has forked have ended too. On network drives it is as good as their
@@ -65,6 +67,7 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         raise _refused(call, error) from error
     try:
+        _clear(folder)
         _write_holder(folder, call)
         yield
     finally:
@@ -105,6 +108,13 @@ def lock_holder(folder: str | os.PathLike[str]) -> Holder | None:
             return None
     except (Timeout, OSError):
         return _read_holder(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what runs that were killed have left half written beside the files of a run."""
+    with contextlib.suppress(OSError):
+        for path in leftovers(folder, _ANYTHING):
+            os.unlink(path)
 
 
 def _write_holder(folder: Path, call: str) -> None:
