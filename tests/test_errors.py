@@ -131,6 +131,8 @@ def test_estimators_are_named_as_people_write_them() -> None:
     assert parse_estimator("uoro:rank=4").estimator == UORO(rank=4)
     assert parse_estimator("uoro:memory=16").span == 16
     assert parse_estimator("uoro:rank=2,law=gaussian").estimator == UORO(rank=2, law="gaussian")
+    joint = UORO(rank=4, reduction="optimal")
+    assert parse_estimator("uoro:rank=4,reduction=optimal").estimator == joint
     assert type(parse_estimator("rtrl").estimator).__name__ == "RTRL"
     assert parse_estimator("tbptt:10").span == 10
     assert parse_estimator("tbptt:10,chunked").span == 10

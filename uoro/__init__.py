@@ -13,6 +13,7 @@ from uoro.estimator import Estimator as Estimator
 from uoro.estimators import RTRL as RTRL
 from uoro.estimators import UORO as UORO
 from uoro.estimators import Influence as Influence
+from uoro.estimators import JointInfluence as JointInfluence
 from uoro.estimators import RollingTruncated as RollingTruncated
 from uoro.estimators import Truncated as Truncated
 from uoro.estimators import bptt as bptt

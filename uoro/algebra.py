@@ -80,6 +80,35 @@ def coordinates(backend: Backend, stack: Any) -> Any:
     return backend.xp.concatenate(columns, 1)
 
 
+def shaped(backend: Backend, matrix: Any, like: Any) -> Any:
+    """Make a stack of tangents like ``like`` of the rows of a matrix: undoes `coordinates`."""
+    start = 0
+
+    def take_columns(leaf: Any) -> Any:
+        nonlocal start
+        parts = []
+        for _ in range(backend.parts(leaf)):
+            end = start + math.prod(leaf.shape)
+            parts.append(matrix[:, start:end].reshape((-1, *leaf.shape)))
+            start = end
+        return parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
+
+    return backend.map(take_columns, like)
+
+
+def gram(backend: Backend, left: Any, right: Any) -> Any:
+    """Give the inner products of the entries of two stacks, a matrix, in at least float32."""
+    total: Any = 0.0
+    leaves = zip(moving(backend, left), moving(backend, right), strict=True)
+    for one, other in leaves:
+        rows, columns = (leaf.reshape((leaf.shape[0], -1)) for leaf in (one, other))
+        if backend.parts(one) == 2:
+            total = total + backend.matmul(rows.imag, columns.imag.T)
+            rows, columns = rows.real, columns.real
+        total = total + backend.matmul(rows, columns.T)
+    return total
+
+
 def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
     """Combine the entries of a stack linearly.
 

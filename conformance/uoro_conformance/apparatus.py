@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 from uoro.algebra import coordinates, mix, moving, repeat, size, take
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
+from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro_conformance.designs import (
     as_noise,
     draws_of,
     flat_pairs,
     hadamard_designs,
+    is_joint,
+    nested_designs,
     random_designs,
     unstack,
 )
@@ -58,7 +61,10 @@ class Apparatus:
 
     Args:
         dynamics: The model.
-        estimator: Its memory has ``tangent`` and ``cotangent``; with rank k they are stacks.
+        estimator: Its memory has ``tangent`` and ``cotangent``; with rank k they are stacks,
+            of which the influence is the mean, or if it is ``joint`` the sum. It then draws two
+            trees of signs: of one its projections are made, ``E[Σ ν νᵀ] = I``; the other is for
+            the reduction.
         batched: Whether to map over the designs with the backend's `vmap`. Otherwise Python
             loops, for a model that cannot be mapped.
     """
@@ -69,6 +75,7 @@ class Apparatus:
         self.dynamics, self.estimator = dynamics, estimator
         self.backend: Backend = dynamics.backend
         self.rank: int = getattr(estimator, "rank", 1)
+        self.joint = is_joint(estimator)
         self._each = self.backend.vmap if batched else partial(one_by_one, self.backend)
         compiled = self.backend.compile if batched else lambda function: function
         self.measure = compiled(self._measure)
@@ -76,12 +83,17 @@ class Apparatus:
 
     def designs(self, state: Any, seed: int) -> Any:
         """Make the Hadamard designs for a state, as a stack of noise trees."""
-        draws = draws_of(self.estimator)
-        rows = hadamard_designs(size(self.backend, state) * draws, seed)
+        draws, n = draws_of(self.estimator), size(self.backend, state)
+        rows = nested_designs(n, seed) if self.joint else hadamard_designs(n * draws, seed)
         return as_noise(self.backend, state, rows, draws)
 
     def some_designs(self, state: Any, seed: int) -> Any:
         """Make a few random designs, for a state too large for balanced ones."""
+        if self.joint:
+            raise SettingError(
+                f"check(projections=...): of {self.estimator} only the whole influence can be "
+                "checked. Leave projections out, and take a smaller model."
+            )
         draws = draws_of(self.estimator)
         rows = random_designs(size(self.backend, state) * draws, FEW, seed)
         return as_noise(self.backend, state, rows, draws)
@@ -120,13 +132,17 @@ class Apparatus:
         after, states, losses, gradients = self._each(one)(noise)
         looks = coordinates(backend, probes)
         rows, cotangents = self._flat(after, stacked=True)
-        outer = mix(backend, looks @ rows.T / rows.shape[0], cotangents)
+        averaged = rows.shape[0] // self.rank if self.joint else rows.shape[0]
+        outer = mix(backend, looks @ rows.T / averaged, cotangents)
         sizes = backend.map(abs, cotangents)
-        weight = norm(mix(backend, abs(looks) @ abs(rows).T / rows.shape[0], sizes))
+        weight = norm(mix(backend, abs(looks) @ abs(rows).T / averaged, sizes))
 
         outcome, pullback = self.dynamics.vjp(params, state, item)
         direct, sensitivity = pullback(None, 1.0)
-        draws = noise if draws_of(self.estimator) == 1 else unstack(backend, noise)
+        if self.joint:
+            draws = backend.map(lambda leaf: leaf[:, 0], noise)
+        else:
+            draws = noise if draws_of(self.estimator) == 1 else unstack(backend, noise)
         signs = coordinates(backend, draws)
         images = mix(backend, looks @ signs.T / signs.shape[0], draws)
 
@@ -135,7 +151,7 @@ class Apparatus:
 
         fresh, back = self._each(pull)(probes, images)
         tangents, carried = self._flat(memory, stacked=False)
-        rank = tangents.shape[0]
+        rank = 1 if self.joint else tangents.shape[0]
         seen = coordinates(backend, back) @ tangents.T
         exact = backend.combine((1.0, fresh), (1.0, mix(backend, seen / rank, carried)))
 

@@ -18,12 +18,26 @@ def hadamard_designs(coordinates: int, seed: int) -> Any:
     Rows of a Hadamard matrix of order m, first n columns, each column times a random sign; and
     their negatives.
     """
+    rows = _hadamard_rows(coordinates, seed)
+    return np.concatenate([rows, -rows])
+
+
+def nested_designs(coordinates: int, seed: int) -> Any:
+    """Make two draws of signs, one beside the other, for an estimator of joint pairs.
+
+    What the second multiplies is not linear in the first. So each row of a balanced design of the
+    one is beside each row of that of the other. Flipped signs change nothing in the mean.
+    """
+    first, second = (_hadamard_rows(coordinates, 2 * seed + draw) for draw in range(2))
+    return np.concatenate([np.repeat(first, len(second), 0), np.tile(second, (len(first), 1))], 1)
+
+
+def _hadamard_rows(coordinates: int, seed: int) -> Any:
     order = 1
     matrix = np.ones((1, 1))
     while order < coordinates:
         matrix, order = np.block([[matrix, matrix], [matrix, -matrix]]), 2 * order
-    rows = matrix[:, :coordinates] * np.random.default_rng(seed).choice([-1.0, 1.0], coordinates)
-    return np.concatenate([rows, -rows])
+    return matrix[:, :coordinates] * np.random.default_rng(seed).choice([-1.0, 1.0], coordinates)
 
 
 def random_designs(coordinates: int, count: int, seed: int) -> Any:
@@ -45,6 +59,11 @@ def gaussian(backend: Backend, like: Any, *seed: int, count: int | None = None) 
 def draws_of(estimator: Estimator) -> int:
     """Count the draws an estimator takes at a step: one for each pair, unless it says otherwise."""
     return int(getattr(estimator, "draws", getattr(estimator, "rank", 1)))
+
+
+def is_joint(estimator: Estimator) -> bool:
+    """Whether the pairs of an estimator are one estimate: their sum, and not their mean."""
+    return bool(getattr(estimator, "joint", False))
 
 
 def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:

@@ -14,7 +14,7 @@ from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimators import RTRL, UORO
-from uoro_conformance.designs import as_noise, flat_pairs
+from uoro_conformance.designs import as_noise, draws_of, flat_pairs, is_joint
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 
 MOST_SIGNS = 14
@@ -27,7 +27,7 @@ def sign_sequences(backend: Backend, state: Any, steps: int, *, rank: int = 1) -
         backend: The backend of the state.
         state: What one draw is shaped like.
         steps: How many steps a sequence has.
-        rank: How many draws a step takes.
+        rank: How many draws a step takes, each shaped like the state.
 
     Raises:
         SettingError: If there are more than 2^14 sequences.
@@ -75,7 +75,7 @@ def check_mean_over_all_signs(
         tolerance = 1e4 * UNIT[precision_of(backend, state, params[0])]
     estimator = estimator if estimator is not None else UORO()
     exact = RTRL()
-    noise = sign_sequences(backend, state, len(items), rank=estimator.rank)
+    noise = sign_sequences(backend, state, len(items), rank=draws_of(estimator))
     count = int(backend.named_leaves(noise[0])[0][1].shape[0])
 
     def all_at_once(theta: Any, memory: Any, state: Any, item: Any, signs: Any) -> Any:
@@ -97,7 +97,7 @@ def check_mean_over_all_signs(
         gaps.append(relative_gap(backend, average, estimate.gradient))
 
     rows, cotangents = flat_pairs(backend, memory.tangent, memory.cotangent, estimator.rank)
-    outer = mix(backend, rows.T / rows.shape[0], cotangents)
+    outer = mix(backend, rows.T / (count if is_joint(estimator) else rows.shape[0]), cotangents)
     gaps.append(relative_gap(backend, outer, influence))
     return Finding(
         law="the mean over all sign sequences is RTRL",

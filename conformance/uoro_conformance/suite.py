@@ -13,6 +13,7 @@ from uoro.estimators import UORO, RollingTruncated, Truncated
 from uoro.models import InfluenceBalancing
 from uoro.parallel import Streams
 from uoro_conformance.declared import check_declaration
+from uoro_conformance.designs import draws_of
 from uoro_conformance.enumeration import check_mean_over_all_signs
 from uoro_conformance.exact import (
     check_chain,
@@ -44,6 +45,12 @@ from uoro_conformance.truth import check_truth
 
 DTYPES = ("float64", "float32")
 """The first tier, and the second: float32 is never inferred from float64."""
+
+JOINT = (UORO(rank=1, reduction="optimal"), UORO(rank=2, reduction="optimal"))
+"""Pairs that are reduced together: of fewer than all state coordinates, and of about as many."""
+
+FEW_SIGNS = 10
+"""How many signs are enumerated: all the steps of a system for one pair, two for joint ones."""
 
 DERIVATIVE_LAWS: dict[str, Any] = {
     "adjoint": check_adjointness,
@@ -182,13 +189,20 @@ def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
         yield _on_systems(f"{path}/uoro", dtype, partial(_with, check, UORO()))
         rank = partial(_with, check, UORO(rank=2))
         yield _on_systems(f"{path}/uoro:rank=2", dtype, rank, gallery=profile.few)
+        for joint in JOINT:
+            yield _on_systems(
+                f"{path}/{_named(joint)}", dtype, partial(_with, check, joint), gallery=profile.few
+            )
         memory = partial(_unrolled, check, UORO())
         yield _on_systems(f"{path}/uoro:memory=2", dtype, memory, gallery=profile.few[:2])
 
 
 def _first_tier_cases(profile: Profile, dtype: str) -> Iterator[Case]:
     few = profile.few
-    yield Case(f"{dtype}/exact/enumeration/uoro", (dtype,), partial(_enumerate, dtype))
+    yield Case(f"{dtype}/exact/enumeration/uoro", (dtype,), partial(_enumerate, UORO(), dtype))
+    joint = JOINT[0]
+    name = f"{dtype}/exact/enumeration/{_named(joint)}"
+    yield Case(name, (dtype,), partial(_enumerate, joint, dtype))
     for name, check in (
         ("exact/equivariance/uoro", partial(_with, check_sign_equivariance, UORO())),
         ("parity/uoro", partial(_with, check_parity, UORO())),
@@ -200,6 +214,8 @@ def _first_tier_cases(profile: Profile, dtype: str) -> Iterator[Case]:
         name = f"{dtype}/streams/uoro{':rank=2' if streams.count == 2 else ''}"
         check = partial(_with, check_streams, streams)
         yield _on_systems(name, dtype, check, gallery=few[:1] if streams.count == 2 else few)
+    check = partial(_with, check_streams, Streams(JOINT[1], 2))
+    yield _on_systems(f"{dtype}/streams/{_named(JOINT[1])}", dtype, check, gallery=few[:1])
     yield _on_systems(f"{dtype}/declared/rtrl", dtype, _rtrl_sums_to_bptt)
     rolling = partial(_with, check_declaration, RollingTruncated(2))
     yield _on_systems(f"{dtype}/declared/rolling:2", dtype, rolling, gallery=few)
@@ -279,11 +295,17 @@ def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
     return finding._replace(system=trial.line)
 
 
-def _enumerate(dtype: str, bench: Bench) -> Finding:
+def _named(joint: UORO) -> str:
+    return f"uoro:rank={joint.rank},reduction={joint.reduction}"
+
+
+def _enumerate(estimator: UORO, dtype: str, bench: Bench) -> Finding:
     found = []
     for system in bench.profile.enumerated:
         trial = bench.build(system, dtype)
-        finding = check_mean_over_all_signs(trial.dynamics, trial.params, trial.state, trial.items)
+        steps = min(len(trial.items), FEW_SIGNS // (draws_of(estimator) * system.n))
+        system_at = trial.params[:steps], trial.state, trial.items[:steps]
+        finding = check_mean_over_all_signs(trial.dynamics, *system_at, estimator=estimator)
         found.append(finding._replace(system=trial.line))
     return worst(found)
 

@@ -1,5 +1,6 @@
 """One file per algorithm; each reads like its paper."""
 
+from uoro.estimators.joint import JointInfluence as JointInfluence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL
 from uoro.estimators.truncated import Truncated as Truncated

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, get_args
 
-from uoro.algebra import DTYPES, flatten, mix, require_arrays, require_like
+from uoro.algebra import (
+    DTYPES,
+    flatten,
+    mix,
+    require_arrays,
+    require_like,
+    take,
+    working_precision,
+)
 from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
 from uoro.errors import (
@@ -18,7 +26,11 @@ from uoro.errors import (
     spelled,
 )
 from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimators.joint import JointInfluence, fresh_projections, merge
 from uoro.sweep import Sweep, mean_direct, once, sweep
+
+Reducing: TypeAlias = Literal["independent", "optimal"]
+"""How 2k pairs become k again: each old one with a fresh one, or all of them together."""
 
 
 class Influence(NamedTuple, Generic[State, Params]):
@@ -31,6 +43,10 @@ class Influence(NamedTuple, Generic[State, Params]):
 
     tangent: State
     cotangent: Params
+
+
+Memory: TypeAlias = Influence[State, Params] | JointInfluence[State, Params]
+"""What is carried: pairs that are averaged, or pairs that are added up."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +65,24 @@ class UORO:
 
     The pair starts from zero, which is exact: the first state does not depend on θ.
 
+    With ``reduction="optimal"`` the k pairs are one estimate of rank k, ``E[Σ s̃_i ⊗ θ̃_i] =
+    ∂s_t/∂θ``. Steps 1 and 2 are the same, with the sum over pairs for the mean. In step 3 all s̃_i
+    are pushed, and k projections ν_j pulled back that are orthogonal to each other
+    (`uoro.estimators.projections`). In place of steps 4 and 5 the 2k pairs are reduced to k by the
+    unbiased reduction of least variance (`uoro.estimators.reduction`): the strongest directions
+    are kept as they are, and only the weak share places at random. A rank of at least the number
+    of state coordinates makes it exact RTRL. What is lost: the rank no longer is a number of
+    independent replicas, from which noise could be told; pushes and pulls are as many, but a small
+    singular value decomposition comes to them; in float32, directions weaker than about 1e-5 of
+    the strongest are dropped, and no norms below 1e-19 or above 1e19 can be told from zero and
+    infinity.
+
     Args:
-        rank: How many independent pairs to carry; their gradients are averaged, which divides
-            the variance by the rank (section 3.4). With more than one, pair and signs carry a
-            leading axis of this length.
-        law: The law of ν. Every choice is unbiased.
+        rank: How many pairs to carry. Independent ones have their gradients averaged, which
+            divides the variance by the rank (section 3.4). With more than one, the pair carries a
+            leading axis of this length, and so do the signs of independent ones.
+        law: The law of ν. Every choice is unbiased. The optimal reduction takes signs alone.
+        reduction: Whether the pairs are independent, or one estimate whose variance is the least.
         epsilon: ε of the normalisers. It has nothing to do with finite differences.
         pair_dtype: In what the pair is kept, ``"bfloat16"``, ``"float16"``, ``"float32"`` or
             ``"float64"``; if not given, s̃ in the dtypes of the state and θ̃ in those of the params.
@@ -62,8 +91,8 @@ class UORO:
             Derivatives are taken, and gradients given, in the dtypes of state and params.
 
     Raises:
-        SettingError: If the rank is not a positive integer, the law or the dtype unknown, or ε
-            not positive.
+        SettingError: If the rank is not a positive integer, the law, the reduction or the dtype
+            unknown, ε not positive, or the reduction optimal and the law not that of signs.
 
     Example:
         >>> from uoro import UORO, load_backend
@@ -86,12 +115,15 @@ class UORO:
     References:
         Tallec & Ollivier, "Unbiased Online Recurrent Optimization", ICLR 2018,
         arXiv:1702.05043: Algorithm 1, with ε where the paper puts it.
+        Benzing et al., "Optimal Kronecker-Sum Approximation of Real Time Recurrent Learning", ICML
+        2019, arXiv:1902.03993: the optimal reduction, there of Kronecker products.
     """
 
     rank: int = 1
     law: Law = "signs"
     epsilon: float = 1e-7
     pair_dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
+    reduction: Reducing = "independent"
 
     def __post_init__(self) -> None:
         require_count(f"UORO(rank={spelled(self.rank)})", "rank", self.rank)
@@ -106,6 +138,13 @@ class UORO:
             "positive and finite; with zero the first step divides by zero",
             lambda x: x > 0,
         )
+        call = f"UORO(reduction={spelled(self.reduction)})"
+        require_choice(call, "reduction", self.reduction, get_args(Reducing))
+        if self.joint and self.law != "signs":
+            raise SettingError(
+                f"UORO(law={self.law!r}, reduction='optimal'): the optimal reduction draws signs. "
+                "Leave law out."
+            )
 
     @property
     def estimand(self) -> Estimand:
@@ -113,8 +152,22 @@ class UORO:
         return "unbiased"
 
     @property
+    def joint(self) -> bool:
+        """Whether the pairs are one estimate of rank k, their sum; otherwise it is their mean."""
+        return self.reduction == "optimal"
+
+    @property
+    def draws(self) -> int:
+        """Count the random trees that a step takes: one a pair, or of the optimal reduction two."""
+        return 2 if self.joint else self.rank
+
+    @property
     def _batch(self) -> tuple[int, ...]:
         return () if self.rank == 1 else (self.rank,)
+
+    @property
+    def _drawn(self) -> tuple[int, ...]:
+        return () if self.draws == 1 else (self.draws,)
 
     def init(
         self,
@@ -123,7 +176,7 @@ class UORO:
         state: State,
         *,
         inputs: Inputs | None = None,
-    ) -> Influence[State, Params]:
+    ) -> Memory[State, Params]:
         """Make the zero pair, or a stack of `rank` of them.
 
         Raises:
@@ -134,10 +187,12 @@ class UORO:
         for what, tree in (("params", params), ("state", state)):
             require_arrays(dynamics.backend, tree, f"UORO.init({what}=...)")
         backend = dynamics.backend
-        return Influence(
-            self._kept(backend, backend.zeros(state, batch=self._batch)),
-            self._kept(backend, backend.zeros(params, batch=self._batch)),
-        )
+        tangent = self._kept(backend, backend.zeros(state, batch=self._batch))
+        cotangent = self._kept(backend, backend.zeros(params, batch=self._batch))
+        if not self.joint:
+            return Influence(tangent, cotangent)
+        precision = working_precision(backend, (state, params))
+        return JointInfluence(tangent, cotangent, backend.from_host(0.0, dtype=precision))
 
     def _kept(self, backend: Backend, tree: Tree) -> Tree:
         """Put a tree into the dtype in which the pair is kept."""
@@ -152,18 +207,18 @@ class UORO:
         return kept
 
     def draw(self, sampler: Sampler, state: State) -> State:
-        """Draw ν, shaped like the state, or a stack of `rank` of them."""
-        return sampler(state, self.law, self._batch)
+        """Draw ν, shaped like the state, or a stack of `draws` of them."""
+        return sampler(state, self.law, self._drawn)
 
     def step(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Influence[State, Params],
+        memory: Memory[State, Params],
         state: State,
         inputs: Inputs,
         noise: State,
-    ) -> tuple[Influence[State, Params], State, Estimate]:
+    ) -> tuple[Memory[State, Params], State, Estimate]:
         """Advance the pair and estimate the gradient, as the class docstring says.
 
         Args:
@@ -177,10 +232,11 @@ class UORO:
         Raises:
             StructureError: If ν is not shaped like the state, or the memory is no pair.
         """
-        if not isinstance(memory, Influence):
+        wanted = JointInfluence if self.joint else Influence
+        if not isinstance(memory, wanted):
             raise StructureError(
-                f"UORO.step(memory={spelled(memory)}): wanted is a pair, an Influence. Make it by "
-                "init(dynamics, params, state), and pass on what step returns."
+                f"UORO.step(memory={spelled(memory)}): wanted is a pair, an {wanted.__name__}. "
+                "Make it by init(dynamics, params, state), and pass on what step returns."
             )
         backend = dynamics.backend
         require_like(
@@ -188,16 +244,18 @@ class UORO:
             noise,
             state,
             call="UORO.step(noise=...)",
-            batch=self._batch,
+            batch=self._drawn,
             tangent=True,
             hint="Draw one sign per state coordinate, and with rank k a stack of k such trees.",
         )
         pair, swept = self._advance(dynamics, params, memory, state, inputs, noise)
         if self.rank == 1:
-            gradient = backend.combine((1.0, swept.direct), (swept.rate, memory.cotangent))
+            rate = swept.rate[0] if self.joint else swept.rate
+            gradient = backend.combine((1.0, swept.direct), (rate, memory.cotangent))
         else:
-            averaged = mix(backend, swept.rate / self.rank, memory.cotangent)
-            gradient = backend.combine((1.0, swept.direct), (1.0, averaged))
+            rates = swept.rate if self.joint else swept.rate / self.rank
+            carried = mix(backend, rates, memory.cotangent)
+            gradient = backend.combine((1.0, swept.direct), (1.0, carried))
         outcome = swept.outcome
         return pair, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
 
@@ -205,11 +263,11 @@ class UORO:
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Influence[State, Params],
+        memory: Memory[State, Params],
         state: State,
         inputs: Inputs,
         noise: State,
-    ) -> tuple[Influence[State, Params], State, Estimate]:
+    ) -> tuple[Memory[State, Params], State, Estimate]:
         """Do for B streams what `step` does for one, and average; the arguments are stacks of B.
 
         No stream's gradient is formed by itself: the carried parts are one product of the rates
@@ -217,9 +275,7 @@ class UORO:
         """
         backend = dynamics.backend
 
-        def one(
-            memory: Influence[State, Params], state: State, inputs: Inputs, noise: State
-        ) -> Any:
+        def one(memory: Memory[State, Params], state: State, inputs: Inputs, noise: State) -> Any:
             pair, swept = self._advance(dynamics, params, memory, state, inputs, noise)
             return pair, swept.outcome, swept.direct, swept.rate
 
@@ -227,7 +283,8 @@ class UORO:
         direct = mean_direct(dynamics, params, state, inputs, each)
         pairs = rates.reshape((-1,))
         cotangents = memory.cotangent if self.rank == 1 else flatten(backend, memory.cotangent)
-        carried = mix(backend, pairs / pairs.shape[0], cotangents)
+        count = rates.shape[0] if self.joint else pairs.shape[0]
+        carried = mix(backend, pairs / count, cotangents)
         gradient = backend.combine((1.0, direct), (1.0, carried))
         return pair, outcome.next_state, Estimate(outcome.loss.mean(), gradient, outcome.aux)
 
@@ -235,12 +292,14 @@ class UORO:
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Influence[State, Params],
+        memory: Memory[State, Params],
         state: State,
         inputs: Inputs,
         noise: State,
-    ) -> tuple[Influence[State, Params], Sweep[State, Params]]:
+    ) -> tuple[Memory[State, Params], Sweep[State, Params]]:
         """Do all of a step but to put the gradient together."""
+        if isinstance(memory, JointInfluence):
+            return self._advance_jointly(dynamics, params, memory, state, inputs, noise)
         backend = dynamics.backend
         each = once if self.rank == 1 else backend.vmap
         tangent = memory.tangent
@@ -248,7 +307,7 @@ class UORO:
             tangent = backend.map(lambda signs, kept: kept, noise, tangent)  # in the state's dtypes
         swept = sweep(dynamics, params, state, inputs, tangent, noise, each)
 
-        def merge(
+        def merge_one(
             pair: Influence[State, Params], signs: State, pushed: State, kept: Any
         ) -> Influence[State, Params]:
             merged = self._kept(backend, pushed)
@@ -258,7 +317,37 @@ class UORO:
                 self.epsilon,
             )
 
-        return each(merge)(memory, noise, swept.pushed, swept.kept), swept
+        return each(merge_one)(memory, noise, swept.pushed, swept.kept), swept
+
+    def _advance_jointly(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        memory: JointInfluence[State, Params],
+        state: State,
+        inputs: Inputs,
+        noise: State,
+    ) -> tuple[JointInfluence[State, Params], Sweep[State, Params]]:
+        """Do the same with all pairs together; with one, as a stack of one."""
+        backend = dynamics.backend
+        fresh = fresh_projections(backend, noise, self.rank)
+        pair = memory.tangent, memory.cotangent
+        if self.rank == 1:
+            pair = backend.map(lambda leaf: leaf[None], pair)
+        tangent, cotangent = pair
+        if self.pair_dtype is not None:
+            tangent = backend.map(lambda one, kept: kept, fresh, tangent)
+        swept = sweep(dynamics, params, state, inputs, tangent, fresh, backend.vmap)
+        merged = merge(backend, cotangent, swept, fresh, noise, self.rank)
+        if self.rank == 1:
+            merged = merged._replace(
+                tangent=take(backend, merged.tangent, 0),
+                cotangent=take(backend, merged.cotangent, 0),
+            )
+        return merged._replace(
+            tangent=self._kept(backend, merged.tangent),
+            cotangent=self._kept(backend, merged.cotangent),
+        ), swept
 
 
 def _merge(

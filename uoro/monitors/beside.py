@@ -11,7 +11,7 @@ from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, RollingTruncated
 from uoro.monitors.compiled import Compiled
-from uoro.monitors.monitor import require_single, require_uoro, wrapped
+from uoro.monitors.monitor import require_independent, require_single, wrapped
 from uoro.monitors.noise import name_noise, replica_noise
 from uoro.monitors.report import look_at_means, read_report
 from uoro.monitors.shadow import Shadowed, ShadowMemory
@@ -52,7 +52,7 @@ class ReplicaMonitor:
 
     def _shadow(self, estimator: Estimator) -> Estimator:
         require_single(estimator, self._call)
-        uoro = require_uoro(estimator, self._call)
+        uoro = require_independent(estimator, self._call)
         return replace(uoro, rank=uoro.rank * self.replicas)
 
     def wrap(self, estimator: Estimator) -> Estimator:

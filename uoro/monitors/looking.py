@@ -11,7 +11,13 @@ from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimator
 from uoro.monitors.compiled import Compiled
-from uoro.monitors.monitor import require_pair, require_single, require_uoro, unwrap_estimator
+from uoro.monitors.monitor import (
+    require_independent,
+    require_pair,
+    require_single,
+    require_uoro,
+    unwrap_estimator,
+)
 from uoro.monitors.noise import name_noise, rank_noise
 from uoro.monitors.pair import norms_of_pairs, read_norms
 from uoro.monitors.radius import spectral_radius
@@ -107,7 +113,7 @@ class NoiseMonitor:
     def wrap(self, estimator: Estimator) -> Estimator:
         """Leave the estimator as it is, if it has pairs to compare."""
         require_single(estimator, "the monitor 'noise'")
-        if require_uoro(estimator, "the monitor 'noise'").rank < 2:
+        if require_independent(estimator, "the monitor 'noise'").rank < 2:
             raise SettingError(
                 "the monitor 'noise': UORO(rank=1) has a single pair, which does not show its "
                 "noise. Take UORO(rank=2) or more, or the monitor 'noise:replicas=4'."

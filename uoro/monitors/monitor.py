@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
-from uoro.estimators import UORO, Influence
+from uoro.estimators import UORO, Influence, JointInfluence
 from uoro.monitors.shadow import Shadowed, ShadowMemory
 from uoro.parallel import ParallelEstimator
 
@@ -123,13 +123,30 @@ def require_uoro(estimator: Estimator, call: str) -> UORO:
     return inner
 
 
+def require_independent(estimator: Estimator, call: str) -> UORO:
+    """Give the UORO that an estimator is, if its pairs are independent replicas of each other.
+
+    Raises:
+        SettingError: If they are one estimate together, or there are none.
+    """
+    uoro = require_uoro(estimator, call)
+    if uoro.joint:
+        raise SettingError(
+            f"{call}: with reduction='optimal' the pairs are one estimate together, and do not "
+            "show its noise. Use reduction='independent', or leave the monitor out."
+        )
+    return uoro
+
+
 def require_pair(memory: Any, call: str) -> Influence[Any, Any]:
-    """Give the pair within a memory.
+    """Give the pair within a memory, or the pairs, whether they are averaged or added up.
 
     Raises:
         SettingError: If there is none.
     """
     pair = unwrap(memory)
+    if isinstance(pair, JointInfluence):
+        return Influence(pair.tangent, pair.cotangent)
     if not isinstance(pair, Influence):
         raise SettingError(
             f"{call}: the memory is {type(pair).__name__}, wanted is that of UORO. Measure once "

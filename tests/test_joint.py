@@ -1,0 +1,333 @@
+"""The joint estimate of rank k: unbiased, exact from a rank of n on, and of the least variance."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from systems import TINY_MODELS, build, entries, jiggle, make_items, relative
+from uoro_conformance import check_mean_over_all_signs
+
+from uoro import (
+    RTRL,
+    SGD,
+    UORO,
+    Backend,
+    JointInfluence,
+    Learner,
+    Streams,
+    load_backend,
+    unroll,
+)
+from uoro.algebra import coordinates, shaped, take
+from uoro.errors import SettingError, StructureError
+from uoro.estimators.projections import projections
+from uoro.models import SymbolModel, Tanh
+from uoro.monitors import make_monitor
+
+ALPHABET = 3
+
+
+def _joint(rank: int) -> UORO:
+    return UORO(rank=rank, reduction="optimal")
+
+
+def _tanh(backend: Backend, units: int, dtype: str = "float64") -> tuple[Any, Any, Any]:
+    model = SymbolModel((Tanh(units),), ALPHABET)
+    params, state = model.init(np.random.default_rng(units))
+    dynamics = backend.dynamics(partial(model.transition, backend.xp))
+    return dynamics, *(backend.from_host(tree, dtype=dtype) for tree in (params, state))
+
+
+def _schedule(backend: Backend, name: str, steps: int) -> tuple[Any, Any, Any, Any]:
+    dynamics, params, state = build(backend, TINY_MODELS[name])
+    host = backend.to_host(params)
+    moved = [backend.from_host(jiggle(host, np.random.default_rng(step))) for step in range(steps)]
+    return dynamics, moved, state, entries(backend, make_items(steps), steps)
+
+
+# Unbiased.
+
+
+@pytest.mark.parametrize("name", ["rnn", "two leaves"])
+def test_mean_over_all_signs_of_one_joint_pair_equals_rtrl(backend: Backend, name: str) -> None:
+    system = _schedule(backend, name, 2)
+    finding = check_mean_over_all_signs(*system, estimator=_joint(1), tolerance=1e-10)
+    assert "256 sequences of 2 steps" in finding.require().evidence
+
+
+def test_mean_over_all_signs_of_two_joint_pairs_equals_rtrl(backend: Backend) -> None:
+    dynamics, params, state = _tanh(backend, 3)
+    system = dynamics, [params], state, entries(backend, make_items(1), 1)
+    check_mean_over_all_signs(*system, estimator=_joint(2), tolerance=1e-10).require()
+
+
+def test_mean_over_all_signs_equals_rtrl_for_memory_two(backend: Backend) -> None:
+    dynamics, schedule, state, _ = _schedule(backend, "gru", 2)
+    items = make_items(4)
+    windows = [
+        backend.from_host({name: column[i : i + 2] for name, column in items.items()})
+        for i in (0, 2)
+    ]
+    system = unroll(dynamics, 2), schedule, state, windows
+    check_mean_over_all_signs(*system, estimator=_joint(1), tolerance=1e-10).require()
+
+
+# Exact.
+
+
+@pytest.mark.parametrize(("units", "rank"), [(4, 4), (5, 5), (4, 7), (1, 1), (2, 9)])
+def test_a_rank_of_the_number_of_units_is_rtrl_for_a_thousand_steps(units: int, rank: int) -> None:
+    backend = load_backend("jax")
+    with backend.precision("float64"):
+        assert _worst_gap(backend, units, rank, 1000) < 1e-10
+
+
+@pytest.mark.parametrize("rank", [4, 6])
+def test_a_rank_of_the_number_of_units_is_rtrl_on_each_backend(backend: Backend, rank: int) -> None:
+    assert _worst_gap(backend, 4, rank, 50) < 1e-12
+
+
+def test_a_rank_of_the_number_of_units_is_rtrl_up_to_the_rounding_of_float32() -> None:
+    for name in ("autograd", "torch", "jax"):
+        assert _worst_gap(load_backend(name), 4, 4, 100, "float32") < 1e-5, name
+
+
+def _worst_gap(
+    backend: Backend, units: int, rank: int, steps: int, dtype: str = "float64"
+) -> float:
+    """Follow the estimator and RTRL, and give the largest relative gap of their gradients."""
+    dynamics, params, state = _tanh(backend, units, dtype)
+    joint, exact = _joint(rank), RTRL()
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (steps, 2, units))
+    noise = {"0": {"h": backend.from_host(signs, dtype=dtype)}}
+    stream = backend.from_host(make_items(steps)), noise
+
+    def body(carry: Any, inputs: Any) -> Any:
+        memory, influence, state = carry
+        item, noise = inputs
+        after: Any
+        after, _, estimate = joint.step(dynamics, params, memory, state, item, noise)
+        influence, state, wanted = exact.step(dynamics, params, influence, state, item, None)
+        apart = backend.combine((1.0, estimate.gradient), (-1.0, wanted.gradient))
+        sizes = backend.norm(apart), backend.norm(wanted.gradient)
+        return (after, influence, state), (*map(backend.from_host, sizes), after.added)
+
+    start = *(each.init(dynamics, params, state) for each in (joint, exact)), state
+    follow = backend.compile(lambda start, stream: backend.scan(body, start, stream))
+    gaps, sizes, added = backend.to_host(follow(start, stream)[1])
+    assert not np.any(added)
+    return float(np.max(np.asarray(gaps) / np.asarray(sizes)))
+
+
+# The numbers of a dense reference.
+
+
+@pytest.mark.parametrize(("units", "rank"), [(3, 1), (3, 2), (5, 2), (6, 4), (7, 3)])
+def test_pairs_and_gradients_are_those_of_a_dense_svd(
+    backend: Backend, units: int, rank: int
+) -> None:
+    """Influence and variance step by step, from the SVD of the dense sum at the same memory."""
+    dynamics, params, state = _tanh(backend, units)
+    joint = _joint(rank)
+    memory: Any = joint.init(dynamics, params, state)
+    generator = np.random.default_rng(rank)
+    step = backend.compile(partial(joint.step, dynamics))
+    for item in entries(backend, make_items(5), 5):
+        signs = generator.choice([-1.0, 1.0], (2, units))
+        noise = shaped(backend, backend.from_host(signs), state)
+        old = _pairs(backend, memory, rank)
+        _, pullback = dynamics.vjp(params, state, item)
+        by_params, by_state = backend.vmap(lambda row, pull=pullback: pull(row, None))(
+            backend.basis(state)
+        )
+        immediate, jacobian = (_rows(backend, tree) for tree in (by_params, by_state))
+        nu = _fourier(units, rank) * signs[0]
+        dense = jacobian @ old[0].T @ old[1] + nu.T @ nu @ immediate
+        direct, sensitivity = pullback(None, 1.0)
+        gradient = _rows(backend, _lift(backend, direct))[0] + (
+            old[0] @ _rows(backend, _lift(backend, sensitivity))[0] @ old[1]
+        )
+        memory, following, estimate = step(params, memory, state, item, noise)
+        got = _rows(backend, _lift(backend, estimate.gradient))[0]
+        np.testing.assert_allclose(got, gradient, rtol=1e-10, atol=1e-12)
+        tangents, cotangents = _pairs(backend, memory, rank)
+        scale, added, gaps = np.linalg.norm(dense), 0.0, []
+        for own in product((-1.0, 1.0), repeat=units):
+            reduced, added = _reduce_densely(dense, np.array(own) * signs[1], rank)
+            gaps.append(np.linalg.norm(tangents.T @ cotangents - reduced) / scale)
+        assert min(gaps) < 1e-9
+        assert float(memory.added) == pytest.approx(added, rel=1e-6, abs=1e-9 * float(scale) ** 2)
+        state = following
+
+
+def _reduce_densely(dense: Any, signs: Any, rank: int) -> tuple[Any, float]:
+    """Reduce a matrix by its SVD and plane rotations.
+
+    Singular vectors have no sign of their own: the caller looks for signs that agree.
+    """
+    left, values, right = np.linalg.svd(dense, full_matrices=False)
+    values = np.where(values > 1e-13 * values[0], values, 0.0)
+    q = 0
+    while q < min(rank, len(values)) and values[q] * (rank - q) >= values[q:].sum() * (1 - 1e-14):
+        q += 1
+    if q == rank or not values[q:].sum():
+        return (left[:, :q] * values[:q]) @ right[:q], 0.0
+    tail = values[q:].sum()
+    kept = np.concatenate([np.ones(q), (rank - q) * values[q:] / tail])
+    frame = _rows_of_given_norms(kept, rank)
+    scale = signs[: len(values)] * np.sqrt(values / np.where(kept > 0, kept, 1.0))
+    middle = scale[:, None] * (frame @ frame.T) * scale[None, :]
+    added = tail**2 / (rank - q) - (values[q:] ** 2).sum()
+    return left @ middle @ right, float(added)
+
+
+def _rows_of_given_norms(squares: Any, rank: int) -> Any:
+    """Rotate pairs of rows of the first columns of the identity, from the first row down.
+
+    Each rotation is of a row that is done with by it and of what is to be spent: the vector that
+    former rotations left, and the next row of the identity.
+    """
+    frame = np.zeros((len(squares), rank))
+    spare, opened = np.zeros(rank), 0
+    for i, wanted in enumerate(squares):
+        if spare @ spare >= wanted - 1e-12:
+            length = max(spare @ spare, 1e-300)
+            frame[i] = spare * np.sqrt(wanted / length)
+            spare = spare * np.sqrt(max(1.0 - wanted / length, 0.0))
+            continue
+        unit = np.eye(rank)[opened]
+        opened += 1
+        sine_squared = (wanted - spare @ spare) / (1.0 - spare @ spare)
+        sine, cosine = np.sqrt(sine_squared), np.sqrt(max(1.0 - sine_squared, 0.0))
+        frame[i] = cosine * spare + sine * unit
+        spare = -sine * spare + cosine * unit
+    return frame
+
+
+def _fourier(n: int, rank: int) -> Any:
+    """Rows of the real Fourier basis as `projections` says: constant, then cosine and sine."""
+    place = 2 * np.pi * np.arange(n) / n
+    rows = [np.ones(n)] if rank % 2 else []
+    for frequency in range(1, n):
+        rows += [np.sqrt(2) * np.cos(frequency * place), np.sqrt(2) * np.sin(frequency * place)]
+    return np.array(rows[:rank]) / np.sqrt(rank)
+
+
+def _lift(backend: Backend, tree: Any) -> Any:
+    return backend.map(lambda leaf: leaf[None], tree)
+
+
+def _rows(backend: Backend, stack: Any) -> Any:
+    return np.asarray(backend.to_host(coordinates(backend, stack)))
+
+
+def _pairs(backend: Backend, memory: Any, rank: int) -> tuple[Any, Any]:
+    parts = memory.tangent, memory.cotangent
+    if rank == 1:
+        parts = tuple(_lift(backend, part) for part in parts)
+    return _rows(backend, parts[0]), _rows(backend, parts[1])
+
+
+# Projections.
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_projections_resolve_the_identity(backend: Backend, n: int) -> None:
+    every_sign = np.array(list(product((-1.0, 1.0), repeat=n)))
+    for count in {1, 2, n // 2 + 1, n, n + 2}:
+        total = np.zeros((n, n))
+        for signs in every_sign:
+            rows = np.asarray(
+                backend.to_host(projections(backend, backend.from_host(signs), count))
+            )
+            assert rows.shape == (count, n)
+            if count <= n:
+                np.testing.assert_allclose(rows @ rows.T, n / count * np.eye(count), atol=1e-12)
+            else:
+                np.testing.assert_allclose(rows.T @ rows, np.eye(n), atol=1e-12)
+            np.testing.assert_allclose((rows**2).sum(0), 1.0, atol=1e-12)
+            total += rows.T @ rows
+        np.testing.assert_allclose(total / len(every_sign), np.eye(n), atol=1e-12)
+
+
+# What it is made of.
+
+
+def test_the_memory_of_rank_one_has_no_leading_axis_and_of_more_it_has(backend: Backend) -> None:
+    dynamics, params, state = _tanh(backend, 3)
+    each: list[Any] = [_joint(rank).init(dynamics, params, state) for rank in (1, 2)]
+    one, two = each
+    assert isinstance(one, JointInfluence)
+    assert tuple(one.tangent["0"]["h"].shape) == (3,)
+    assert tuple(two.tangent["0"]["h"].shape) == (2, 3)
+    assert float(two.added) == 0.0
+
+
+def test_a_reduction_that_is_unknown_or_not_of_signs_is_refused() -> None:
+    with pytest.raises(SettingError, match="reduction"):
+        UORO(reduction="best")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(SettingError, match="draws signs"):
+        UORO(reduction="optimal", law="gaussian")
+
+
+def test_memories_of_the_other_reduction_are_refused(backend: Backend) -> None:
+    dynamics, params, state = _tanh(backend, 3)
+    item = entries(backend, make_items(1), 1)[0]
+    for one, other in ((UORO(rank=2), _joint(2)), (_joint(2), UORO(rank=2))):
+        noise = {"0": {"h": backend.from_host(np.ones((2, 3)))}}
+        with pytest.raises(StructureError, match="Make it by init"):
+            one.step(dynamics, params, other.init(dynamics, params, state), state, item, noise)
+
+
+def test_monitors_measure_joint_pairs_and_take_no_noise_from_them(backend: Backend) -> None:
+    dynamics, params, state = _tanh(backend, 3)
+    learner = Learner(dynamics, _joint(2), SGD(1e-3), params, state)
+    items = entries(backend, make_items(4), 4)
+    learner.run(items)
+    point = learner.params, learner.memory, learner.state, items[0]
+    monitor = make_monitor("pair")
+    found = monitor.measure(dynamics, monitor.wrap(learner.estimator), *point)
+    tangents, cotangents = _pairs(backend, learner.memory, 2)
+    largest = (np.linalg.norm(tangents, axis=1) * np.linalg.norm(cotangents, axis=1)).max()
+    assert found["pair/largest"] == pytest.approx(largest)
+    for name in ("noise", "noise:replicas=2"):
+        with pytest.raises(SettingError, match="one estimate together"):
+            make_monitor(name).wrap(learner.estimator)
+
+
+def test_streams_of_joint_pairs_are_each_what_they_are_alone(backend: Backend) -> None:
+    dynamics, params, state = _tanh(backend, 5)
+    joint, streams = _joint(2), Streams(_joint(2), 3)
+    states = backend.collect([backend.combine((scale, state)) for scale in (1.0, 0.5, -1.0)])
+    together = streams.init(dynamics, params, states)
+    alone = [joint.init(dynamics, params, take(backend, states, b)) for b in range(3)]
+    step_all, step_one = (
+        backend.compile(partial(each.step, dynamics)) for each in (streams, joint)
+    )
+    for number in range(4):
+        items = entries(backend, make_items(3, seed=number), 3)
+        key = backend.fold(backend.key(1), number)
+        noise = streams.draw(partial(backend.random, key), states)
+        stacked = backend.collect(items)
+        together, following, estimate = step_all(params, together, states, stacked, noise)
+        gradients = []
+        for b in range(3):
+            alone[b], _, each = step_one(
+                params,
+                alone[b],
+                take(backend, states, b),
+                items[b],
+                take(backend, noise, b),
+            )
+            gradients.append(each.gradient)
+            kept = take(backend, together, b)
+            pairs = zip(_pairs(backend, kept, 2), _pairs(backend, alone[b], 2), strict=True)
+            for got, wanted in pairs:
+                np.testing.assert_allclose(got, wanted, atol=1e-9 * np.abs(wanted).max())
+        mean = backend.combine(*((1 / 3, gradient) for gradient in gradients))
+        assert relative(backend, estimate.gradient, mean) < 1e-12
+        states = following
