@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 from uoro.backend import Backend, Tree
@@ -107,6 +108,52 @@ def gram(backend: Backend, left: Any, right: Any) -> Any:
             rows, columns = rows.real, columns.real
         total = total + backend.matmul(rows, columns.T)
     return total
+
+
+def with_gram(
+    backend: Backend, carried: Tree, make: Callable[[], Tree]
+) -> tuple[Any, Callable[[Any, Any], Tree]]:
+    """Make a stack beside another; give what a reduction of both to one needs.
+
+    A backend may have a ``with_gram(carried, make)`` of its own. JAX's does not write out what is
+    made where that is an outer product.
+
+    Args:
+        backend: The backend of both.
+        carried: A stack of k.
+        make: Makes a stack of k like it.
+
+    Returns:
+        The inner products of all entries, those carried first, a matrix (2k, 2k) in at least
+        float32; and a function that of weights (m, k) of those carried and (m, k) of those made
+        gives the stack of m combinations.
+    """
+    own = getattr(backend, "with_gram", None)
+    if own is not None:
+        found: tuple[Any, Callable[[Any, Any], Tree]] = own(carried, make)
+        return found
+    fresh = make()
+    across = gram(backend, carried, fresh)
+    upper = [gram(backend, carried, carried), across]
+    lower = [across.T, gram(backend, fresh, fresh)]
+    concatenate = backend.xp.concatenate
+    products = concatenate([concatenate(upper, 1), concatenate(lower, 1)], 0)
+
+    def mixed(of_carried: Any, of_fresh: Any) -> Tree:
+        return backend.combine(
+            (1.0, mix(backend, of_carried, carried)), (1.0, mix(backend, of_fresh, fresh))
+        )
+
+    return products, mixed
+
+
+def as_precision(backend: Backend, tree: Any, precision: str) -> Any:
+    """Cast the leaves that have coordinates to a precision, if any is of another."""
+    kinds = {str(leaf.dtype).rpartition(".")[2] for leaf in moving(backend, tree)}
+    wide = {"float32": "complex64", "float64": "complex128"}[precision]
+    if kinds <= {precision, wide}:
+        return tree
+    return backend.from_host(tree, dtype=precision)
 
 
 def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:

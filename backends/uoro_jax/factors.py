@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 
@@ -15,10 +16,15 @@ class Outer(NamedTuple):
     Attributes:
         left: An array.
         right: Another; each entry of the product is an entry of the one times one of the other.
+        product: The outer product itself.
+        laid: The two with axes of length one, so that ``laid[0] * laid[1]`` is the product entry
+            by entry; nothing where what moved its entries about was too much to be followed.
     """
 
     left: Any
     right: Any
+    product: Any
+    laid: tuple[Any, Any] | None
 
 
 def factored(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
@@ -33,32 +39,74 @@ def factored(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
     closed, shape = jax.make_jaxpr(make, return_shape=True)()
     jaxpr = closed.jaxpr
     count = len(jaxpr.outvars)
-    factors = [_factors(jaxpr, leaf) for leaf in jaxpr.outvars]
-    wanted = [factor for pair in factors if pair for factor in pair]
+    origins = [_origin(jaxpr, leaf) for leaf in jaxpr.outvars]
+    wanted = [factor for origin in origins if origin for factor in origin[0].invars]
     names = jaxpr.debug_info._replace(result_paths=None)
     more = jaxpr.replace(outvars=[*jaxpr.outvars, *wanted], debug_info=names)
     found = jaxpr_as_fun(ClosedJaxpr(more, closed.consts))()
     leaves, rest = found[:count], iter(found[count:])
     pieces = [
-        Outer(next(rest), next(rest)) if pair else leaf
-        for leaf, pair in zip(leaves, factors, strict=True)
+        _outer(origin, next(rest), next(rest), leaf) if origin else leaf
+        for leaf, origin in zip(leaves, origins, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(shape), leaves), pieces
 
 
-def _factors(jaxpr: Jaxpr, leaf: Any) -> tuple[Any, Any] | None:
-    """Look for the factors of a variable, through what only moves its entries about."""
+_Origin = tuple[JaxprEqn, list[JaxprEqn]]
+"""The product that a variable is, and what moved its entries about since, first things first."""
+
+
+def _origin(jaxpr: Jaxpr, leaf: Any) -> _Origin | None:
+    """Look for the outer product that a variable is, through what only moves its entries about."""
+    moves = list[JaxprEqn]()
     while not isinstance(leaf, Literal):
         made = next((equation for equation in jaxpr.eqns if leaf in equation.outvars), None)
         if made is None:
             return None
         if made.primitive.name == "dot_general" and _sums_nothing(made):
-            left, right = made.invars
-            return left, right
+            return made, moves[::-1]
         if made.primitive.name not in ("transpose", "reshape", "squeeze"):
             return None
+        moves.append(made)
         leaf = made.invars[0]
     return None
+
+
+def _outer(origin: _Origin, left: Any, right: Any, leaf: Any) -> Outer:
+    """Lay the factors of a product out along its axes, and follow them through the moves."""
+    product, moves = origin
+    (of_left, of_right), (batch, _) = product.params["dimension_numbers"]
+    free = [
+        [size for axis, size in enumerate(factor.shape) if axis not in gone]
+        for factor, gone in ((left, of_left), (right, of_right))
+    ]
+    if batch or leaf.dtype != left.dtype:
+        return Outer(left, right, leaf, None)
+    laid = (
+        left.reshape(tuple(free[0]) + (1,) * len(free[1])),
+        right.reshape((1,) * len(free[0]) + tuple(free[1])),
+    )
+    for move in moves:
+        if move.primitive.name == "transpose":
+            laid = tuple(jnp.transpose(each, move.params["permutation"]) for each in laid)
+            continue
+        before, after = (variable.aval.shape for variable in (move.invars[0], move.outvars[0]))
+        if _long(before) != _long(after):
+            return Outer(left, right, leaf, None)
+        laid = tuple(each.reshape(_following(each.shape, before, after)) for each in laid)
+    return Outer(left, right, leaf, laid)
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def _following(
+    shape: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Give a factor's shape after axes of length one came or went in the product's."""
+    sizes = iter([own for own, whole in zip(shape, before, strict=True) if whole != 1])
+    return tuple(1 if whole == 1 else next(sizes) for whole in after)
 
 
 def _sums_nothing(product: JaxprEqn) -> bool:

@@ -60,7 +60,7 @@ def _sum_of_squares(leaves: _Leaves) -> tuple[Any, Any]:
     total, weight, entries = jnp.float32(0), 1.0, 1
     for leaf in leaves:
         if isinstance(leaf, Outer):
-            left, right = (_squares(factor) for factor in leaf)
+            left, right = _squares(leaf.left), _squares(leaf.right)
             total, weight = total + left * right, weight + left + right
             entries += leaf.left.size + leaf.right.size
         else:
@@ -98,7 +98,7 @@ def _scaled(leaves: _Leaves) -> Any:
     """Take the norm with care: of the norms of the leaves, each scaled by its largest entry."""
     each = []
     for leaf in leaves:
-        parts = leaf if isinstance(leaf, Outer) else (leaf,)
+        parts = (leaf.left, leaf.right) if isinstance(leaf, Outer) else (leaf,)
         each.append(jnp.stack([_scaled_norm(part) for part in parts]).prod())
     return _scaled_norm(jnp.stack(each))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import coordinates, gram, mix, shaped, take, working_precision
+from uoro.algebra import as_precision, coordinates, shaped, take, with_gram, working_precision
 from uoro.backend import Backend
 from uoro.dynamics import Params, State
 from uoro.estimators.projections import projections
@@ -51,32 +51,22 @@ def merge(
         rank: k.
     """
     xp = backend.xp
-    pulled = backend.vmap(swept.pull)(fresh, swept.kept)
-    precision = working_precision(backend, (fresh, pulled, cotangent))
-    pulled, cotangent, *trees = (
-        backend.from_host(stack, dtype=precision)
-        for stack in (pulled, cotangent, fresh, swept.pushed, noise)
+    precision = working_precision(backend, (fresh, swept.direct, cotangent))
+    cotangent, *trees = (
+        as_precision(backend, stack, precision) for stack in (cotangent, fresh, swept.pushed, noise)
     )
-    fresh_rows, carried_rows, signs = (coordinates(backend, tree) for tree in trees)
-    rows = xp.concatenate([fresh_rows, carried_rows], 0)
+    products, mixed = with_gram(
+        backend,
+        cotangent,
+        lambda: as_precision(backend, backend.vmap(swept.pull)(fresh, swept.kept), precision),
+    )
+    fresh_rows, pushed_rows, signs = (coordinates(backend, tree) for tree in trees)
+    rows = xp.concatenate([pushed_rows, fresh_rows], 0)
     n = rows.shape[1]
     left = side_of_gram(xp, rows @ rows.T) if n > 2 * rank else side_of_rows(xp, rows)
-    right = side_of_gram(xp, _gram_of_both(backend, pulled, cotangent))
-    reduction = reduce_pairs(xp, left, right, signs[1], rank)
-    of_fresh, of_carried = reduction.cotangents[:, :rank], reduction.cotangents[:, rank:]
+    reduction = reduce_pairs(xp, left, side_of_gram(xp, products), signs[1], rank)
     return JointInfluence(
         shaped(backend, reduction.tangents @ rows, take(backend, fresh, 0)),
-        backend.combine(
-            (1.0, mix(backend, of_carried, cotangent)), (1.0, mix(backend, of_fresh, pulled))
-        ),
+        mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:]),
         reduction.added,
     )
-
-
-def _gram_of_both(backend: Backend, one: Any, other: Any) -> Any:
-    """Give the inner products of all entries of two stacks, without making them one."""
-    across = gram(backend, one, other)
-    upper = [gram(backend, one, one), across]
-    lower = [across.T, gram(backend, other, other)]
-    concatenate = backend.xp.concatenate
-    return concatenate([concatenate(upper, 1), concatenate(lower, 1)], 0)
