@@ -16,15 +16,13 @@ class Outer(NamedTuple):
     Attributes:
         left: An array.
         right: Another; each entry of the product is an entry of the one times one of the other.
-        product: The outer product itself.
         laid: The two with axes of length one, so that ``laid[0] * laid[1]`` is the product entry
             by entry; nothing where what moved its entries about was too much to be followed.
     """
 
     left: Any
     right: Any
-    product: Any
-    laid: tuple[Any, Any] | None
+    laid: tuple[Any, Any] | None = None
 
 
 def factored(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
@@ -46,7 +44,7 @@ def factored(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
     found = jaxpr_as_fun(ClosedJaxpr(more, closed.consts))()
     leaves, rest = found[:count], iter(found[count:])
     pieces = [
-        _outer(origin, next(rest), next(rest), leaf) if origin else leaf
+        _outer(origin, next(rest), next(rest)) if origin else leaf
         for leaf, origin in zip(leaves, origins, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(shape), leaves), pieces
@@ -72,7 +70,7 @@ def _origin(jaxpr: Jaxpr, leaf: Any) -> _Origin | None:
     return None
 
 
-def _outer(origin: _Origin, left: Any, right: Any, leaf: Any) -> Outer:
+def _outer(origin: _Origin, left: Any, right: Any) -> Outer:
     """Lay the factors of a product out along its axes, and follow them through the moves."""
     product, moves = origin
     (of_left, of_right), (batch, _) = product.params["dimension_numbers"]
@@ -80,9 +78,10 @@ def _outer(origin: _Origin, left: Any, right: Any, leaf: Any) -> Outer:
         [size for axis, size in enumerate(factor.shape) if axis not in gone]
         for factor, gone in ((left, of_left), (right, of_right))
     ]
-    if batch or leaf.dtype != left.dtype:
-        return Outer(left, right, leaf, None)
-    laid = (
+    kind: Any = product.outvars[0].aval
+    if batch or kind.dtype != left.dtype:
+        return Outer(left, right)
+    laid: Any = (
         left.reshape(tuple(free[0]) + (1,) * len(free[1])),
         right.reshape((1,) * len(free[0]) + tuple(free[1])),
     )
@@ -90,11 +89,12 @@ def _outer(origin: _Origin, left: Any, right: Any, leaf: Any) -> Outer:
         if move.primitive.name == "transpose":
             laid = tuple(jnp.transpose(each, move.params["permutation"]) for each in laid)
             continue
-        before, after = (variable.aval.shape for variable in (move.invars[0], move.outvars[0]))
+        kinds: list[Any] = [move.invars[0].aval, move.outvars[0].aval]
+        before, after = (kind.shape for kind in kinds)
         if _long(before) != _long(after):
-            return Outer(left, right, leaf, None)
+            return Outer(left, right)
         laid = tuple(each.reshape(_following(each.shape, before, after)) for each in laid)
-    return Outer(left, right, leaf, laid)
+    return Outer(left, right, laid)
 
 
 def _long(shape: tuple[int, ...]) -> list[int]:

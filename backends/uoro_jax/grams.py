@@ -2,100 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from uoro_jax.factors import Outer, factored
 from uoro_jax.trees import coordinates_of
 
+SMALL = 2048
+"""Leaves with fewer numbers an entry are laid side by side: a product has a price of its own."""
+
 
 def with_gram(carried: Any, make: Callable[[], Any]) -> tuple[Any, Callable[[Any, Any], Any]]:
-    """Do what `uoro.algebra.with_gram` says, leaf by leaf."""
+    """Do what `uoro.algebra.with_gram` says.
+
+    Where the leaves made are outer products that have one factor in common, ``o_j ⊗ r``, theirs
+    are ``<o_i, o_j> ‖r‖²`` and those with what is carried ``<T_i r, o_j>``; and a combination of
+    them is one of the o alone. So what is carried is read once for each of the two, and no more.
+    """
     leaves, structure = jax.tree.flatten(carried)
-    stacks = [_stack(leaf, piece) for leaf, piece in zip(leaves, factored(make)[1], strict=True)]
-    count = leaves[0].shape[0] if leaves else 0
-    own, across, fresh = (
-        sum(blocks, jnp.zeros((count, count), jnp.float32))
-        for blocks in zip(*(stack.products() for stack in stacks), strict=True)
-    )
-    gram = jnp.block([[own, across], [across.T, fresh]])
+    made, pieces = factored(make)
+    fresh = [_by_factors(*each) for each in zip(jax.tree.leaves(made), pieces, strict=True)]
+    rows = [_rows(leaf) for leaf in leaves]
+    groups = _groups(rows)
+    blocks = [_beside([rows[i] for i in group]) for group in groups]
+    own_rows = [_rows(leaf.own) for leaf in fresh]
+    own = _beside(own_rows)
+    along = _beside([_along(*each) for each in zip(fresh, leaves, rows, strict=True)])
+    scaled = _beside([row * leaf.square for leaf, row in zip(fresh, own_rows, strict=True)])
+    across = along @ own.T
+    of_carried = sum((block @ block.T for block in blocks), 0.0 * across)
+    gram = jnp.block([[of_carried, across], [across.T, scaled @ own.T]])
 
     def mixed(of_carried: Any, of_fresh: Any) -> Any:
-        return structure.unflatten([stack.mixed(of_carried, of_fresh) for stack in stacks])
+        found = dict[int, Any]()
+        for group, block in zip(groups, blocks, strict=True):
+            found |= zip(group, _apart(of_carried @ block, [rows[i] for i in group]), strict=True)
+        parts = _apart(of_fresh @ own, own_rows)
+        return jax.tree.unflatten(
+            structure,
+            [
+                _sum(leaf, found[i], each, part)
+                for i, (leaf, each, part) in enumerate(zip(leaves, fresh, parts, strict=True))
+            ],
+        )
 
     return gram, mixed
 
 
-class _Written(NamedTuple):
-    """A leaf of both stacks, of which both are written out."""
-
-    carried: Any
-    fresh: Any
-
-    def products(self) -> tuple[Any, Any, Any]:
-        """Give the inner products of what is carried, of that with what is fresh, and of this."""
-        rows, others = _rows(self.carried), _rows(self.fresh)
-        return rows @ rows.T, rows @ others.T, others @ others.T
-
-    def mixed(self, of_carried: Any, of_fresh: Any) -> Any:
-        """Combine the entries linearly."""
-        both = (of_carried, self.carried), (of_fresh, self.fresh)
-        parts = [(weights @ leaf.reshape((leaf.shape[0], -1))) for weights, leaf in both]
-        shape = of_carried.shape[0], *self.carried.shape[1:]
-        return (parts[0] + parts[1]).reshape(shape).astype(self.carried.dtype)
-
-
-class _Factored(NamedTuple):
-    """A leaf of which the fresh stack is an outer product with one factor for all its entries.
+class _Fresh(NamedTuple):
+    """A leaf of the stack made.
 
     Attributes:
-        carried: The carried one.
-        own: The factor that each entry has of its own, laid out along the leaf's axes.
-        shared: The other, of as many axes.
+        own: What each entry has of its own.
+        shared: What all of them multiply that with, of as many axes; if nothing, one.
+        square: The sum of its squares.
     """
 
-    carried: Any
     own: Any
-    shared: Any
-
-    def products(self) -> tuple[Any, Any, Any]:
-        """Give the same as of leaves written out."""
-        rows, own = self.carried.reshape((self.carried.shape[0], -1)), _rows(self.own)
-        axes = [axis for axis, size in enumerate(self.shared.shape) if axis and size != 1]
-        lengths = tuple(self.shared.shape[axis] for axis in axes)
-        along = jnp.tensordot(
-            self.carried, self.shared.reshape(lengths), (axes, list(range(len(axes))))
-        )
-        squares = jnp.vdot(self.shared, self.shared)
-        return rows @ rows.T, _rows(along) @ own.T, squares * (own @ own.T)
-
-    def mixed(self, of_carried: Any, of_fresh: Any) -> Any:
-        """Combine the entries linearly: of the fresh ones only their own factors."""
-        count, lead = of_carried.shape[0], self.carried.shape[0]
-        own = (of_fresh @ _rows(self.own)).reshape((count, *self.own.shape[1:]))
-        carried = (of_carried @ self.carried.reshape((lead, -1))).reshape(
-            (count, *self.carried.shape[1:])
-        )
-        return (carried + own * self.shared).astype(self.carried.dtype)
+    shared: Any = None
+    square: Any = 1.0
 
 
-def _stack(carried: Any, piece: Any) -> _Written | _Factored:
-    if not isinstance(piece, Outer):
-        return _Written(carried, piece)
-    if piece.laid is None or coordinates_of(carried) == 2:
-        return _Written(carried, piece.product)
-    own, shared = piece.laid if piece.laid[1].shape[0] == 1 else piece.laid[::-1]
-    if shared.shape[0] != 1:
-        return _Written(carried, piece.product)
-    return _Factored(carried, own, shared)
+def _by_factors(leaf: Any, piece: Any) -> _Fresh:
+    """Take a leaf by its factors if one of them is the same for all entries."""
+    laid = piece.laid if isinstance(piece, Outer) and coordinates_of(leaf) == 1 else None
+    for own, shared in (laid, laid[::-1]) if laid is not None else ():
+        if shared.shape[0] == 1:
+            return _Fresh(own, shared, jnp.vdot(shared, shared))
+    return _Fresh(leaf)
+
+
+def _along(fresh: _Fresh, carried: Any, rows: Any) -> Any:
+    """Contract what is carried with what the entries made share."""
+    if fresh.shared is None:
+        return rows
+    axes = [axis for axis, size in enumerate(fresh.shared.shape) if axis and size != 1]
+    lengths = tuple(fresh.shared.shape[axis] for axis in axes)
+    shared = fresh.shared.reshape(lengths)
+    return _rows(jnp.tensordot(carried, shared, (axes, list(range(len(axes))))))
+
+
+def _sum(leaf: Any, carried: Any, fresh: _Fresh, part: Any) -> Any:
+    """Add up the combinations of what is carried and of what was made."""
+    shape = (carried.shape[0], *leaf.shape[1:])
+    if coordinates_of(leaf) == 2:
+        half = carried.shape[1] // 2
+        total = carried + part
+        return (total[:, :half] + 1j * total[:, half:]).reshape(shape).astype(leaf.dtype)
+    part = part.reshape((part.shape[0], *fresh.own.shape[1:]))
+    if fresh.shared is not None:
+        part = part * fresh.shared
+    return (carried.reshape(shape) + part).astype(leaf.dtype)
+
+
+def _groups(rows: Sequence[Any]) -> list[list[int]]:
+    """Put small leaves of one dtype together, and leave each of the others alone."""
+    groups = dict[Any, list[int]]()
+    for i, row in enumerate(rows):
+        groups.setdefault(row.dtype if row.shape[1] < SMALL else i, []).append(i)
+    return list(groups.values())
 
 
 def _rows(leaf: Any) -> Any:
     """Lay entries out as rows, of a complex one the real parts before the imaginary ones."""
-    rows = leaf.reshape((leaf.shape[0], -1))
+    rows = leaf.reshape((leaf.shape[0], math.prod(leaf.shape[1:])))
     if coordinates_of(leaf) == 2:
         return jnp.concatenate([rows.real, rows.imag], 1)
     return rows
+
+
+def _beside(rows: list[Any]) -> Any:
+    return rows[0] if len(rows) == 1 else jnp.concatenate(rows, 1)
+
+
+def _apart(matrix: Any, rows: Sequence[Any]) -> list[Any]:
+    """Cut a matrix into as many columns as each of the rows has."""
+    ends = np.cumsum([row.shape[1] for row in rows]).tolist()
+    return [matrix[:, end - row.shape[1] : end] for end, row in zip(ends, rows, strict=True)]
