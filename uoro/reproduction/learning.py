@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -138,7 +139,8 @@ def learn(settings: Settings, report: Report) -> dict[str, Any]:
     """Run it.
 
     Returns:
-        ``replicas``: a record for each seed, as `Trace.record` gives it; and the device.
+        ``replicas``: a record for each seed, as `Trace.record` gives it, with the median over
+        chunks of the seconds that one of its items took; and the device.
     """
     backend = load_backend(settings["backend"], device=settings["device"])
     dtype = settings["dtype"]
@@ -167,17 +169,24 @@ def learn(settings: Settings, report: Report) -> dict[str, Any]:
             items = task.stream(seed)
             return iter(Windows(backend, items, span)) if span > 1 else iter(items)
 
+        took, last = list[float](), time.perf_counter()
+
         def keep(first: int, losses: Losses) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            took.append((now - last) / (len(losses[0]) * span))
+            last = now
             for trace, each in zip(traces, losses, strict=True):
                 trace.add(each)
             report((first + len(losses[0])) / steps)
 
         chunk = max(1, (CHUNK if backend.compiled else EAGER_CHUNK) // span)
         replicas.run([stream(s) for s in settings["seeds"]], steps, chunk=chunk, report=keep)
+        per_item = float(np.median(took)) / len(starts)
     return {
         "device": backend.device,
         "entropy_rate": task.entropy_rate,
         "loss_name": task.loss_name,
         "task_settings": task.settings,
-        "replicas": [trace.record() for trace in traces],
+        "replicas": [trace.record() | {"seconds_per_item": per_item} for trace in traces],
     }

@@ -26,12 +26,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 @contextmanager
-def figure(path: Path, columns: int = 1, *, share: bool = True) -> Iterator[list[Any]]:
+def figure(
+    path: Path, columns: int = 1, *, rows: int = 1, share: bool = True
+) -> Iterator[list[Any]]:
     """Make a figure of panels side by side, and write it when they are filled.
 
     Args:
         path: Where to; its folder is made if it is missing.
-        columns: How many panels.
+        columns: How many panels side by side.
+        rows: How many one below the other; they come row by row.
         share: Whether they have one vertical axis.
     """
     import matplotlib
@@ -42,15 +45,15 @@ def figure(path: Path, columns: int = 1, *, share: bool = True) -> Iterator[list
     size: Any = {"font.size": 13, "axes.titlesize": 13, "legend.fontsize": 11}
     with plt.rc_context(size):
         made, panels = plt.subplots(
-            1,
+            rows,
             columns,
-            figsize=(8.0 if columns == 1 else 6.2 * columns, 5.4),
+            figsize=(8.0 if columns == 1 else 6.2 * columns, 5.4 * rows),
             dpi=130,
             layout="constrained",
             squeeze=False,
             sharey=share and columns > 1,
         )
-        axes = list(panels[0])
+        axes = list(panels.flat)
         yield axes
         for one in axes:
             one.grid(which="major", alpha=0.3)
