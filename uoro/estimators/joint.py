@@ -52,12 +52,12 @@ def merge(
     """
     xp = backend.xp
     precision = working_precision(backend, (fresh, swept.direct, cotangent))
-    cotangent, *trees = (
+    carried, *trees = (
         as_precision(backend, stack, precision) for stack in (cotangent, fresh, swept.pushed, noise)
     )
     products, mixed = with_gram(
         backend,
-        cotangent,
+        carried,
         lambda: as_precision(backend, backend.vmap(swept.pull)(fresh, swept.kept), precision),
     )
     fresh_rows, pushed_rows, signs = (coordinates(backend, tree) for tree in trees)
@@ -65,8 +65,9 @@ def merge(
     n = rows.shape[1]
     left = side_of_gram(xp, rows @ rows.T) if n > 2 * rank else side_of_rows(xp, rows)
     reduction = reduce_pairs(xp, left, side_of_gram(xp, products), signs[1], rank)
+    merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
     return JointInfluence(
         shaped(backend, reduction.tangents @ rows, take(backend, fresh, 0)),
-        mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:]),
+        backend.map(lambda _, new: new, cotangent, merged),  # in its dtypes
         reduction.added,
     )
