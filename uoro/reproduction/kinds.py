@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from uoro.reproduction.learning import learn
+from uoro.reproduction.learning import learn, time_estimators
 from uoro.reproduction.noise import noise_by_estimator, noise_by_units, noise_in_time
 from uoro.reproduction.run import Report, Settings
 
 KINDS: dict[str, Callable[[Settings, Report], dict[str, Any]]] = {
     "learning": learn,
+    "time by estimator": time_estimators,
     "noise in time": noise_in_time,
     "noise by units": noise_by_units,
     "noise by estimator": noise_by_estimator,

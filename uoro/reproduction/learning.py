@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.backend import load_backend
+from uoro.backend import Backend, load_backend
 from uoro.experiments.curve import Curve
 from uoro.experiments.naming import parse_estimator
 from uoro.host_noise import map_host
@@ -135,58 +135,100 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
+class Learning(NamedTuple):
+    """A learning run that is ready to begin.
+
+    Attributes:
+        task: What is learned.
+        span: How many items a step consumes.
+        replicas: The learners, one for each seed.
+        streams: What each of them learns from, as many items as are asked for.
+    """
+
+    task: Task
+    span: int
+    replicas: Replicas
+    streams: list[Iterator[Any]]
+
+
+def prepare(backend: Backend, settings: Settings) -> Learning:
+    """Make task, learners and streams; to be called within the precision of the settings."""
+    dtype, seeds = settings["dtype"], settings["seeds"]
+    task = make_task(settings)
+    choice = parse_estimator(settings["estimator"])
+    span = choice.span or settings["items"]
+    dynamics = backend.dynamics(partial(task.model.transition, backend.xp))
+    starts = []
+    for seed in seeds:
+        start = task.model.init(np.random.default_rng(seed))
+        cast = [map_host(lambda leaf: np.asarray(leaf, dtype), tree) for tree in start]
+        starts.append((cast[0], cast[1]))
+    replicas = Replicas(
+        unroll(dynamics, span) if span > 1 else dynamics,
+        choice.estimator,
+        task.optimizer,
+        starts,
+        seeds=seeds,
+    )
+
+    def stream(seed: int) -> Iterator[Any]:
+        items = task.stream(seed)
+        return iter(Windows(backend, items, span)) if span > 1 else iter(items)
+
+    return Learning(task, span, replicas, [stream(seed) for seed in seeds])
+
+
 def learn(settings: Settings, report: Report) -> dict[str, Any]:
     """Run it.
 
     Returns:
-        ``replicas``: a record for each seed, as `Trace.record` gives it, with the median over
-        chunks of the seconds that one of its items took; and the device.
+        ``replicas``: a record for each seed, as `Trace.record` gives it; and the device.
     """
     backend = load_backend(settings["backend"], device=settings["device"])
-    dtype = settings["dtype"]
     # NumPy would warn of overflows; a run that diverges says so by its losses.
-    with backend.precision(dtype), np.errstate(over="ignore", invalid="ignore"):
-        task = make_task(settings)
-        choice = parse_estimator(settings["estimator"])
-        span = choice.span or settings["items"]
-        dynamics = backend.dynamics(partial(task.model.transition, backend.xp))
-        starts = []
-        for seed in settings["seeds"]:
-            start = task.model.init(np.random.default_rng(seed))
-            cast = [map_host(lambda leaf: np.asarray(leaf, dtype), tree) for tree in start]
-            starts.append((cast[0], cast[1]))
+    with backend.precision(settings["dtype"]), np.errstate(over="ignore", invalid="ignore"):
+        task, span, replicas, streams = prepare(backend, settings)
         steps = settings["items"] // span
-        replicas = Replicas(
-            unroll(dynamics, span) if span > 1 else dynamics,
-            choice.estimator,
-            task.optimizer,
-            starts,
-            seeds=settings["seeds"],
-        )
-        traces = [Trace(span, task.loss_scale, steps * span, settings["window"]) for _ in starts]
-
-        def stream(seed: int) -> Iterator[Any]:
-            items = task.stream(seed)
-            return iter(Windows(backend, items, span)) if span > 1 else iter(items)
-
-        took, last = list[float](), time.perf_counter()
+        traces = [Trace(span, task.loss_scale, steps * span, settings["window"]) for _ in streams]
 
         def keep(first: int, losses: Losses) -> None:
-            nonlocal last
-            now = time.perf_counter()
-            took.append((now - last) / (len(losses[0]) * span))
-            last = now
             for trace, each in zip(traces, losses, strict=True):
                 trace.add(each)
             report((first + len(losses[0])) / steps)
 
         chunk = max(1, (CHUNK if backend.compiled else EAGER_CHUNK) // span)
-        replicas.run([stream(s) for s in settings["seeds"]], steps, chunk=chunk, report=keep)
-        per_item = float(np.median(took)) / len(starts)
+        replicas.run(streams, steps, chunk=chunk, report=keep)
     return {
         "device": backend.device,
         "entropy_rate": task.entropy_rate,
         "loss_name": task.loss_name,
         "task_settings": task.settings,
-        "replicas": [trace.record() | {"seconds_per_item": per_item} for trace in traces],
+        "replicas": [trace.record() for trace in traces],
     }
+
+
+def time_estimators(settings: Settings, report: Report) -> dict[str, Any]:
+    """Let the learners of several estimators take turns, and see what an item takes each.
+
+    Returns:
+        ``seconds_per_item``: for each estimator a time for each round.
+    """
+    backend = load_backend(settings["backend"], device=settings["device"])
+    names, rounds = settings["estimators"], settings["rounds"]
+    took: dict[str, list[float]] = {name: [] for name in names}
+    items = CHUNK if backend.compiled else EAGER_CHUNK
+    with backend.precision(settings["dtype"]), np.errstate(over="ignore", invalid="ignore"):
+        ready = {
+            name: prepare(backend, settings | {"estimator": name, "seeds": [0], "items": items})
+            for name in names
+        }
+        for number in range(rounds + 1):
+            for name, (_, span, replicas, streams) in ready.items():
+                steps = items // span
+                begun = time.perf_counter()
+                replicas.run(streams, steps, chunk=steps)
+                took[name].append((time.perf_counter() - begun) / (steps * span))
+            report((number + 1) / (rounds + 1))
+    # In the first round they are compiled.
+    seconds = {name: [_short(each) for each in found[1:]] for name, found in took.items()}
+    return {"device": backend.device, "seconds_per_item": seconds}

@@ -80,14 +80,15 @@ class RankLearning:
     ours = (
         "The networks, optimizers and schedules of figures 2b and 4, with as many characters as "
         "each can have in minutes. Losses are means over the last 50,000 characters. Seconds are "
-        "characters times the median of what one took, with JAX on one core; compiling is not "
-        "among them."
+        "characters times the median of what one takes, of estimators that took turns, compiled; "
+        "compiling is not among them."
     )
 
     def runs(self, plan: Plan) -> list[Run]:
-        """One for each task, cell, estimator and seed."""
+        """One for each task, cell, estimator and seed, and one to time them all."""
         found = []
         for task, cell in SETUPS if plan.paper else SETUPS[:1]:
+            found.append(_timing(plan, task, cell))
             seeds = (3 if (task, cell) == SETUPS[0] else 2) if plan.paper else 1
             for seed in range(plan.seeds or seeds):
                 for estimator, (most, fewer) in LENGTHS.items():
@@ -95,7 +96,7 @@ class RankLearning:
                     items = plan.length(paper=int(millions * 1e6), quick=60_000, eager=1_000)
                     if plan.paper and (task, cell, estimator) == BEST:
                         items = BEST_LENGTH
-                    if not plan.paper and estimator in (joint(8), joint(16)):
+                    if estimator not in _estimators(plan):
                         continue
                     found.append(
                         learning_run(
@@ -115,7 +116,7 @@ class RankLearning:
 
     def claims(self, results: Results) -> list[Claim]:
         """How much sooner, how much faster, how low."""
-        groups = _groups(results)
+        groups, seconds = _groups(results), _seconds(results)
         plain, four = (groups.get((*SETUPS[0], each), []) for each in ("uoro", joint(4)))
         best = groups.get(BEST, [])
         high = {
@@ -124,11 +125,12 @@ class RankLearning:
             for rank in (8, 16)
             if (task, cell, joint(rank)) in groups
         }
-        return [*_sooner(plain, four), _floor(best, high)]
+        times = [seconds.get((*SETUPS[0], each), []) for each in ("uoro", joint(4))]
+        return [*_sooner(plain, four, times), _floor(best, high)]
 
     def draw(self, results: Results, path: Path) -> None:
         """Draw losses against characters above, and against seconds below."""
-        groups = _groups(results)
+        groups, seconds = _groups(results), _seconds(results)
         setups = [each for each in SETUPS if any(key[:2] == each for key in groups)]
         with figure(path, columns=max(1, len(setups)), rows=2, share=False) as panels:
             for column, (task, cell) in enumerate(setups):
@@ -136,9 +138,10 @@ class RankLearning:
                     axes = panels[row * len(setups) + column]
                     for style, estimator in enumerate(LENGTHS):
                         group = groups.get((task, cell, estimator), [])
-                        if group:
+                        times = seconds.get((task, cell, estimator), [])
+                        if group and (times or unit == "characters"):
                             items, losses = _smoothed(group)
-                            factor = _seconds(group) if unit == "seconds" else 1.0
+                            factor = float(np.median(times)) if unit == "seconds" else 1.0
                             at = [factor * item for item in items]
                             label = _short(estimator)
                             curves(axes, at, losses, label=label, style=style)
@@ -151,7 +154,7 @@ class RankLearning:
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
         """Give what a character costs, and the loss at some of them and at the end."""
-        groups = _groups(results)
+        groups, seconds = _groups(results), _seconds(results)
         if not groups:
             return []
         rows = [["task", "cell", "estimator", "µs", *(f"at {m:,}" for m in MARKS), "at the end"]]
@@ -167,12 +170,28 @@ class RankLearning:
                         task,
                         cell.upper(),
                         _short(estimator),
-                        f"{1e6 * _seconds(group):.3g}",
+                        _microseconds(seconds.get((task, cell, estimator), [])),
                         *(f"{np.mean(each):.4f}" if each else "" for each in marks),
                         f"{end} of {group[0].settings['items']:,}",
                     ]
                 )
         return rows
+
+
+def _estimators(plan: Plan) -> list[str]:
+    slow = (joint(8), joint(16))
+    return [name for name in LENGTHS if plan.paper or name not in slow]
+
+
+def _timing(plan: Plan, task: str, cell: str) -> Run:
+    settings = plan.common() | {
+        "task": task,
+        "arguments": TASKS[task],
+        "network": {"cell": cell, "units": 64, "layers": 1},
+        "estimators": _estimators(plan),
+        "rounds": 10 if plan.paper else 5,
+    }
+    return Run(f"{task} {cell} timing", "time by estimator", settings, 120.0)
 
 
 def _groups(results: Results) -> dict[tuple[str, str, str], list[Replica]]:
@@ -183,9 +202,17 @@ def _short(estimator: str) -> str:
     return estimator.replace("uoro:", "").replace(",reduction=optimal", ", joint")
 
 
-def _seconds(group: list[Replica]) -> float:
-    """Give the median over the seeds of what a character takes."""
-    return float(np.median([one.value("seconds_per_item") for one in group]))
+def _seconds(results: Results) -> dict[tuple[str, str, str], list[float]]:
+    """Give what a character takes, a time for each round, by task, cell and estimator."""
+    return {
+        (done.settings["task"], done.settings["network"]["cell"], estimator): times
+        for done in results.values()
+        for estimator, times in done.result.get("seconds_per_item", {}).items()
+    }
+
+
+def _microseconds(times: list[float]) -> str:
+    return f"{1e6 * float(np.median(times)):.3g}" if times else ""
 
 
 def _smoothed(group: list[Replica]) -> tuple[list[float], list[list[float]]]:
@@ -222,15 +249,15 @@ def _first(group: list[Replica], loss: float) -> list[float]:
     ]
 
 
-def _sooner(plain: list[Replica], four: list[Replica]) -> list[Claim]:
+def _sooner(plain: list[Replica], four: list[Replica], times: list[list[float]]) -> list[Claim]:
     soon = _at(four, SOON) if four else []
-    if not plain or not soon:
+    if not plain or not soon or not all(times):
         return [Claim(each, "It was not run.", judge(False, False)) for each in (SOONER, FASTER)]
     ends = [one.value("last") for one in plain]
     whole = all(one.settings["items"] >= 10_000_000 for one in plain)
     goal = math.fsum(ends) / len(ends)
     first = _first(four, goal)
-    share = _seconds(four) / _seconds(plain)
+    share = float(np.median(np.array(times[1]) / np.array(times[0])))
     ratios = [share * each / plain[0].settings["items"] for each in first]
     return [
         Claim(
