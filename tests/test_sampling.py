@@ -138,6 +138,12 @@ def test_free_runs_tell_right_from_wrong_without_choosing_the_noise(name: str) -
                 assert check_by_sampling(trial, mutant.estimator).verdict == "biased"
 
 
+@pytest.mark.parametrize("rank", [1, 2])
+def test_free_runs_add_joint_pairs_up(rank: int) -> None:
+    trial, joint = GALLERY[3].build(load_backend("torch")), UORO(rank=rank, reduction="optimal")
+    assert "'influence'" in check_by_sampling(trial, joint, batch=512).require().evidence
+
+
 def test_rank_divides_the_relative_variance() -> None:
     trial = GALLERY[3].build(load_backend("torch"))
     one, error = relative_variance(trial, UORO(), count=4000)

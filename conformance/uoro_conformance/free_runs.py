@@ -13,6 +13,7 @@ from uoro.backend import Backend
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, RollingTruncated
 from uoro_conformance.apparatus import compiled_step, one_by_one
+from uoro_conformance.designs import is_joint
 from uoro_conformance.finding import Finding
 from uoro_conformance.monte_carlo import check_mean
 from uoro_conformance.systems import Trial
@@ -69,6 +70,7 @@ def check_by_sampling(
         ]
         if blocks:
             rank = getattr(estimator, "rank", 1)
+            averaged = 1 if is_joint(estimator) else rank
             tangents, cotangents = (
                 np.concatenate(
                     [leaf.reshape(batch, rank, -1) for _, leaf in _leaves(backend, tree)], axis=2
@@ -77,7 +79,7 @@ def check_by_sampling(
             )
             for _, weights in blocks:
                 seen = np.matmul(tangents, weights)
-                columns.append((seen * cotangents).sum(axis=(1, 2)) / rank)
+                columns.append((seen * cotangents).sum(axis=(1, 2)) / averaged)
         return np.stack(columns, axis=1)
 
     names = [name for group in (*looks.values(), blocks) for name, _ in group]
