@@ -62,9 +62,9 @@ class Apparatus:
     Args:
         dynamics: The model.
         estimator: Its memory has ``tangent`` and ``cotangent``; with rank k they are stacks,
-            of which the influence is the mean, or if it is ``joint`` the sum. It then draws two
-            trees of signs: of one its projections are made, ``E[Σ ν νᵀ] = I``; the other is for
-            the reduction.
+            of which the influence is the mean, or if it is ``joint`` the sum. It then draws trees
+            of signs: of all but the last its projections are made, ``E[Σ ν νᵀ] = I``; the last is
+            for the reduction.
         batched: Whether to map over the designs with the backend's `vmap`. Otherwise Python
             loops, for a model that cannot be mapped.
     """
@@ -84,7 +84,7 @@ class Apparatus:
     def designs(self, state: Any, seed: int) -> Any:
         """Make the Hadamard designs for a state, as a stack of noise trees."""
         draws, n = draws_of(self.estimator), size(self.backend, state)
-        rows = nested_designs(n, seed) if self.joint else hadamard_designs(n * draws, seed)
+        rows = nested_designs(n, draws, seed) if self.joint else hadamard_designs(n * draws, seed)
         return as_noise(self.backend, state, rows, draws)
 
     def some_designs(self, state: Any, seed: int) -> Any:

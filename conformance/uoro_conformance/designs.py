@@ -22,14 +22,18 @@ def hadamard_designs(coordinates: int, seed: int) -> Any:
     return np.concatenate([rows, -rows])
 
 
-def nested_designs(coordinates: int, seed: int) -> Any:
-    """Make two draws of signs, one beside the other, for an estimator of joint pairs.
+def nested_designs(coordinates: int, draws: int, seed: int) -> Any:
+    """Make the draws of an estimator of joint pairs: the last, beside all before it.
 
-    What the second multiplies is not linear in the first. So each row of a balanced design of the
-    one is beside each row of that of the other. Flipped signs change nothing in the mean.
+    What the last multiplies is not linear in the others. So each row of a design of it is beside
+    each row of one of the others. Both have mean(ν) = 0 and mean(ν νᵀ) = I, so that terms linear
+    in either vanish too.
     """
-    first, second = (_hadamard_rows(coordinates, 2 * seed + draw) for draw in range(2))
-    return np.concatenate([np.repeat(first, len(second), 0), np.tile(second, (len(first), 1))], 1)
+    others, last = (
+        _hadamard_rows(count + 1, 2 * seed + number)[:, 1:]
+        for number, count in enumerate((coordinates * (draws - 1), coordinates))
+    )
+    return np.concatenate([np.repeat(others, len(last), 0), np.tile(last, (len(others), 1))], 1)
 
 
 def _hadamard_rows(coordinates: int, seed: int) -> Any:
