@@ -204,7 +204,7 @@ def _path(
         path = measure()
         found.append(Seen(f"step {step} of the path", path._replace(memory=None), measure))
         for index, scale in enumerate(SCALES[dtype]):
-            at = _at_scale(lab, memory, scale, number, index)
+            at = at_scale(lab, memory, scale, number, index)
             measure = partial(lab.measure, params, at, state, item, noise, probes)
             where = f"step {step}, scale {scale:g}"
             found.append(Seen(where, measure()._replace(memory=None), measure))
@@ -212,7 +212,7 @@ def _path(
     return found
 
 
-def _at_scale(lab: Apparatus, memory: Any, scale: float, *seed: int) -> Any:
+def at_scale(lab: Apparatus, memory: Any, scale: float, *seed: int) -> Any:
     """Replace the pair by a random one, its tangent of the given scale."""
     draw = gaussian(lab.backend, (memory.tangent, memory.cotangent), *seed)
     return memory._replace(tangent=lab.backend.combine((scale, draw[0])), cotangent=draw[1])
@@ -270,7 +270,7 @@ def check_determinism(trial: Trial, estimator: Estimator, *, seed: int = 0) -> F
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
     memory = trial.memory_of(estimator)
     if hasattr(memory, "tangent") and hasattr(memory, "cotangent"):
-        memory = _at_scale(lab, memory, 1.0, seed)
+        memory = at_scale(lab, memory, 1.0, seed)
     arguments = trial.params[0], memory, trial.state, trial.items[0]
     signs = lab.one_design(trial.state, seed)
     one, two = (backend.to_host(lab.step(*arguments, signs)) for _ in range(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from uoro_conformance.systems import Trial
 from uoro_conformance.truth import check_truth
 
 STEPS = 2
+
+JOINT = UORO(rank=2, reduction="optimal")
 
 
 def check_integers(backend: Backend, dtype: str) -> Finding:
@@ -49,7 +52,7 @@ def check_integers(backend: Backend, dtype: str) -> Finding:
     if int(after["clock"]) != 1:
         evidence = f"0 + 1 came back as {after['clock']!r}."
         return Finding(law, "broken", math.nan, math.nan, evidence)
-    return _laws(law, trial)
+    return _laws(law, trial, check_parity)
 
 
 def check_complex(backend: Backend, dtype: str) -> Finding:
@@ -86,7 +89,8 @@ def check_complex(backend: Backend, dtype: str) -> Finding:
         return {"r": r, "z": z}, (r**2).sum() + (xp.abs(z) ** 2).sum()
 
     params = {"turn": 0.6 * draw(2), "into": draw(2), "w": rng.normal(size=2)}
-    return _laws(law, _trial(backend, dtype, transition, params, state, np.array([0.5, -0.4])))
+    trial = _trial(backend, dtype, transition, params, state, np.array([0.5, -0.4]))
+    return _laws(law, trial, check_chain, check_gradient_path)
 
 
 def _trial(
@@ -97,14 +101,15 @@ def _trial(
     return Trial(dynamics, [params] * STEPS, state, [item] * STEPS, f"{dtype} on {backend.name}")
 
 
-def _laws(law: str, trial: Trial) -> Finding:
-    """Hold dynamics to their laws, and UORO on them to RTRL."""
+def _laws(law: str, trial: Trial, *jointly: Callable[[Trial, UORO], Finding]) -> Finding:
+    """Hold dynamics to their laws, and UORO on them to RTRL; joint pairs to some of the laws."""
     checks: Sequence[Callable[[], Finding]] = (
         lambda: check_adjointness(*trial.first),
         lambda: check_truth(*trial.first),
         lambda: check_chain(trial, UORO()),
         lambda: check_gradient_path(trial, UORO()),
         lambda: check_parity(trial, UORO()),
+        *(partial(check, trial, JOINT) for check in jointly),
     )
     found = worst([check() for check in checks])
     return found._replace(law=law, evidence=f"{found.law}: {found.evidence}")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uoro.algebra import size
 from uoro.backend import Backend
 from uoro.estimators import UORO, RollingTruncated, Truncated
 from uoro.models import InfluenceBalancing
@@ -32,6 +33,7 @@ from uoro_conformance.laws import (
     check_purity,
     check_rtrl_sums_to_bptt,
 )
+from uoro_conformance.least import MOST_COORDINATES, check_added_variance
 from uoro_conformance.odd_states import check_complex, check_integers
 from uoro_conformance.parity import check_parity
 from uoro_conformance.primitives import PRIMITIVES, check_gaussian
@@ -210,6 +212,11 @@ def _first_tier_cases(profile: Profile, dtype: str) -> Iterator[Case]:
         yield _on_systems(f"{dtype}/{name}", dtype, check)
     rank = partial(_with, check_parity, UORO(rank=2))
     yield _on_systems(f"{dtype}/parity/uoro:rank=2", dtype, rank, gallery=few)
+    for joint, systems in zip(JOINT, (few[:1], few), strict=True):
+        check = partial(_with, check_parity, joint)
+        yield _on_systems(f"{dtype}/parity/{_named(joint)}", dtype, check, gallery=systems)
+        name = f"{dtype}/exact/variance/{_named(joint)}"
+        yield Case(name, (dtype,), partial(_variance, joint, dtype, systems))
     for streams in (Streams(UORO(), 3), Streams(UORO(rank=2), 2)):
         name = f"{dtype}/streams/uoro{':rank=2' if streams.count == 2 else ''}"
         check = partial(_with, check_streams, streams)
@@ -308,6 +315,13 @@ def _enumerate(estimator: UORO, dtype: str, bench: Bench) -> Finding:
         finding = check_mean_over_all_signs(trial.dynamics, *system_at, estimator=estimator)
         found.append(finding._replace(system=trial.line))
     return worst(found)
+
+
+def _variance(joint: UORO, dtype: str, systems: Sequence[System], bench: Bench) -> Finding:
+    """Check the variance added on the systems that are small enough."""
+    trials = [bench.build(system, dtype) for system in systems]
+    small = [trial for trial in trials if size(bench.backend, trial.state) <= MOST_COORDINATES]
+    return worst([check_added_variance(trial, joint, seed=bench.seed) for trial in small])
 
 
 def _truncated(dtype: str, bench: Bench) -> Finding:

@@ -1,0 +1,105 @@
+"""The variance that joint pairs add at a step: as reported, as it is, and the least there is."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from uoro.algebra import size, take
+from uoro.errors import SettingError
+from uoro.estimator import Estimator
+from uoro_conformance.apparatus import Apparatus, apparatus
+from uoro_conformance.dense import SQUARED, reduce_densely
+from uoro_conformance.designs import as_noise, draws_of
+from uoro_conformance.exact import at_scale
+from uoro_conformance.finding import UNIT, Finding, Verdict, precision_of, worst
+from uoro_conformance.parity import matrix
+from uoro_conformance.systems import Trial
+
+MOST_COORDINATES = 8
+
+
+def check_added_variance(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Finding:
+    """Check the variance that the reduction of joint pairs adds, over all signs σ there are.
+
+    At each memory of one path, and at a random one, it must be what the memory reports as
+    ``added``, whatever σ; and the least of all unbiased estimates of that rank, as computed from
+    the singular values of the mean.
+
+    Args:
+        trial: What to run on; its state has at most 8 coordinates.
+        estimator: What to check; its memory has ``tangent``, ``cotangent`` and ``added``.
+        seed: Of the path, the random memories and the signs of the projections.
+
+    Returns:
+        *broken* if another variance is reported than there is, or if there is less than can be;
+        *not Algorithm 1* if there is more than must be, which says nothing about bias.
+
+    Raises:
+        SettingError: If the estimator is none of joint pairs, or the state is too large.
+    """
+    lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
+    n = size(backend, trial.state)
+    if not lab.joint or n > MOST_COORDINATES:
+        raise SettingError(
+            f"check_added_variance({estimator}): wanted is an estimator of joint pairs, on a state "
+            f"of at most {MOST_COORDINATES} coordinates; this one has {n}."
+        )
+    dtype = precision_of(backend, trial.state, trial.params[0])
+    memory, state, found = trial.memory_of(estimator), trial.state, list[Finding]()
+    for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
+        number = seed * 1000 + step
+        noise = _all_signs(lab, state, number)
+        random = at_scale(lab, memory, 1.0, number)
+        for where, at in (("", memory), (" from a random memory", random)):
+            judged = _judge(lab, dtype, params, at, state, item, noise)
+            found.append(judged._replace(evidence=f"step {step}{where}: {judged.evidence}"))
+        memory, state, _ = lab.step(params, memory, state, item, noise[number % len(noise)])
+    return worst(found)._replace(system=trial.line)
+
+
+def _all_signs(lab: Apparatus, state: Any, seed: int) -> list[Any]:
+    """List noise trees: all signs for the reduction, one draw for the projections."""
+    n, draws = size(lab.backend, state), draws_of(lab.estimator)
+    every = np.array(list(product((-1.0, 1.0), repeat=n)))
+    first = np.random.default_rng(seed).choice([-1.0, 1.0], n * (draws - 1))
+    rows = np.concatenate([np.tile(first, (len(every), 1)), every], axis=1)
+    stack = as_noise(lab.backend, state, rows, draws)
+    return [take(lab.backend, stack, index) for index in range(len(rows))]
+
+
+def _judge(
+    lab: Apparatus, dtype: str, params: Any, memory: Any, state: Any, item: Any, noise: list[Any]
+) -> Finding:
+    """Judge one step from one memory."""
+    law, backend, rank = "the variance is as reported, and the least", lab.backend, lab.rank
+    estimates, reported = list[Any](), list[float]()
+    for signs in noise:
+        after, _, _ = lab.step(params, memory, state, item, signs)
+        pairs = (matrix(backend, part, rank) for part in (after.tangent, after.cotangent))
+        tangents, cotangents = pairs
+        estimates.append(tangents.T @ cotangents)
+        reported.append(float(after.added))
+    every = np.array(estimates)
+    mean, square = every.mean(0), float((every**2).sum((1, 2)).mean())
+    variance = float(((every - mean) ** 2).sum((1, 2)).mean())
+    least = reduce_densely(mean, rank).added if np.isfinite(mean).all() else math.nan
+    allowed = SQUARED * UNIT[dtype] ** 0.5
+    scale = square or 1.0
+    false = max(abs(value - variance) for value in reported) / scale
+    more = (variance - least) / scale
+    evidence = (
+        f"reported {reported[0]:.4g}, over {len(every)} signs it is {variance:.4g}, least is "
+        f"{least:.4g}."
+    )
+    verdict: Verdict = "holds"
+    if not math.isfinite(false + more):
+        verdict = "unverifiable"
+    elif false > allowed or more < -allowed:
+        verdict = "broken"
+    elif more > allowed:
+        verdict = "not Algorithm 1"
+    return Finding(law, verdict, max(false, abs(more)), allowed, evidence)
