@@ -7,6 +7,7 @@ from typing import Any
 
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.estimators import UORO
+from uoro_conformance.right_joint import RIGHT_JOINT
 from uoro_conformance.variants import (
     Moment,
     Scales,
@@ -104,5 +105,6 @@ RIGHT: tuple[Any, ...] = (
     Variant("spherical ν", law="spherical"),
     SharedSigns("rank 2 with shared ν", 1.0),
     SharedSigns("rank 2, antithetic", -1.0),
+    *RIGHT_JOINT,
 )
 """In float64 and in float32, whose rounding must not be taken for a bias either."""

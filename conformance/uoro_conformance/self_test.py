@@ -13,10 +13,12 @@ from uoro_conformance.exact import (
     check_sign_equivariance,
 )
 from uoro_conformance.finding import REFUSALS, Finding, Verdict
+from uoro_conformance.least import check_added_variance
 from uoro_conformance.right import RIGHT
 from uoro_conformance.streams import check_streams
 from uoro_conformance.systems import Trial
-from uoro_conformance.wrong import WRONG, Mutant
+from uoro_conformance.variants import Mutant
+from uoro_conformance.wrong import WRONG
 
 BIAS: dict[str, Callable[[Trial, Any], Finding]] = {
     "chain": check_chain,
@@ -29,6 +31,7 @@ KILLERS: dict[str, Callable[[Trial, Any], Finding]] = {
     "outcome": check_outcome,
     "equivariance": check_sign_equivariance,
     "streams": check_streams,
+    "variance": check_added_variance,
 }
 """The checks that refuse a wrong estimator, by the name that it gives."""
 

@@ -154,3 +154,17 @@ class Variant:
         gradient = backend.combine((1.0 if self.direct else 0.0, direct), (1.0, through))
         after = Pair(tangent, cotangent, params, memory.clock + 1)
         return after, outcome.next_state, Estimate(outcome.loss, gradient)
+
+
+class Mutant(NamedTuple):
+    """A wrong estimator and the check that must refuse it.
+
+    Attributes:
+        estimator: It has a ``name``.
+        killed_by: One of `KILLERS`: ``"chain"``, ``"gradient"``, ``"variance"`` and so on.
+        span: How many steps to unroll into one for it.
+    """
+
+    estimator: Any
+    killed_by: str
+    span: int = 1

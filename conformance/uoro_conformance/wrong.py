@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from uoro.algebra import coordinates, mean, mix, repeat, select, shift, take
 from uoro.backend import Backend
@@ -15,6 +15,7 @@ from uoro.parallel import Streams
 from uoro_conformance.variants import (
     EPSILON,
     Moment,
+    Mutant,
     Scales,
     Variant,
     balanced,
@@ -24,6 +25,7 @@ from uoro_conformance.variants import (
     push_by_jvp,
     rhos,
 )
+from uoro_conformance.wrong_joint import WRONG_JOINT
 
 
 def _one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:
@@ -301,20 +303,6 @@ class OneCotangent(Streams):
         return after, next_state, estimate
 
 
-class Mutant(NamedTuple):
-    """A wrong estimator and the check that must refuse it.
-
-    Attributes:
-        estimator: It has a ``name``.
-        killed_by: ``"chain"``, ``"gradient"``, ``"outcome"``, ``"equivariance"`` or ``"streams"``.
-        span: How many steps to unroll into one for it.
-    """
-
-    estimator: Any
-    killed_by: str
-    span: int = 1
-
-
 def _wrong(name: str, killed_by: str = "chain", **pieces: Any) -> Mutant:
     return Mutant(Variant(name, **pieces), killed_by)
 
@@ -356,4 +344,5 @@ WRONG: tuple[Mutant, ...] = (
     Mutant(WrongOutcome("state not advanced", lambda b, old, new, loss: (old, loss)), "outcome"),
     Mutant(WrongOutcome("loss doubled", lambda b, old, new, loss: (new, 2.0 * loss)), "outcome"),
     _wrong("gradient clipped where it is large", "gradient", through=_clipped_if_large),
+    *WRONG_JOINT,
 )

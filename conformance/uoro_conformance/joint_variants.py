@@ -1,0 +1,204 @@
+"""Joint pairs taken apart, so that a single piece can be changed: for right ones, for wrong ones.
+
+Unlike the library, this makes the whole sum of outer products and takes its singular values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from uoro.algebra import coordinates, mix, repeat, shaped, take
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
+from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimators.projections import projections
+from uoro.estimators.reduction import unit_rows, water_filling
+
+
+class JointPairs(NamedTuple):
+    """The memory: the pairs, the variance added, and what is remembered of the last step."""
+
+    tangent: Any
+    cotangent: Any
+    added: Any
+    params: Any
+    signs: Any
+    clock: Any
+
+
+class JointMoment(NamedTuple):
+    """Everything one step knows before the reduction.
+
+    Attributes:
+        fresh: The projections ν, a stack of k.
+        signs: σ, a vector of one for each state coordinate.
+        first_signs: Those that the projections are made of.
+    """
+
+    dynamics: Dynamics[Any, Any, Any]
+    backend: Backend
+    params: Any
+    state: Any
+    item: Any
+    memory: JointPairs
+    next_state: Any
+    pullback: Any
+    fresh: Any
+    signs: Any
+    first_signs: Any
+    rank: int
+
+
+class Parts(NamedTuple):
+    """The sum ``Σ_i d_i u_i ⊗ v_i`` that is to be reduced: d, and u and v as rows."""
+
+    values: Any
+    left: Any
+    right: Any
+
+
+Rows = tuple[Any, Any]
+"""What ``√d_i u_i`` and ``√d_i v_i`` are multiplied by to make each pair: two matrices (m, k)."""
+
+
+def orthogonal_projections(backend: Backend, noise: Any, rank: int) -> Any:
+    """Make ν of the first draw, as the library does."""
+    return projections(backend, take(backend, noise, 0), rank)
+
+
+def push_all(now: JointMoment) -> Any:
+    """Push the carried tangents forward."""
+    push = now.backend.vmap(lambda one: now.dynamics.jvp(now.params, now.state, now.item, one)[0])
+    return push(now.memory.tangent)
+
+
+def pull_all(now: JointMoment) -> Any:
+    """Pull the projections back."""
+    return now.backend.vmap(lambda nu: now.pullback(nu, None)[0])(now.fresh)
+
+
+def once_each(now: JointMoment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
+    """Line carried and fresh pairs up: a matrix each of tangents and cotangents, one row a pair."""
+    backend, concatenate = now.backend, now.backend.xp.concatenate
+    tangents = concatenate([coordinates(backend, pushed), coordinates(backend, now.fresh)], 0)
+    cotangents = coordinates(backend, now.memory.cotangent), coordinates(backend, pulled)
+    return tangents, concatenate(list(cotangents), 0)
+
+
+def optimal(now: JointMoment, parts: Parts) -> Any:
+    """Make unit rows for the p of least variance, as the library does."""
+    xp = now.backend.xp
+    return unit_rows(xp, water_filling(xp, parts.values, now.rank), now.rank)
+
+
+def same_signs(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+    """Give each row its sign, on both sides alike."""
+    signed = now.signs[: len(parts.values)][:, None] * rows
+    return signed, signed
+
+
+def variance_of_rows(now: JointMoment, parts: Parts, rows: Any) -> Any:
+    """Give ``Σ d_i d_j <l_i, l_j>²`` over i ≠ j, which is the variance for any unit rows."""
+    inner, d = rows @ rows.T, parts.values
+    return d @ (inner**2) @ d - ((d * now.backend.xp.diagonal(inner)) ** 2).sum()
+
+
+def singular(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
+    """Take the singular values and vectors of the sum."""
+    whole = tangents.T @ cotangents
+    left, values, right = now.backend.xp.linalg.svd(whole, full_matrices=False)
+    return Parts(values, left.T, right)
+
+
+def sum_of_old(now: JointMoment, new: Any, rates: Any) -> Any:
+    """Give the part of the gradient through the state: the pairs it arrived with, added up."""
+    return mix(now.backend, rates, now.memory.cotangent)
+
+
+@dataclass(frozen=True)
+class JointVariant:
+    """Joint pairs of rank two with replaceable pieces.
+
+    Args:
+        name: What is different.
+        project: Makes the k projections of the noise.
+        push: Gives the pushed tangents.
+        pull: Gives the cotangents of the projections.
+        gather: Lines all 2k pairs up.
+        decompose: Makes the directions of their sum, m of them.
+        rows: Gives the unit rows, a matrix (m, k).
+        sign: From these to what each side is multiplied by.
+        report: Gives the variance to be reported.
+        through: From the new pairs and ``∂ℓ/∂s · s̃`` of the old ones to the part of the gradient
+            through the state.
+        draws: How many trees of signs a step takes.
+    """
+
+    name: str
+    project: Callable[[Backend, Any, int], Any] = orthogonal_projections
+    push: Callable[[JointMoment], Any] = push_all
+    pull: Callable[[JointMoment], Any] = pull_all
+    gather: Callable[[JointMoment, Any, Any], tuple[Any, Any]] = once_each
+    decompose: Callable[[JointMoment, Any, Any], Parts] = singular
+    rows: Callable[[JointMoment, Parts], Any] = optimal
+    sign: Callable[[JointMoment, Parts, Any], Rows] = same_signs
+    report: Callable[[JointMoment, Parts, Any], Any] = variance_of_rows
+    through: Callable[[JointMoment, Any, Any], Any] = sum_of_old
+    draws: int = 2
+    rank: int = 2
+    joint: bool = True
+
+    @property
+    def estimand(self) -> Estimand:
+        """They all claim it."""
+        return "unbiased"
+
+    def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> JointPairs:
+        """Make zero pairs."""
+        backend = dynamics.backend
+        tangent, cotangent = (backend.zeros(tree, batch=(self.rank,)) for tree in (state, params))
+        signs = coordinates(backend, tangent)[0]
+        return JointPairs(tangent, cotangent, signs.sum(), params, signs, backend.from_host(0))
+
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw signs for the projections, and for the reduction."""
+        return sampler(state, "signs", (self.draws,))
+
+    def step(
+        self, dynamics: Any, params: Any, memory: JointPairs, state: Any, inputs: Any, noise: Any
+    ) -> tuple[JointPairs, Any, Estimate]:
+        """Advance by one step, piece by piece."""
+        backend = dynamics.backend
+        outcome, pullback = dynamics.vjp(params, state, inputs)
+        signs = coordinates(backend, noise)
+        now = JointMoment(
+            dynamics=dynamics,
+            backend=backend,
+            params=params,
+            state=state,
+            item=inputs,
+            memory=memory,
+            next_state=outcome.next_state,
+            pullback=pullback,
+            fresh=self.project(backend, noise, self.rank),
+            signs=signs[-1],
+            first_signs=signs[0],
+            rank=self.rank,
+        )
+        tangents, cotangents = self.gather(now, self.push(now), self.pull(now))
+        parts = self.decompose(now, tangents, cotangents)
+        rows = self.rows(now, parts)
+        root = parts.values[:, None] ** 0.5
+        of_left, of_right = self.sign(now, parts, rows)
+        new = (
+            shaped(backend, of_left.T @ (root * parts.left), take(backend, now.fresh, 0)),
+            shaped(backend, of_right.T @ (root * parts.right), params),
+        )
+        direct, sensitivity = pullback(None, 1.0)
+        row = coordinates(backend, repeat(backend, sensitivity, 1))[0]
+        through = self.through(now, new, coordinates(backend, memory.tangent) @ row)
+        after = JointPairs(*new, self.report(now, parts, rows), params, now.signs, memory.clock + 1)
+        gradient = backend.combine((1.0, direct), (1.0, through))
+        return after, outcome.next_state, Estimate(outcome.loss, gradient)
