@@ -25,6 +25,9 @@ from uoro.optimizers import Adam as Adam
 from uoro.optimizers import Optimizer as Optimizer
 from uoro.parallel import ParallelEstimator as ParallelEstimator
 from uoro.parallel import Streams as Streams
+from uoro.ranks import RankReport as RankReport
+from uoro.ranks import RankRow as RankRow
+from uoro.ranks import suggest_rank as suggest_rank
 from uoro.replicas import Replicas as Replicas
 from uoro.stream import Windows as Windows
 from uoro.unroll import unroll as unroll
