@@ -187,13 +187,15 @@ def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
         stages, _ = bench.train(settings["stages"], lambda done: report(done / 2))
         items = bench.items(settings["windows"] * length)
         windows = backend.map(lambda leaf: leaf.reshape((-1, length, *leaf.shape[1:])), items)
+        through = _exact(bench, length)
         measures = {name: _measure(bench, name, length, settings) for name in names}
         for number, params in enumerate(stages):
+            truth = through(params, windows)
+            true = np.asarray(backend.to_host(backend.vmap(partial(square, backend))(truth)))
+            total = true.astype(np.float64)[settings["skipped_windows"] :].sum()
             for name in names:
-                spread, true = backend.to_host(measures[name](params, windows))
-                kept = np.asarray(spread, np.float64)[settings["skipped_windows"] :]
-                total = np.asarray(true, np.float64)[settings["skipped_windows"] :].sum()
-                each = kept.sum(0) / total
+                spread = measures[name](params, windows, truth)
+                each = spread[settings["skipped_windows"] :].sum(0) / total
                 found[name].append(float(each.mean()))
                 errors[name].append(float(each.std(ddof=1) / math.sqrt(each.size)))
                 report(0.5 + (number + len(found[name]) / len(stages)) / len(stages) / 2)
@@ -205,12 +207,31 @@ def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
     }
 
 
+def _exact(bench: Bench, length: int) -> Callable[..., Any]:
+    """Make the function that gives the exact gradient of each window, by RTRL from the start."""
+    backend, whole, exact = bench.backend, unroll(bench.dynamics, length), RTRL()
+
+    @backend.compile
+    def through(params: Any, windows: Any) -> Any:
+        def body(carry: Any, window: Any) -> Any:
+            state, influence = carry
+            influence, after, truth = exact.step(whole, params, influence, state, window, None)
+            return (after, influence), truth.gradient
+
+        start = bench.state, exact.init(whole, params, bench.state)
+        return backend.scan(body, start, windows)[1]
+
+    return through
+
+
 def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callable[..., Any]:
-    """Make the function that gives each window's squared errors and squared exact gradient."""
+    """Make the function that gives the squared errors, for each window and run."""
     backend, choice, runs = bench.backend, parse_estimator(name), settings["reruns"]
     estimator, span = choice.estimator, choice.span or 1
     dynamics: Dynamics[Any, Any, Any] = unroll(bench.dynamics, span) if span > 1 else bench.dynamics
-    whole, exact = unroll(bench.dynamics, length), RTRL()
+    pairs = estimator.rank if isinstance(estimator, UORO) else 1
+    numbers = pairs * size(backend, bench.params)
+    at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // numbers)))
 
     def cut(window: Any) -> Any:
         if span == 1:
@@ -218,9 +239,8 @@ def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callab
         return backend.map(lambda leaf: leaf.reshape((-1, span, *leaf.shape[1:])), window)
 
     def body(params: Any, carry: Any, item: Any) -> Any:
-        state, influence, memories = carry
-        window, noise = item
-        influence, after, truth = exact.step(whole, params, influence, state, window, None)
+        state, memories = carry
+        window, noise, truth = item
 
         def one(memory: Any, noise: Any) -> Any:
             def step(carry: Any, item: Any) -> Any:
@@ -236,23 +256,27 @@ def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callab
                 ), None
 
             start = state, memory, backend.zeros(params)
-            (_, memory, total), _ = backend.scan(step, start, (cut(window), noise))
-            return memory, square(backend, difference(backend, total, truth.gradient))
+            (after, memory, total), _ = backend.scan(step, start, (cut(window), noise))
+            return memory, after, square(backend, difference(backend, total, truth))
 
-        memories, spread = backend.vmap(one)(memories, noise)
-        return (after, influence, memories), (spread, square(backend, truth.gradient))
+        memories, after, spread = backend.vmap(one)(memories, noise)
+        return (entry(backend, after, 0), memories), spread
 
     @backend.compile
-    def measure(params: Any, windows: Any) -> Any:
-        start = (
-            bench.state,
-            exact.init(whole, params, bench.state),
-            repeat(backend, estimator.init(dynamics, params, bench.state), runs),
-        )
-        noise = bench.draw(estimator, 0, settings["windows"], runs, length // span)
-        return backend.scan(partial(body, params), start, (windows, noise))[1]
+    def measure(params: Any, windows: Any, truth: Any, number: Any) -> Any:
+        memory = estimator.init(dynamics, params, bench.state)
+        start = bench.state, repeat(backend, memory, at_once)
+        noise = bench.draw(estimator, number, settings["windows"], at_once, length // span)
+        return backend.scan(partial(body, params), start, (windows, noise, truth))[1]
 
-    return measure
+    def all_runs(params: Any, windows: Any, truth: Any) -> Any:
+        batches = [
+            np.asarray(backend.to_host(measure(params, windows, truth, number)), np.float64)
+            for number in range(-(-runs // at_once))
+        ]
+        return np.concatenate(batches, axis=1)[:, :runs]
+
+    return all_runs
 
 
 def _short(values: Any) -> list[float]:
