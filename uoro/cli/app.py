@@ -138,7 +138,9 @@ def compare(
 def reproduce(
     figures: Annotated[
         list[str],
-        typer.Argument(help="fig1a, fig1b, fig1c, fig2a, fig2b, fig4, table1, sec3.4, or all"),
+        typer.Argument(
+            help="fig1a, fig1b, fig1c, fig2a, fig2b, fig4, table1, sec3.4, rank-noise, or all"
+        ),
     ],
     scale: Annotated[
         str, typer.Option(help="quick: minutes; paper: the paper's lengths and repetitions")
