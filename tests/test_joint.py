@@ -254,6 +254,28 @@ def test_monitors_measure_joint_pairs_and_take_no_noise_from_them(backend: Backe
             make_monitor(name).wrap(learner.estimator)
 
 
+@pytest.mark.parametrize("rank", [1, 2])
+def test_the_variance_added_is_told_relative_to_the_estimate(rank: int) -> None:
+    backend = load_backend("autograd")
+    dynamics, params, state = _tanh(backend, 5)
+    learner = Learner(dynamics, _joint(rank), SGD(1e-3), params, state)
+    items = entries(backend, make_items(4), 4)
+    learner.run(items)
+    monitor = make_monitor("added")
+    estimator, memory = monitor.wrap(learner.estimator), learner.memory
+    found = monitor.measure(dynamics, estimator, learner.params, memory, learner.state, items[0])
+    tangents, cotangents = _pairs(backend, memory, rank)
+    squared = float(((tangents.T @ cotangents) ** 2).sum())
+    assert found["added/variance"] == float(memory.added) > 0
+    assert found["added/influence_squared"] == pytest.approx(squared)
+    assert found["added/relative"] == pytest.approx(float(memory.added) / squared)
+    both = backend.collect([memory, memory])
+    streams = Streams(estimator, 2)
+    found = monitor.measure(dynamics, streams, learner.params, both, None, None)
+    assert found["added/variance"] == pytest.approx(2 * float(memory.added))
+    assert found["added/influence_squared"] == pytest.approx(2 * squared)
+
+
 def test_streams_of_joint_pairs_are_each_what_they_are_alone(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 5)
     joint, streams = _joint(2), Streams(_joint(2), 3)

@@ -372,6 +372,8 @@ def test_monitors_that_only_look_take_streams(name: str) -> None:
         ("noise", Streams(UORO(rank=2), 3), "several streams"),
         ("shadow", Streams(UORO(), 3), "'shadow'.*several streams"),
         ("noise:replicas=2", Streams(UORO(), 3), "several streams"),
+        ("added", UORO(rank=2), "no variance is known to be added"),
+        ("added", RTRL(), "RTRL, which carries no pairs"),
     ],
 )
 def test_a_monitor_with_nothing_to_say_says_so(
@@ -400,7 +402,7 @@ def test_a_shadow_that_was_not_there_cannot_be_read() -> None:
     ("spelling", "error", "message"),
     [
         ("shadows", UnknownNameError, "Did you mean 'shadow'"),
-        ("", UnknownNameError, "Known: noise, pair, radius, shadow"),
+        ("", UnknownNameError, "Known: added, noise, pair, radius, shadow"),
         ("pair:every=2", SettingError, "no option 'every=2'. Wanted: none"),
         ("shadow:windows=2", SettingError, "Wanted: window=COUNT, every=COUNT"),
         ("shadow:window=0", SettingError, "window must be an integer >= 1, got '0'"),
@@ -419,6 +421,7 @@ def test_spellings_that_mean_nothing(spelling: str, error: type[Exception], mess
     "spelling",
     [
         "pair",
+        "added",
         "radius",
         "noise",
         "noise:replicas=4",

@@ -1,7 +1,9 @@
 """What a training run can log of its own gradient: cheap norms up to an exact shadow."""
 
+from uoro.monitors.added import variance_added as variance_added
 from uoro.monitors.beside import ReplicaMonitor as ReplicaMonitor
 from uoro.monitors.beside import ShadowMonitor as ShadowMonitor
+from uoro.monitors.looking import AddedMonitor as AddedMonitor
 from uoro.monitors.looking import NoiseMonitor as NoiseMonitor
 from uoro.monitors.looking import PairMonitor as PairMonitor
 from uoro.monitors.looking import RadiusMonitor as RadiusMonitor

@@ -10,12 +10,15 @@ from uoro.algebra import take
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, require_count
 from uoro.estimator import Estimator
+from uoro.monitors.added import name_added, variance_added
 from uoro.monitors.compiled import Compiled
 from uoro.monitors.monitor import (
     require_independent,
+    require_joint,
     require_pair,
     require_single,
     require_uoro,
+    unwrap,
     unwrap_estimator,
 )
 from uoro.monitors.noise import name_noise, rank_noise
@@ -55,6 +58,40 @@ class PairMonitor:
         axes = (uoro.rank > 1) + isinstance(unwrap_estimator(estimator), ParallelEstimator)
         found = read_norms(dynamics.backend, self._norms(dynamics, axes)(pair))
         return {f"pair/{name}": float(value) for name, value in found._asdict().items()}
+
+
+class AddedMonitor:
+    """Variance that the last optimal reduction added; with streams, of all of them."""
+
+    name = "added"
+    cost = "nothing as a run goes on; the inner products of the k pairs when asked"
+
+    def __init__(self) -> None:
+        self._look = Compiled(
+            lambda dynamics, stacked, streams: partial(
+                variance_added, dynamics.backend, stacked=stacked, streams=streams
+            )
+        )
+
+    def wrap(self, estimator: Estimator) -> Estimator:
+        """Leave the estimator as it is, if its pairs are reduced together."""
+        require_joint(estimator, "the monitor 'added'")
+        return estimator
+
+    def measure(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        estimator: Estimator,
+        params: Any,
+        memory: Any,
+        state: Any,
+        inputs: Any,
+    ) -> dict[str, float]:
+        """Give it as it is, and relative to the squared norm of the estimate it was added to."""
+        uoro = require_joint(estimator, "the monitor 'added'")
+        require_pair(memory, "the monitor 'added'")
+        streams = isinstance(unwrap_estimator(estimator), ParallelEstimator)
+        return name_added(*self._look(dynamics, uoro.rank > 1, streams)(unwrap(memory)))
 
 
 class RadiusMonitor:

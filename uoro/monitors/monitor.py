@@ -138,6 +138,21 @@ def require_independent(estimator: Estimator, call: str) -> UORO:
     return uoro
 
 
+def require_joint(estimator: Estimator, call: str) -> UORO:
+    """Give the UORO that an estimator is, if its pairs are reduced together.
+
+    Raises:
+        SettingError: If they are independent, or there are none.
+    """
+    uoro = require_uoro(estimator, call)
+    if not uoro.joint:
+        raise SettingError(
+            f"{call}: with reduction='independent' no variance is known to be added. Use "
+            "reduction='optimal', or leave the monitor out."
+        )
+    return uoro
+
+
 def require_pair(memory: Any, call: str) -> Influence[Any, Any]:
     """Give the pair within a memory, or the pairs, whether they are averaged or added up.
 

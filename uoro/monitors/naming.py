@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from uoro.errors import SettingError, UnknownNameError
 from uoro.monitors.beside import ReplicaMonitor, ShadowMonitor
-from uoro.monitors.looking import NoiseMonitor, PairMonitor, RadiusMonitor
+from uoro.monitors.looking import AddedMonitor, NoiseMonitor, PairMonitor, RadiusMonitor
 from uoro.monitors.monitor import Monitor
 
 OPTIONS = {
     "pair": (),
+    "added": (),
     "radius": ("iterations",),
     "noise": ("replicas", "every"),
     "shadow": ("window", "every"),
@@ -19,9 +20,10 @@ OPTIONS = {
 def make_monitor(spelling: str) -> Monitor:
     """Make a monitor of its name.
 
-    ``pair``; ``radius``, ``radius:iterations=256``; ``noise`` (of ``UORO(rank=k)``, from its own
-    pairs), ``noise:replicas=4`` (of any UORO, from replicas beside it); ``shadow`` (beside exact
-    RTRL), ``shadow:window=64`` (beside backpropagation through the last 64 steps);
+    ``pair``; ``added`` (of ``UORO(rank=k, reduction="optimal")``); ``radius``,
+    ``radius:iterations=256``; ``noise`` (of ``UORO(rank=k)``, from its own pairs),
+    ``noise:replicas=4`` (of any UORO, from replicas beside it); ``shadow`` (beside exact RTRL),
+    ``shadow:window=64`` (beside backpropagation through the last 64 steps);
     ``shadow:every=10`` and ``noise:replicas=4,every=10`` take a sample at each tenth step.
 
     Raises:
@@ -40,6 +42,8 @@ def make_monitor(spelling: str) -> Monitor:
     given = _options(call, name, [option for option in rest.split(",") if option])
     if name == "pair":
         return PairMonitor()
+    if name == "added":
+        return AddedMonitor()
     if name == "radius":
         return RadiusMonitor(iterations=given.get("iterations", 64))
     if name == "shadow":
