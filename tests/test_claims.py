@@ -31,6 +31,7 @@ from uoro.reproduction.figure_2a import Figure2a
 from uoro.reproduction.figure_2b import Figure2b
 from uoro.reproduction.figure_4 import Figure4
 from uoro.reproduction.learning import Trace
+from uoro.reproduction.rank_noise import RankNoise
 from uoro.reproduction.run import Done, Results
 from uoro.reproduction.section_3_4 import Section34
 from uoro.student import student
@@ -408,3 +409,42 @@ def test_the_page_in_the_documents_is_made_from_the_files_beside_it(
     monkeypatch.chdir(Path(__file__).parent.parent)
     page = Path("docs/reproduction.md")
     assert report(Path("docs/reproduction"), page) == page.read_text(encoding="utf-8")
+
+
+def test_rank_noise_judges_every_rank_above_one_by_the_ends_of_the_intervals() -> None:
+    def made(ratio: float, error: float, last: float) -> Results:
+        found = {}
+        for run in RankNoise().runs(PAPER):
+            count, units = len(run.settings["stages"]), run.settings["network"]["units"]
+            values = {"uoro:rank=1": 1.0, "uoro:rank=1,reduction=optimal": 1.1}
+            for rank in (2, 4, 8, 16):
+                values[f"uoro:rank={rank}"] = 1.0 / rank
+                optimal = last if rank == units else ratio / rank
+                values[f"uoro:rank={rank},reduction=optimal"] = optimal
+            result = {
+                "stages": run.settings["stages"],
+                "relative_variance": {name: [value] * count for name, value in values.items()},
+                "standard_error": {name: [error * v] * count for name, v in values.items()},
+            }
+            found[run.id] = Done(run.settings, result, 1.0, MADE)
+        return found
+
+    assert _verdicts(RankNoise(), made(0.8, 0.01, 1e-30)) == ["holds"] * 3
+    assert _verdicts(RankNoise(), made(1.2, 0.01, 0.1)) == ["does not hold"] * 3
+    undecided = "not decided at this scale"
+    assert _verdicts(RankNoise(), made(0.8, 0.2, 1e-30)) == [undecided, undecided, "holds"]
+    table = RankNoise().table(made(0.8, 0.01, 1e-30))
+    assert table[1][:4] == ["tanh, 16 units", "0", "independent", "1 ± 0.02"]
+    assert table[2][-1] == "0"
+
+
+def test_rank_noise_draws_each_stage_and_the_gru(tmp_path: Path) -> None:
+    result = {
+        "stages": [0, 100_000],
+        "relative_variance": {"uoro:rank=4": [1.0, 2.0], "uoro:rank=4,reduction=optimal": [0, 1.0]},
+        "standard_error": {"uoro:rank=4": [0.1, 0.1], "uoro:rank=4,reduction=optimal": [0.0, 0.1]},
+    }
+    runs = RankNoise().runs(PAPER)[::5]
+    results = {run.id: Done(run.settings, result, 1.0, MADE) for run in runs}
+    RankNoise().draw(results, tmp_path / "folder" / "figure.png")
+    assert (tmp_path / "folder" / "figure.png").read_bytes().startswith(b"\x89PNG")
