@@ -46,6 +46,7 @@ from uoro import (
     Windows,
     bptt,
     load_backend,
+    suggest_rank,
     unroll,
 )
 from uoro.cli import bench as bench_command
@@ -424,6 +425,10 @@ CALLS += [
     Call("Learner.reset", lambda **given: learner(estimator=Streams(UORO(), 2),
          state=np.ones((2, 3))).reset(**given),
          lambda: {"mask": np.array([True, False]), "fresh": np.ones((2, 3))}),
+    Call("suggest_rank", partial(suggest_rank, replicas=3), lambda: given_model() | {
+         "dynamics": IDLE, "items": np.ones(4), "noise": None, "seconds": None, "ranks": (1,),
+         "steps": 4, "skip": 2, "seed": 0},
+         ("dynamics", "items", "noise", "seconds", "ranks", "steps", "skip", "seed")),
     Call("Windows", lambda **given: Windows(**given).take(1),
          lambda: {"backend": REFERENCE, "stream": np.ones(3), "length": 2}),
     Call("Windows.take", Windows(REFERENCE, np.ones(9), 2).take, lambda: {"count": 2}),

@@ -134,16 +134,26 @@ def suggest_rank(
     """
     call = "suggest_rank(…)"
     require_dynamics(call, dynamics)
-    for what, wanted in (("noise", noise), ("seconds", seconds)):
-        if wanted is not None:
-            shown = f"suggest_rank({what}={spelled(wanted)})"
-            require_number(shown, what, wanted, "positive and finite", lambda x: x > 0)
-    require_count(f"suggest_rank(steps={spelled(steps)})", "number of steps", steps, least=2)
+    noise, seconds = (
+        None
+        if wanted is None
+        else require_number(
+            f"suggest_rank({what}={spelled(wanted)})",
+            what,
+            wanted,
+            "positive and finite",
+            lambda x: x > 0,
+        )
+        for what, wanted in (("noise", noise), ("seconds", seconds))
+    )
+    shown = f"suggest_rank(steps={spelled(steps)})"
+    steps = require_count(shown, "number of steps", steps, least=2)
     shown = f"suggest_rank(replicas={spelled(replicas)})"
-    require_count(shown, "number of replicas", replicas, least=3)
+    replicas = require_count(shown, "number of replicas", replicas, least=3)
     if skip is not None:
-        require_count(f"suggest_rank(skip={spelled(skip)})", "steps left out", skip, least=0)
-    require_seed(call, seed)
+        shown = f"suggest_rank(skip={spelled(skip)})"
+        skip = require_count(shown, "number of steps left out", skip, least=0)
+    seed = require_seed(call, seed)
     backend = dynamics.backend
     for what, tree in (("params", params), ("state", state)):
         require_arrays(backend, tree, f"suggest_rank({what}=...)")
