@@ -12,8 +12,8 @@ from uoro.reproduction.figure_1c import Figure1c
 from uoro.reproduction.figure_2a import Figure2a
 from uoro.reproduction.figure_2b import Figure2b
 from uoro.reproduction.figure_4 import Figure4
-from uoro.reproduction.rank_noise import RankNoise
 from uoro.reproduction.rank_learning import RankLearning
+from uoro.reproduction.rank_noise import RankNoise
 from uoro.reproduction.section_3_4 import Section34
 
 EXPERIMENTS: tuple[Experiment, ...] = (
