@@ -15,7 +15,7 @@ from systems import TINY_MODELS, build, entries, make_items, relative
 from uoro_jax import compiler_options, compiling, keep_compiled
 from uoro_torch.compiling import LOOKS, CompiledStep
 
-from uoro import UORO, Adam, Backend, Learner, load_backend
+from uoro import RTRL, UORO, Adam, Backend, Estimator, Learner, load_backend
 from uoro.errors import DerivativeError, SettingError
 
 CPU = torch.device("cpu")
@@ -103,9 +103,11 @@ def test_rounding_and_what_is_not_finite_either_way_are_no_mistakes(
     assert torch.isinf(step(torch.ones(2))[1])
 
 
-def _learner(backend: Backend, model: str = "rnn", **options: Any) -> Learner:
+def _learner(
+    backend: Backend, model: str = "rnn", estimator: Estimator | None = None, **options: Any
+) -> Learner:
     dynamics, params, state = build(backend, TINY_MODELS[model])
-    return Learner(dynamics, UORO(), Adam(0.01), params, state, **options)
+    return Learner(dynamics, estimator or UORO(), Adam(0.01), params, state, **options)
 
 
 def _compare(backend: Backend, one: Learner, two: Learner) -> None:
@@ -147,6 +149,17 @@ def test_a_learner_whose_compiled_step_is_wrong_is_stopped(monkeypatch: pytest.M
 def test_a_learner_that_is_really_compiled_is_the_eager_one() -> None:
     backend = load_backend("torch")
     _compare(backend, _learner(backend, compile=True), _learner(backend))
+
+
+# PyTorch's compiler calls what PyTorch has deprecated.
+@pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "estimator", [UORO(rank=2), UORO(rank=2, reduction="optimal"), RTRL()], ids=str
+)
+def test_estimators_that_map_are_compiled_too(estimator: Estimator) -> None:
+    backend = load_backend("torch")
+    learners = [_learner(backend, "rnn", estimator, compile=each) for each in (True, False)]
+    _compare(backend, *learners)
 
 
 def test_a_backend_without_a_compiler_says_so() -> None:

@@ -73,7 +73,7 @@ def select(backend: Backend, mask: Any, chosen: Tree, otherwise: Tree) -> Tree:
 
 def coordinates(backend: Backend, stack: Any) -> Any:
     """Lay a stack of tangents out as a matrix, one row an entry, one column a coordinate."""
-    columns = list[Any]()
+    columns: list[Any] = []
     for _, leaf in backend.named_leaves(stack):
         array: Any = leaf
         rows = array.reshape((array.shape[0], -1))

@@ -221,6 +221,9 @@ class TorchBackend:
                 results.append(result_structure)
                 return tuple(outputs)
 
+            if torch.compiler.is_compiling():  # A compiler cannot set the variable, nor needs it.
+                outputs = torch.func.vmap(flat)(*leaves)
+                return optree.tree_unflatten(results[0], outputs)
             token = _within_vmap.set(True)
             try:
                 outputs = torch.func.vmap(flat)(*leaves)

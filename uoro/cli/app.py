@@ -139,7 +139,8 @@ def reproduce(
     figures: Annotated[
         list[str],
         typer.Argument(
-            help="fig1a, fig1b, fig1c, fig2a, fig2b, fig4, table1, sec3.4, rank-noise, rank-learning, or all"
+            help="fig1a, fig1b, fig1c, fig2a, fig2b, fig4, table1, sec3.4, rank-noise, "
+            "rank-learning, or all"
         ),
     ],
     scale: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import as_precision, coordinates, shaped, take, with_gram, working_precision
+from uoro.algebra import as_precision, coordinates, shaped, size, take, with_gram, working_precision
 from uoro.backend import Backend
 from uoro.dynamics import Params, State
 from uoro.estimators.projections import projections
@@ -55,16 +55,20 @@ def merge(
     carried, *trees = (
         as_precision(backend, stack, precision) for stack in (cotangent, fresh, swept.pushed, noise)
     )
-    products, mixed = with_gram(
-        backend,
-        carried,
-        lambda: as_precision(backend, backend.vmap(swept.pull)(fresh, swept.kept), precision),
-    )
+
+    def pulled() -> Any:
+        return as_precision(backend, backend.vmap(swept.pull)(fresh, swept.kept), precision)
+
+    products, mixed = with_gram(backend, carried, pulled)
     fresh_rows, pushed_rows, signs = (coordinates(backend, tree) for tree in trees)
     rows = xp.concatenate([pushed_rows, fresh_rows], 0)
     n = rows.shape[1]
     left = side_of_gram(xp, rows @ rows.T) if n > 2 * rank else side_of_rows(xp, rows)
-    reduction = reduce_pairs(xp, left, side_of_gram(xp, products), signs[1], rank)
+    right = side_of_gram(xp, products)
+    if size(backend, swept.direct) < 2 * rank:
+        both = [coordinates(backend, stack) for stack in (carried, pulled())]
+        right = side_of_rows(xp, xp.concatenate(both, 0))
+    reduction = reduce_pairs(xp, left, right, signs[1], rank)
     merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
     return JointInfluence(
         shaped(backend, reduction.tangents @ rows, take(backend, fresh, 0)),
