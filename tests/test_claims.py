@@ -31,6 +31,7 @@ from uoro.reproduction.figure_2a import Figure2a
 from uoro.reproduction.figure_2b import Figure2b
 from uoro.reproduction.figure_4 import Figure4
 from uoro.reproduction.learning import Trace
+from uoro.reproduction.rank_learning import RankLearning
 from uoro.reproduction.rank_noise import RankNoise
 from uoro.reproduction.run import Done, Results
 from uoro.reproduction.section_3_4 import Section34
@@ -448,3 +449,46 @@ def test_rank_noise_draws_each_stage_and_the_gru(tmp_path: Path) -> None:
     results = {run.id: Done(run.settings, result, 1.0, MADE) for run in runs}
     RankNoise().draw(results, tmp_path / "folder" / "figure.png")
     assert (tmp_path / "folder" / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def _ranks_learned(
+    slower: float, blocks: Callable[[str], list[float]], floor: float = 0.15
+) -> Results:
+    """Make up what ranks learn: joint ranks take so many times as long as rank 1."""
+    found = {}
+    for run in RankLearning().runs(PAPER):
+        if run.kind == "time by estimator":
+            names = run.settings["estimators"]
+            times = {name: [1e-5 * (slower if "optimal" in name else 1.0)] * 3 for name in names}
+            result: dict[str, Any] = {"device": "none", "seconds_per_item": times}
+        else:
+            each = blocks(run.settings["estimator"])
+            last = floor if "tbptt" in run.settings["estimator"] else each[-1]
+            records = [_record(last, blocks=each)]
+            result = {"replicas": records, "entropy_rate": 0.1, "device": "none"}
+        found[run.id] = Done(run.settings, result, 1.0, MADE)
+    return found
+
+
+def test_rank_learning_judges_by_characters_and_by_seconds() -> None:
+    def sooner(estimator: str) -> list[float]:
+        return [0.16] * 200 if "optimal" in estimator else [0.3] * 199 + [0.17]
+
+    def later(estimator: str) -> list[float]:
+        return [0.3] * 100 + [0.16] * 100 if "optimal" in estimator else [0.17] * 200
+
+    assert _verdicts(RankLearning(), _ranks_learned(5.0, sooner)) == ["holds"] * 4
+    slow = _verdicts(RankLearning(), _ranks_learned(80.0, sooner))
+    assert slow[:2] == ["holds", "does not hold"]
+    late = _verdicts(RankLearning(), _ranks_learned(2.0, later))
+    assert late[:2] == ["does not hold", "holds"]
+    worse = _verdicts(RankLearning(), _ranks_learned(5.0, lambda _: [0.2] * 200, floor=0.14))
+    assert worse[2:] == ["does not hold"] * 2
+    table = RankLearning().table(_ranks_learned(5.0, sooner))
+    assert table[1][:4] == ["anbn", "GRU", "uoro", "10"]
+
+
+def test_rank_learning_draws_every_task_and_cell(tmp_path: Path) -> None:
+    results = _ranks_learned(5.0, lambda _: [0.3 - 0.0005 * i for i in range(200)])
+    RankLearning().draw(results, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

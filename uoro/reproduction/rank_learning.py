@@ -37,6 +37,7 @@ COST = {
     joint(4): 65.0,
     joint(8): 150.0,
     joint(16): 450.0,
+    "rtrl": 1200.0,
     "tbptt:1": 9.0,
     "tbptt:4": 7.0,
     "tbptt:16": 5.0,
@@ -49,6 +50,7 @@ LENGTHS = {
     joint(4): (2.0, 0.6),
     joint(8): (2.0, 0.3),
     joint(16): (0.5, 0.1),
+    "rtrl": (0.15, 0.0),
     "tbptt:1": (2.0, 1.0),
     "tbptt:4": (2.0, 1.0),
     "tbptt:16": (2.0, 1.0),
@@ -65,6 +67,7 @@ MARKS = (100_000, 500_000, 1_000_000)
 
 SOONER = "Joint rank 4 has within 5·10⁵ characters the loss that rank 1 has after 10⁷."
 FASTER = "Until then it takes at most a third of the time."
+PAYS = "A higher rank pays in seconds: joint rank 4 gets ahead of rank 1, and stays there."
 FLOOR = "Joint rank 8 or 16 comes within 0.01 bit of 16-truncated BPTT with the LSTM."
 
 
@@ -96,7 +99,7 @@ class RankLearning:
                     items = plan.length(paper=int(millions * 1e6), quick=60_000, eager=1_000)
                     if plan.paper and (task, cell, estimator) == BEST:
                         items = BEST_LENGTH
-                    if estimator not in _estimators(plan):
+                    if estimator not in _estimators(plan) or not millions:
                         continue
                     found.append(
                         learning_run(
@@ -126,7 +129,7 @@ class RankLearning:
             if (task, cell, joint(rank)) in groups
         }
         times = [seconds.get((*SETUPS[0], each), []) for each in ("uoro", joint(4))]
-        return [*_sooner(plain, four, times), _floor(best, high)]
+        return [*_sooner(plain, four, times), _pays(groups, seconds), _floor(best, high)]
 
     def draw(self, results: Results, path: Path) -> None:
         """Draw losses against characters above, and against seconds below."""
@@ -179,7 +182,7 @@ class RankLearning:
 
 
 def _estimators(plan: Plan) -> list[str]:
-    slow = (joint(8), joint(16))
+    slow = (joint(8), joint(16), "rtrl")
     return [name for name in LENGTHS if plan.paper or name not in slow]
 
 
@@ -274,6 +277,60 @@ def _sooner(plain: list[Replica], four: list[Replica], times: list[list[float]])
             judge(whole and max(ratios) <= THIRD, whole and max(ratios) > THIRD),
         ),
     ]
+
+
+def _pays(
+    groups: dict[tuple[str, str, str], list[Replica]],
+    seconds: dict[tuple[str, str, str], list[float]],
+) -> Claim:
+    """Tell from which second on each rank is ahead of rank 1 for as long as both were run."""
+    said, found = list[str](), dict[tuple[str, str, str], float]()
+    for task, cell in SETUPS:
+        curves = {
+            name: _median_curve(groups[task, cell, name], seconds[task, cell, name])
+            for name in LENGTHS
+            if groups.get((task, cell, name)) and seconds.get((task, cell, name))
+        }
+        if "uoro" not in curves:
+            continue
+        for name in (joint(2), joint(4), joint(8), joint(16)):
+            if name in curves:
+                found[task, cell, name] = _ahead_from(curves[name], curves["uoro"])
+        each = [
+            f"{_short(name)} {_spell_second(found[task, cell, name])}"
+            for name in LENGTHS
+            if (task, cell, name) in found
+        ]
+        said.append(f"{TITLES[task]}, {cell.upper()}: {', '.join(each)}")
+    known = [value for (_, _, name), value in found.items() if name == joint(4)]
+    if not known:
+        return Claim(PAYS, "It was not run.", judge(False, False))
+    return Claim(
+        PAYS,
+        "Second from which the median loss is below that of rank 1, to the end of the shorter one. "
+        f"{'; '.join(said)}. It holds if there is one for rank 4 on every task and cell.",
+        judge(all(map(math.isfinite, known)), not all(map(math.isfinite, known))),
+    )
+
+
+def _median_curve(group: list[Replica], times: list[float]) -> tuple[Any, Any]:
+    ends, losses = _smoothed(group)
+    return np.array(ends) * float(np.median(times)), np.median(losses, axis=0)
+
+
+def _ahead_from(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> float:
+    """Give the time from which a curve stays below another; infinity if it ends above it."""
+    common = mine[0][(mine[0] >= theirs[0][0]) & (mine[0] <= theirs[0][-1])]
+    other = np.interp(np.log(common), np.log(theirs[0]), theirs[1])
+    ahead = mine[1][np.searchsorted(mine[0], common)] < other
+    if not len(common) or not ahead[-1]:
+        return math.inf
+    behind = np.flatnonzero(~ahead)
+    return float(common[behind[-1] + 1 if len(behind) else 0])
+
+
+def _spell_second(second: float) -> str:
+    return f"from {second:.2g} s on" if math.isfinite(second) else "not ahead at the end"
 
 
 def _floor(best: list[Replica], high: dict[tuple[str, int], list[Replica]]) -> Claim:
