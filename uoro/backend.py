@@ -58,7 +58,9 @@ class Backend(Protocol):
     the place of leaves without coordinates. Inner product and norm are those of the coordinates.
 
     Everything else the algorithms do with trees is derived from these methods in
-    `uoro.algebra`; an adapter has nothing more to supply.
+    `uoro.algebra`; an adapter has nothing more to supply. It may have two methods more, for speed:
+    ``compile_step(function, donate=...)``, where `compile` is the identity, and `with_gram` as the
+    function of that name there.
 
     Attributes:
         name: The name it is registered under.

@@ -120,7 +120,9 @@ class RankLearning:
     def claims(self, results: Results) -> list[Claim]:
         """How much sooner, how much faster, how low."""
         groups, seconds = _groups(results), _seconds(results)
-        plain, four = (groups.get((*SETUPS[0], each), []) for each in ("uoro", joint(4)))
+        plain, four, eight = (
+            groups.get((*SETUPS[0], each), []) for each in ("uoro", joint(4), joint(8))
+        )
         best = groups.get(BEST, [])
         high = {
             (cell, rank): groups[task, cell, joint(rank)]
@@ -128,8 +130,8 @@ class RankLearning:
             for rank in (8, 16)
             if (task, cell, joint(rank)) in groups
         }
-        times = [seconds.get((*SETUPS[0], each), []) for each in ("uoro", joint(4))]
-        return [*_sooner(plain, four, times), _pays(groups, seconds), _floor(best, high)]
+        times = [seconds.get((*SETUPS[0], each), []) for each in ("uoro", joint(4), joint(8))]
+        return [*_sooner(plain, four, eight, times), _pays(groups, seconds), _floor(best, high)]
 
     def draw(self, results: Results, path: Path) -> None:
         """Draw losses against characters above, and against seconds below."""
@@ -252,31 +254,44 @@ def _first(group: list[Replica], loss: float) -> list[float]:
     ]
 
 
-def _sooner(plain: list[Replica], four: list[Replica], times: list[list[float]]) -> list[Claim]:
+def _sooner(
+    plain: list[Replica], four: list[Replica], eight: list[Replica], times: list[list[float]]
+) -> list[Claim]:
     soon = _at(four, SOON) if four else []
-    if not plain or not soon or not all(times):
+    if not plain or not soon or not eight or not all(times):
         return [Claim(each, "It was not run.", judge(False, False)) for each in (SOONER, FASTER)]
     ends = [one.value("last") for one in plain]
     whole = all(one.settings["items"] >= 10_000_000 for one in plain)
     goal = math.fsum(ends) / len(ends)
-    first = _first(four, goal)
-    share = float(np.median(np.array(times[1]) / np.array(times[0])))
-    ratios = [share * each / plain[0].settings["items"] for each in first]
+    first, first_of_eight = _first(four, goal), _first(eight, goal)
+    share, share_of_eight = (
+        float(np.median(np.array(each) / np.array(times[0]))) for each in times[1:]
+    )
+    length = plain[0].settings["items"]
+    ratios = [share * each / length for each in first]
+    ratios_of_eight = [share_of_eight * each / length for each in first_of_eight]
     return [
         Claim(
             SOONER,
             f"Rank 1 ends at {mean_and_spread(ends)}. Joint rank 4 has {mean_and_spread(soon)} "
             f"after {SOON:,}, and is below the mean of the former after "
-            f"{', '.join(f'{each:,.0f}' for each in first)}. It holds if every seed is by then.",
+            f"{_list(first, ',.0f')}; joint rank 8 after {_list(first_of_eight, ',.0f')}. It holds "
+            "if every seed of rank 4 is by then.",
             judge(whole and max(first) <= SOON, whole and max(first) > SOON),
         ),
         Claim(
             FASTER,
-            f"A character takes {share:.1f} times as long. To the same loss it takes "
-            f"{', '.join(f'{each:.2f}' for each in ratios)} of the time.",
+            f"A character takes {share:.1f} times as long as with rank 1. To that loss it takes "
+            f"{_list(ratios, '.2f')} of the time; joint rank 8, with {share_of_eight:.1f} times as "
+            f"long for a character, {_list(ratios_of_eight, '.2f')}.",
             judge(whole and max(ratios) <= THIRD, whole and max(ratios) > THIRD),
         ),
     ]
+
+
+def _list(numbers: Sequence[float], form: str) -> str:
+    """Spell numbers; infinity is what was never reached."""
+    return ", ".join(f"{each:{form}}" if math.isfinite(each) else "never" for each in numbers)
 
 
 def _pays(
