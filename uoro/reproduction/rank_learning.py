@@ -82,7 +82,8 @@ class RankLearning:
     )
     ours = (
         "The networks, optimizers and schedules of figures 2b and 4, with as many characters as "
-        "each can have in minutes; on aⁿbⁿ with the GRU three seeds, elsewhere one. Losses are means over the last 50,000 characters. Seconds are "
+        "each can have in minutes; on aⁿbⁿ with the GRU three seeds, elsewhere one. Losses are "
+        "means over the last 50,000 characters. Seconds are "
         "characters times the median of what one takes, of estimators that took turns, compiled; "
         "compiling is not among them."
     )
