@@ -65,9 +65,13 @@ def test_what_a_product_owes_to_its_weights_is_found_to_be_an_outer_product(name
     assert isinstance(piece, Outer), piece
     np.testing.assert_array_equal(leaf, FOUND[name]())
     assert piece.left.size + piece.right.size == 7, "and by its factors, not by itself"
-    entries = np.outer(*(np.asarray(factor).reshape(-1) for factor in piece))
+    entries = np.outer(np.asarray(piece.left).reshape(-1), np.asarray(piece.right).reshape(-1))
     gap = np.sort_complex(entries.reshape(-1)) - np.sort_complex(np.asarray(leaf).reshape(-1))
     assert np.abs(gap).max() < 1e-5, "each entry is one of the left times one of the right"
+    assert (piece.laid is None) == (name == "reshaped weights"), "the rest can be followed"
+    if piece.laid is not None:
+        left, right = (np.asarray(each) for each in piece.laid)
+        np.testing.assert_allclose(left * right, np.asarray(leaf), rtol=1e-6)
 
 
 NOT_FOUND: dict[str, Callable[[], Any]] = {
