@@ -27,8 +27,12 @@ def moving(backend: Backend, tree: Any) -> list[Any]:
 
 def working_precision(backend: Backend, tree: Any) -> Literal["float32", "float64"]:
     """Name the precision for scalars that go with a tree: double if any of its leaves is."""
-    kinds = {str(leaf.dtype).rpartition(".")[2] for leaf in moving(backend, tree)}
-    return "float64" if kinds & {"float64", "complex128"} else "float32"
+    return "float64" if _dtypes(backend, tree) & {"float64", "complex128"} else "float32"
+
+
+def _dtypes(backend: Backend, tree: Any) -> set[str]:
+    """Name the dtypes of the leaves that have coordinates."""
+    return {str(leaf.dtype).rpartition(".")[2] for leaf in moving(backend, tree)}
 
 
 def take(backend: Backend, stack: Tree, index: Any) -> Tree:
@@ -149,9 +153,8 @@ def with_gram(
 
 def as_precision(backend: Backend, tree: Any, precision: str) -> Any:
     """Cast the leaves that have coordinates to a precision, if any is of another."""
-    kinds = {str(leaf.dtype).rpartition(".")[2] for leaf in moving(backend, tree)}
     wide = {"float32": "complex64", "float64": "complex128"}[precision]
-    if kinds <= {precision, wide}:
+    if _dtypes(backend, tree) <= {precision, wide}:
         return tree
     return backend.from_host(tree, dtype=precision)
 

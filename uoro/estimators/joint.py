@@ -64,10 +64,11 @@ def merge(
     rows = xp.concatenate([pushed_rows, fresh_rows], 0)
     n = rows.shape[1]
     left = side_of_gram(xp, rows @ rows.T) if n > 2 * rank else side_of_rows(xp, rows)
-    right = side_of_gram(xp, products)
     if size(backend, swept.direct) < 2 * rank:
         both = [coordinates(backend, stack) for stack in (carried, pulled())]
         right = side_of_rows(xp, xp.concatenate(both, 0))
+    else:
+        right = side_of_gram(xp, products)
     reduction = reduce_pairs(xp, left, right, signs[1], rank)
     merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
     return JointInfluence(

@@ -61,7 +61,7 @@ BEST_LENGTH = 10_000_000
 NEAR = 0.01
 SOON = 500_000
 THIRD = 1 / 3
-# Losses are averaged over that many characters, for their noise: a twentieth of a bit in 10^4.
+# Losses are averaged over that many characters, as those of fewer are noise.
 SMOOTH = 50_000
 MARKS = (100_000, 500_000, 1_000_000)
 
