@@ -34,9 +34,9 @@ def with_gram(carried: Any, make: Callable[[], Any]) -> tuple[Any, Callable[[Any
     own = _beside(own_rows)
     along = _beside([_along(*each) for each in zip(fresh, leaves, rows, strict=True)])
     scaled = _beside([row * leaf.square for leaf, row in zip(fresh, own_rows, strict=True)])
-    across = along @ own.T
-    of_carried = sum((block @ block.T for block in blocks), 0.0 * across)
-    gram = jnp.block([[of_carried, across], [across.T, scaled @ own.T]])
+    across = _products(along, own)
+    of_carried = sum((_products(block, block) for block in blocks), 0.0 * across)
+    gram = jnp.block([[of_carried, across], [across.T, _products(scaled, own)]])
 
     def mixed(of_carried: Any, of_fresh: Any) -> Any:
         found = dict[int, Any]()
@@ -52,6 +52,9 @@ def with_gram(carried: Any, make: Callable[[], Any]) -> tuple[Any, Callable[[Any
         )
 
     return gram, mixed
+
+FEW = 16
+"""Fewer inner products than that are taken one by one."""
 
 
 class _Fresh(NamedTuple):
@@ -75,6 +78,28 @@ def _by_factors(leaf: Any, piece: Any) -> _Fresh:
         if shared.shape[0] == 1:
             return _Fresh(own, shared, jnp.vdot(shared, shared))
     return _Fresh(leaf)
+
+
+def _products(left: Any, right: Any) -> Any:
+    """Give the inner products of rows: one by one where they are few.
+
+    XLA on a CPU calls a library for a product of two matrices whose result has 16 numbers or more.
+    Of fewer it makes a loop of its own, which takes up to ten times as long.
+    """
+    if len(left) * len(right) >= FEW:
+        return left @ right.T
+    same = left is right
+    each = {
+        (i, j): jnp.vdot(row, other)
+        for i, row in enumerate(left)
+        for j, other in enumerate(right)
+        if i <= j or not same
+    }
+    rows = [
+        [each[min(i, j), max(i, j)] if same else each[i, j] for j in range(len(right))]
+        for i in range(len(left))
+    ]
+    return jnp.stack([jnp.stack(row) for row in rows])
 
 
 def _along(fresh: _Fresh, carried: Any, rows: Any) -> Any:
