@@ -154,12 +154,26 @@ def test_a_learner_that_is_really_compiled_is_the_eager_one() -> None:
 # PyTorch's compiler calls what PyTorch has deprecated.
 @pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
-    "estimator", [UORO(rank=2), UORO(rank=2, reduction="optimal"), RTRL()], ids=str
+    "estimator",
+    [UORO(rank=2), UORO(rank=2, reduction="optimal"), RTRL()],
+    ids=str,
 )
 def test_estimators_that_map_are_compiled_too(estimator: Estimator) -> None:
     backend = load_backend("torch")
     learners = [_learner(backend, "rnn", estimator, compile=each) for each in (True, False)]
     _compare(backend, *learners)
+
+
+def test_leaves_are_mapped_in_the_order_in_which_they_are_listed_when_compiled_too() -> None:
+    backend = load_backend("torch")
+
+    def number(tree: Any) -> Any:
+        leaves = iter([leaf for _, leaf in backend.named_leaves(tree)])
+        return backend.map(lambda leaf: leaf - next(leaves), tree)
+
+    tree = {"b": torch.ones(2), "a": {"z": torch.ones(2) * 2, "y": torch.ones(2) * 3}}
+    compiled = torch.compile(number, backend="eager", fullgraph=True)
+    assert float(backend.norm(compiled(tree))) == float(backend.norm(number(tree))) == 0.0
 
 
 def test_a_backend_without_a_compiler_says_so() -> None:

@@ -30,7 +30,7 @@ from uoro_torch.compiling import CompiledStep
 from uoro_torch.dynamics import TorchDynamics
 from uoro_torch.lists import WIDE, add_up, careful_norm, quick_norms
 from uoro_torch.observer import observe
-from uoro_torch.trees import as_real, coordinates_of, moving, widen
+from uoro_torch.trees import as_real, coordinates_of, map_leaves, moving, widen
 
 WRONG = (TypeError, ValueError, OverflowError)
 """What PyTorch and NumPy raise where something is of the wrong kind."""
@@ -124,7 +124,7 @@ class TorchBackend:
         """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
         try:
             with torch.no_grad():
-                return optree.tree_map(
+                return map_leaves(
                     lambda leaf, *rest: function(leaf, *rest).to(leaf.dtype), tree, *others
                 )
         except ValueError as error:

@@ -15,7 +15,7 @@ from uoro.errors import SettingError
 from uoro.sweep import Each, Sweep, once, separately
 from uoro.transition import checked
 from uoro_torch.observer import require_no_strangers, watched
-from uoro_torch.trees import coordinates_of, detach, join, moving, moving_leaves
+from uoro_torch.trees import coordinates_of, detach, join, map_leaves, moving, moving_leaves
 
 if TYPE_CHECKING:
     from uoro_torch.backend import TorchBackend
@@ -360,7 +360,7 @@ def like(state: Any, following: Any) -> list[Any]:
 def _replace(state: Any, following: Any, leaves: list[Tensor]) -> Any:
     """Put leaves off the graph into the next state."""
     moved = iter(leaves)
-    return optree.tree_map(
+    return map_leaves(
         lambda leaf, new: next(moved) if coordinates_of(leaf) else detach(new), state, following
     )
 
