@@ -155,7 +155,7 @@ def test_a_learner_that_is_really_compiled_is_the_eager_one() -> None:
 @pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     "estimator",
-    [UORO(rank=2), UORO(rank=2, reduction="optimal"), RTRL()],
+    [UORO(rank=2), UORO(rank=2, reduction="optimal", scaling="rows"), RTRL()],
     ids=str,
 )
 def test_estimators_that_map_are_compiled_too(estimator: Estimator) -> None:

@@ -78,9 +78,17 @@ class Slopes(NamedTuple):
 
 def precision_of(backend: Backend, *trees: Any) -> str | None:
     """Name the coarsest floating dtype among the leaves, ``None`` if there is none."""
+    return max(_known(backend, *trees), key=UNIT.__getitem__, default=None)
+
+
+def roundoff_of(backend: Backend, *trees: Any) -> float:
+    """Give the unit roundoff of the coarsest floating dtype among the leaves; of none, 0."""
+    return max([0.0] + [UNIT[name] for name in _known(backend, *trees)])
+
+
+def _known(backend: Backend, *trees: Any) -> list[str]:
     names = [str(leaf.dtype).rpartition(".")[2] for tree in trees for leaf in moving(backend, tree)]
-    known = [_TWINS.get(name, name) for name in names]
-    return max((name for name in known if name in UNIT), key=UNIT.__getitem__, default=None)
+    return [name for name in (_TWINS.get(name, name) for name in names) if name in UNIT]
 
 
 def slopes(

@@ -53,6 +53,7 @@ def with_gram(carried: Any, make: Callable[[], Any]) -> tuple[Any, Callable[[Any
 
     return gram, mixed
 
+
 FEW = 16
 """Fewer inner products than that are taken one by one."""
 

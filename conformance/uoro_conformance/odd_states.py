@@ -22,7 +22,7 @@ from uoro_conformance.truth import check_truth
 
 STEPS = 2
 
-JOINT = UORO(rank=2, reduction="optimal")
+JOINT = UORO(rank=2, reduction="optimal", scaling="rows")
 
 
 def check_integers(backend: Backend, dtype: str) -> Finding:

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.algebra import coordinates, repeat
+from uoro.algebra import coordinates, repeat, size, take
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
+from uoro.estimators.scaling import scaled
 from uoro_conformance.apparatus import Apparatus, apparatus
 from uoro_conformance.dense import SQUARED, gap_of_pairs, reduce_densely, resolve_identity
-from uoro_conformance.designs import draws_of
+from uoro_conformance.designs import as_noise, draws_of
 from uoro_conformance.finding import UNIT, Finding, precision_of
 from uoro_conformance.systems import Trial
 
@@ -39,7 +40,8 @@ def check_parity(
     """Compare every number with Algorithm 1 of the paper, under the same signs.
 
     The reference computes with full Jacobians in NumPy, from pullbacks of the unit vectors. With
-    rank k it is k independent copies, their gradients averaged (section 3.4).
+    rank k it is k independent copies, their gradients averaged (section 3.4). If the estimator has
+    a ``scaling``, the factors themselves are taken from there.
 
     That of joint pairs reduces the whole sum by its singular values, at each memory that the
     estimator has come to. Compared are the gradient, the influence in all directions that rounding
@@ -65,10 +67,11 @@ def check_parity(
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         signs = lab.one_design(state, seed * 1000 + step)
         at = Jacobians(*map(np.asarray, backend.to_host(jacobians(params, state, item))))
+        factors = _factors(trial, estimator, params, state, item)
         memory, state, estimate = lab.step(params, memory, state, item, signs)
         through = (tangents @ at.loss_by_state) @ cotangents / rank
         rows = zip(tangents, cotangents, matrix(backend, signs, rank), strict=True)
-        pairs = [_advance(at, *row, epsilon) for row in rows]
+        pairs = [_advance(at, *row, factors, epsilon) for row in rows]
         tangents, cotangents = (np.stack(part) for part in zip(*pairs, strict=True))
         for name, got, wanted in (
             ("tangent", matrix(backend, memory.tangent, rank), tangents),
@@ -97,9 +100,11 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
         tangents, cotangents = (
             matrix(backend, part, rank) for part in (memory.tangent, memory.cotangent)
         )
+        factors = _factors(trial, lab.estimator, params, state, item)
+        projected = np.outer(signs[0], signs[0]) * resolve_identity(signs.shape[1], rank)
         terms = (
             (at.by_state @ tangents.T, cotangents),
-            (np.outer(signs[0], signs[0]) * resolve_identity(signs.shape[1], rank), at.by_params),
+            (factors[:, None] * projected, at.by_params / factors[:, None]),
         )
         wanted = (at.loss_by_state @ tangents.T) @ cotangents + at.loss_by_params
         largest = norm(at.loss_by_state) * norm(tangents) * norm(cotangents)
@@ -122,10 +127,21 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
     return Finding(law, "holds", worst_gap, worst_allowed, evidence, trial.line)
 
 
-def _advance(at: Jacobians, tangent: Any, cotangent: Any, nu: Any, epsilon: float) -> Any:
+def _factors(trial: Trial, estimator: Any, params: Any, state: Any, item: Any) -> Any:
+    """Give what ν is scaled by, a vector of one for each coordinate of the state."""
+    backend, scaling = trial.dynamics.backend, getattr(estimator, "scaling", None)
+    ones = take(backend, as_noise(backend, state, np.ones((1, size(backend, state))), 1), 0)
+    times, _ = scaled(scaling, trial.dynamics, params, state, item, ones)
+    return matrix(backend, times, 1)[0]
+
+
+def _advance(
+    at: Jacobians, tangent: Any, cotangent: Any, nu: Any, factors: Any, epsilon: float
+) -> Any:
     """Take steps 3 to 5 of Algorithm 1 for one pair."""
     norm = np.linalg.norm
-    pushed, pulled = at.by_state @ tangent, nu @ at.by_params
+    pushed, pulled = at.by_state @ tangent, (nu / factors) @ at.by_params
+    nu = nu * factors
     rho0 = np.sqrt(norm(cotangent) / (norm(pushed) + epsilon)) + epsilon
     rho1 = np.sqrt(norm(pulled) / (norm(nu) + epsilon)) + epsilon
     return rho0 * pushed + rho1 * nu, cotangent / rho0 + pulled / rho1

@@ -14,8 +14,10 @@ from uoro_conformance.variants import (
     Variant,
     balanced,
     first_sign,
+    in_turn,
     norms,
     rhos,
+    times,
 )
 
 
@@ -48,6 +50,10 @@ def _even(now: Moment, pushed: Any, pulled: Any) -> Scales:
 def _swapped(now: Moment, pushed: Any, pulled: Any) -> Scales:
     rho0, rho1 = rhos(now, pushed, pulled)
     return Scales(rho1, rho0, 1.0 / rho1, 1.0 / rho0)
+
+
+def _undone(now: Moment) -> Any:
+    return now.pullback(times(now, lambda signs: 1.0 / in_turn(signs)), None)[0]
 
 
 def _minus(now: Moment, old: Any, new: Any) -> Any:
@@ -101,6 +107,7 @@ RIGHT: tuple[Any, ...] = (
     Variant("ε as in the authors' code", scales=_epsilon_elsewhere),
     Variant("ρ even in ν", scales=_even),
     Variant("the pair's sign flipped", keep=_minus),
+    Variant("ν scaled, and scaled back", fresh=lambda now: times(now, in_turn), pull=_undone),
     Variant("Gaussian ν", law="gaussian"),
     Variant("spherical ν", law="spherical"),
     SharedSigns("rank 2 with shared ν", 1.0),

@@ -51,6 +51,9 @@ DTYPES = ("float64", "float32")
 JOINT = (UORO(rank=1, reduction="optimal"), UORO(rank=2, reduction="optimal"))
 """Pairs that are reduced together: of fewer than all state coordinates, and of about as many."""
 
+SCALED = UORO(rank=2, reduction="optimal", scaling="rows")
+"""Pairs whose projections are scaled by how far the params move each coordinate."""
+
 FEW_SIGNS = 10
 """How many signs are enumerated: all the steps of a system for one pair, two for joint ones."""
 
@@ -191,7 +194,7 @@ def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
         yield _on_systems(f"{path}/uoro", dtype, partial(_with, check, UORO()))
         rank = partial(_with, check, UORO(rank=2))
         yield _on_systems(f"{path}/uoro:rank=2", dtype, rank, gallery=profile.few)
-        for joint in JOINT:
+        for joint in (*JOINT, SCALED):
             yield _on_systems(
                 f"{path}/{_named(joint)}", dtype, partial(_with, check, joint), gallery=profile.few
             )
@@ -212,7 +215,7 @@ def _first_tier_cases(profile: Profile, dtype: str) -> Iterator[Case]:
         yield _on_systems(f"{dtype}/{name}", dtype, check)
     rank = partial(_with, check_parity, UORO(rank=2))
     yield _on_systems(f"{dtype}/parity/uoro:rank=2", dtype, rank, gallery=few)
-    for joint, systems in zip(JOINT, (few[:1], few), strict=True):
+    for joint, systems in ((JOINT[0], few[:1]), (JOINT[1], few), (SCALED, few[:1])):
         check = partial(_with, check_parity, joint)
         yield _on_systems(f"{dtype}/parity/{_named(joint)}", dtype, check, gallery=systems)
         name = f"{dtype}/exact/variance/{_named(joint)}"
@@ -303,7 +306,8 @@ def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
 
 
 def _named(joint: UORO) -> str:
-    return f"uoro:rank={joint.rank},reduction={joint.reduction}"
+    scaling = f",scaling={joint.scaling}" if joint.scaling else ""
+    return f"uoro:rank={joint.rank},reduction={joint.reduction}{scaling}"
 
 
 def _enumerate(estimator: UORO, dtype: str, bench: Bench) -> Finding:

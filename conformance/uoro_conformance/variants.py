@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates
+from uoro.algebra import coordinates, shaped, take
 from uoro.backend import Backend, Law
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimand, Estimate, Sampler
@@ -56,6 +56,23 @@ def pull_by_vjp(now: Moment) -> Any:
     return now.pullback(now.signs, None)[0]
 
 
+def drawn(now: Moment) -> Any:
+    """Give ν as it was drawn."""
+    return now.signs
+
+
+def times(now: Moment, factors: Callable[[Any], Any]) -> Any:
+    """Multiply ν, coordinate by coordinate, by a function of the vector of its coordinates."""
+    backend = now.backend
+    row = coordinates(backend, backend.map(lambda leaf: leaf[None], now.signs))
+    return take(backend, shaped(backend, row * factors(row[0]), now.signs), 0)
+
+
+def in_turn(signs: Any) -> Any:
+    """Give the factors 1, 2 and 3 in turn, whatever the signs."""
+    return 1.0 + (signs * 0.0 + 1.0).cumsum(0) % 3
+
+
 def norms(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any, Any, Any]:
     """Give ‖θ̃‖, ‖s̃'‖, ‖νᵀK‖ and ‖ν‖."""
     norm = now.backend.norm
@@ -101,6 +118,7 @@ class Variant:
     Args:
         name: What is different.
         push: Gives ``s̃'``.
+        fresh: Gives ν on the side of the state.
         pull: Gives ``νᵀK``.
         scales: Gives the four factors.
         keep: From the old and the joined tangent and cotangent to what is carried on.
@@ -111,6 +129,7 @@ class Variant:
 
     name: str
     push: Callable[[Moment], Any] = push_by_jvp
+    fresh: Callable[[Moment], Any] = drawn
     pull: Callable[[Moment], Any] = pull_by_vjp
     scales: Callable[[Moment, Any, Any], Scales] = balanced
     keep: Callable[[Moment, Any, Any], Any] = unchanged
@@ -146,7 +165,7 @@ class Variant:
         pushed, pulled = self.push(now), self.pull(now)
         a, b, c, d = self.scales(now, pushed, pulled)
         joined = (
-            backend.combine((a, pushed), (b, noise)),
+            backend.combine((a, pushed), (b, self.fresh(now))),
             backend.combine((c, memory.cotangent), (d, pulled)),
         )
         tangent, cotangent = self.keep(now, (memory.tangent, memory.cotangent), joined)

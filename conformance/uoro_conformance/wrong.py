@@ -20,10 +20,12 @@ from uoro_conformance.variants import (
     Variant,
     balanced,
     first_sign,
+    in_turn,
     old_pair,
     pull_by_vjp,
     push_by_jvp,
     rhos,
+    times,
 )
 from uoro_conformance.wrong_joint import WRONG_JOINT
 
@@ -86,6 +88,16 @@ def _absolute(now: Moment) -> Any:
 
 def _no_signs_in_pull(now: Moment) -> Any:
     return now.pullback(now.backend.map(lambda leaf: leaf * 0 + 1, now.signs), None)[0]
+
+
+def _larger_if_equal(now: Moment) -> Any:
+    return times(now, lambda signs: 2.0 + signs * signs[0])
+
+
+def _smaller_if_equal(now: Moment) -> Any:
+    """Undo `_larger_if_equal`, as one who takes a scaling of signs for one of coordinates."""
+    scaled = times(now, lambda signs: 1.0 / (2.0 + signs * signs[0]))
+    return now.pullback(scaled, None)[0]
 
 
 def _last_inner_step(now: Moment) -> Any:
@@ -327,6 +339,8 @@ WRONG: tuple[Mutant, ...] = (
     _wrong("vjp at stale params", pull=_stale),
     _wrong("ν missing from the tangent", scales=_no_signs_in_tangent),
     _wrong("ν missing from the cotangent", pull=_no_signs_in_pull),
+    _wrong("ν scaled on the side of the state alone", fresh=lambda now: times(now, in_turn)),
+    _wrong("ν scaled by what depends on ν", fresh=_larger_if_equal, pull=_smaller_if_equal),
     _wrong("pair cut every 2 steps", keep=_cut(2)),
     _wrong("pair cut every 3 steps", keep=_cut(3)),
     _wrong("pair detached once", keep=_detached_once),

@@ -37,6 +37,7 @@ def merge(
     cotangent: Params,
     swept: Sweep[State, Params],
     fresh: State,
+    pulled_back: State,
     noise: State,
     rank: int,
 ) -> JointInfluence[State, Params]:
@@ -46,7 +47,8 @@ def merge(
         backend: The backend of all of them.
         cotangent: θ̃ of the k carried pairs.
         swept: What is known of the step.
-        fresh: ν of the k fresh ones.
+        fresh: ν of the k fresh ones on the side of the state.
+        pulled_back: ν that is pulled back; the same, or scaled the other way.
         noise: Two trees of signs; the second is for the reduction.
         rank: k.
     """
@@ -57,7 +59,7 @@ def merge(
     )
 
     def pulled() -> Any:
-        return as_precision(backend, backend.vmap(swept.pull)(fresh, swept.kept), precision)
+        return as_precision(backend, backend.vmap(swept.pull)(pulled_back, swept.kept), precision)
 
     products, mixed = with_gram(backend, carried, pulled)
     fresh_rows, pushed_rows, signs = (coordinates(backend, tree) for tree in trees)

@@ -54,8 +54,8 @@ def split_estimators(written: Sequence[str]) -> list[str]:
 def parse_estimator(written: str) -> Choice:
     """Read the name of an estimator.
 
-    ``uoro``, ``uoro:rank=4``, ``uoro:rank=4,reduction=optimal``, ``uoro:memory=16``,
-    ``uoro:law=gaussian``; ``rtrl``;
+    ``uoro``, ``uoro:rank=4``, ``uoro:rank=4,reduction=optimal``, ``uoro:scaling=rows``,
+    ``uoro:memory=16``, ``uoro:law=gaussian``; ``rtrl``;
     ``tbptt:10`` or ``tbptt:10,chunked`` (the paper's kind, one update every 10 items),
     ``tbptt:10,rolling`` (an update at every item, through the last 10); ``bptt`` (one update
     for the whole run).
@@ -82,6 +82,7 @@ def parse_estimator(written: str) -> Choice:
 
 def _parse_uoro(call: str, written: str, options: list[str]) -> Choice:
     given = {"rank": "1", "memory": "1", "law": "signs", "reduction": "independent"}
+    given["scaling"] = ""  # none
     seen: set[str] = set()
     for option in options:
         key, equals, value = option.partition("=")
@@ -91,13 +92,14 @@ def _parse_uoro(call: str, written: str, options: list[str]) -> Choice:
         if not equals or key not in given:
             raise SettingError(
                 f"{call}: there is no option '{option}'. Wanted are rank=K, memory=T, law=LAW, "
-                "reduction=optimal."
+                "reduction=optimal, scaling=rows."
             )
         given[key] = value
     estimator = UORO(
         rank=_count(call, "rank", given["rank"]),
         law=given["law"],  # type: ignore[arg-type]  # UORO checks it
         reduction=given["reduction"],  # type: ignore[arg-type]  # and this
+        scaling=given["scaling"] or None,  # type: ignore[arg-type]  # and this
     )
     return Choice(written, estimator, _count(call, "memory", given["memory"]))
 
