@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +91,49 @@ def test_an_error_in_a_process_comes_back_as_it_is_and_stops_no_other_run() -> N
     assert isinstance(done["wrong"], UnknownNameError)
     assert "Did you mean 'uoro'" in str(done["wrong"])
     assert isinstance(done["right"], Done)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_runs_end_with_the_process_that_started_them(tmp_path: Path, number: int) -> None:
+    place = tmp_path / "worker"
+    run = Run("long", "linger", {"path": str(place), "backend": "autograd"}, 1.0)
+    program = (
+        "from lingering import linger\n"
+        "from uoro.reproduction import Run, execute\n"
+        "if __name__ == '__main__':\n"
+        f"    runs = [(0, Run({run.id!r}, {run.kind!r}, {run.settings!r}, 1.0))]\n"
+        "    said = dict(progress=lambda *_: None, asked_to_stop=lambda: False)\n"
+        "    list(execute(runs, 1, kinds={'linger': linger}, **said))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(program, encoding="utf-8")
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    with subprocess.Popen([sys.executable, str(script)], env=environment) as process:
+        assert _soon(place.exists), "no run was started"
+        process.send_signal(number)
+    worker = int(place.read_text(encoding="utf-8"))
+    assert _soon(lambda: not _lives(worker)), "it goes on by itself"
+
+
+def _soon(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _lives(process: int) -> bool:
+    """Tell whether a process is there, and not merely waiting to be buried."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not (
+        stat.exists() and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    )
 
 
 def test_when_asked_to_stop_what_is_done_has_been_given() -> None:

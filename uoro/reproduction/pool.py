@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -139,11 +140,20 @@ def _threads_each(threads: int) -> Iterator[None]:
 
 def _begin(messages: Any, stop: Any, places: Any) -> None:
     """Prepare a worker: cores of its own, before a framework starts its threads."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     global _messages, _stop
     _messages, _stop = messages, stop
     place = places.get()
     if place is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, place)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, killed or not: nobody would."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(key: Any, run: Run, function: Kind) -> Done:
