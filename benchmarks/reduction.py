@@ -81,6 +81,7 @@ def main() -> None:
         rows[f"rank {rank}, independent"] = UORO(rank=rank)
         rows[f"rank {rank}, sweeps"] = Sweeps(rank=rank, reduction="optimal")
         rows[f"rank {rank}, joint"] = UORO(rank=rank, reduction="optimal")
+        rows[f"rank {rank}, joint, scaled"] = UORO(rank=rank, reduction="optimal", scaling="rows")
     learners = {
         name: Learner(dynamics, estimator, task.optimizer, params, state)
         for name, estimator in rows.items()
@@ -101,11 +102,14 @@ def main() -> None:
         print(f"{name:24}{np.median(times):12.1f}{min(times):10.1f}")
     base = np.array(took["rank 1"])
     for rank in ranks:
-        sweeps, joint = (np.array(took[f"rank {rank}, {each}"]) for each in ("sweeps", "joint"))
+        sweeps, joint, scaled = (
+            np.array(took[f"rank {rank}, {each}"]) for each in ("sweeps", "joint", "joint, scaled")
+        )
         ratio = np.median((joint - sweeps) / sweeps)
         print(
             f"rank {rank}: the reduction takes {np.median(joint - sweeps):.1f} µs, {ratio:.2f} "
-            f"times the rest of the step; joint pairs {np.median(joint / base):.1f} times rank 1"
+            f"times the rest of the step, scaling {np.median(scaled - joint):.1f} µs; joint pairs "
+            f"take {np.median(joint / base):.1f} times what rank 1 does"
         )
     if options.out is not None:
         write_document(options.out, {"made": made_with("jax"), "microseconds": took})

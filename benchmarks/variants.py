@@ -5,7 +5,8 @@
 The network is trained on aⁿbⁿ by UORO and held. All variants run in NumPy on its exact Jacobians:
 the pairs, their pushes and pulls are written out, so that a variant is a few lines. The numbers are
 relative variances of the gradient, ``Σ mean ‖g̃ - g‖² / Σ ‖g‖²`` over the later steps, with standard
-errors over the runs, and what a step takes in jvps and pullbacks beside the gradient's own.
+errors over the runs, and what a step takes in jvps and pullbacks beside the gradient's own; a
+diagonal Q of passes takes five forward passes besides.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from uoro import load_backend
 from uoro.algebra import coordinates, size, take
 from uoro.estimators.projections import projections
 from uoro.estimators.reduction import reduce_pairs, side_of_gram, side_of_rows
+from uoro.estimators.scaling import row_factors
 from uoro.experiments.record import made_with, write_document
 from uoro.reproduction.bench import Bench
 
@@ -39,12 +41,14 @@ class Step(NamedTuple):
         immediate: ∂F/∂θ, (n, p).
         sensitivity: ∂ℓ/∂s, (n,).
         norms: Norms of the rows of ∂F/∂θ as they are known from one row a step, (n,).
+        factors: Their roots, as the library finds them by a few forward passes, (n,).
     """
 
     jacobian: Matrix
     immediate: Matrix
     sensitivity: Matrix
     norms: Matrix
+    factors: Matrix
 
 
 @dataclass
@@ -175,6 +179,11 @@ def by_one_row(step: Step) -> Matrix:
     return _root(step.norms)
 
 
+def by_passes(step: Step) -> Matrix:
+    """Give what the library does for ``scaling="rows"``."""
+    return step.factors
+
+
 def _root(norms: Matrix) -> Matrix:
     root = np.sqrt(np.maximum(norms, 1e-3 * norms.max()))
     return root / np.sqrt((root**2).mean())
@@ -197,6 +206,7 @@ def variants(ranks: list[int], n: int) -> Iterator[Variant]:
             yield alone("independent, Fourier rows", law=fourier)
         yield alone("independent, diagonal Q", law=signs, scaling=by_rows)
         yield alone("independent, diagonal Q of one row", 1, law=signs, scaling=by_one_row)
+        yield alone("independent, diagonal Q of passes", law=signs, scaling=by_passes)
         for factor in (0.7, 1.4, 2.0):
             yield alone(f"independent, fresh scale × {factor:g}", law=signs, factor=factor)
         yield alone(
@@ -211,6 +221,7 @@ def variants(ranks: list[int], n: int) -> Iterator[Variant]:
             yield joint("optimal, independent signs", k, law=signs)
         yield joint("optimal, diagonal Q", k, scaling=by_rows)
         yield joint("optimal, diagonal Q of one row", k, 1, scaling=by_one_row)
+        yield joint("optimal, diagonal Q of passes", k, scaling=by_passes)
         for fresh in sorted({1, k // 4, k // 2} - {0, k}):
             yield joint(f"optimal, {fresh} fresh", fresh)
         if k < n:
@@ -249,7 +260,8 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
             direct, sensitivity = pullback(None, 1.0)
             lifted = backend.map(lambda leaf: leaf[None], (sensitivity, direct))
             rows = (coordinates(backend, part) for part in (by_state, by_params, *lifted))
-            return outcome.next_state, *rows
+            factors = [factor[None] for factor in row_factors(dynamics, params, state, item)]
+            return outcome.next_state, *rows, coordinates(backend, factors)
 
         n, p = size(backend, bench.state), size(backend, params)
 
@@ -258,8 +270,8 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
         for number in range(options.steps):
             with backend.precision("float64"):
                 state, *parts = derive(state, take(backend, items, number))
-            jacobian, immediate, sensitivity, direct = map(np.asarray, parts)
-            step = Step(jacobian, immediate, sensitivity[0], norms.copy())
+            jacobian, immediate, sensitivity, direct, factors = map(np.asarray, parts)
+            step = Step(jacobian, immediate, sensitivity[0], norms.copy(), factors[0])
             yield step, (step.sensitivity @ influence, direct[0])
             influence = jacobian @ influence + immediate
             row = number % n

@@ -75,6 +75,26 @@ def test_noise_is_what_it_is_beside_the_exact_gradient() -> None:
     assert noise.value == pytest.approx(error / square, abs=5 * noise.error)
 
 
+def test_scaled_projections_are_measured_too() -> None:
+    backend = load_backend("autograd")
+    xp, gains = backend.xp, np.array([1.0, 0.01, 0.01, 0.01])
+
+    def transition(w: Any, state: Any, x: Any) -> Any:
+        after = 0.5 * state + gains * xp.tanh(w @ x)
+        return after, xp.sum((after - 1.0) ** 2)
+
+    w, items = np.eye(4), np.random.default_rng(0).normal(size=(20, 4))
+    noises = [
+        suggest_rank(
+            backend.dynamics(transition), w, np.zeros(4), items, ranks=(1, 4), scaling=scaling
+        )
+        .rows[0]
+        .noise
+        for scaling in (None, "rows")
+    ]
+    assert noises[1] < 0.2 * noises[0]
+
+
 def test_the_error_is_the_spread_over_replicas() -> None:
     generator = np.random.default_rng(0)
     found = []
@@ -138,6 +158,7 @@ def test_without_any_number_of_noise_no_rank_is_suggested() -> None:
         ({"steps": 1}, SettingError, "steps=1"),
         ({"skip": -1}, SettingError, "skip=-1"),
         ({"seed": -1}, SettingError, "seed"),
+        ({"scaling": 3}, SettingError, "scaling=3"),
         ({"skip": STEPS}, StreamError, "there are 12 items"),
         ({"items": []}, StreamError, "there are 0 items"),
         ({"items": 3}, StreamError, "stream"),

@@ -14,6 +14,7 @@ from uoro.algebra import take as entry
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimators import UORO
+from uoro.estimators.scaling import Scaling
 from uoro.parallel import Streams
 
 Products: TypeAlias = Sequence[Sequence[float]]
@@ -36,6 +37,7 @@ class Trial:
         skip: How many of the first count for nothing but the time.
         replicas: How many run beside each other.
         seed: Of the signs.
+        scaling: That of `UORO`.
     """
 
     dynamics: Dynamics[Any, Any, Any]
@@ -46,6 +48,7 @@ class Trial:
     skip: int
     replicas: int
     seed: int
+    scaling: Scaling | None = None
 
     @property
     def _backend(self) -> Backend:
@@ -53,7 +56,7 @@ class Trial:
 
     def products(self, rank: int) -> tuple[Products, float]:
         """Give ``S_ij`` of the replicas, and the mean variance that a reduction added."""
-        backend, estimator = self._backend, UORO(rank=rank, reduction="optimal")
+        backend, estimator = self._backend, self._estimator(rank)
         used = self.count - self.skip
         precision = working_precision(backend, (self.params, self.state))
         weights = backend.collect([0.0] * self.skip + [1.0] * used)
@@ -94,7 +97,7 @@ class Trial:
 
     def time(self, rank: int) -> float:
         """Give the seconds of a step of one estimator, the gradients summed up."""
-        backend, estimator = self._backend, UORO(rank=rank, reduction="optimal")
+        backend, estimator = self._backend, self._estimator(rank)
 
         def run(params: Any, state: Any, items: Any, noise: Any) -> Any:
             def body(carry: Any, item: Any) -> Any:
@@ -119,6 +122,9 @@ class Trial:
             return perf_counter() - begin
 
         return min(once() for _ in range(1 + TIMED)) / self.count
+
+    def _estimator(self, rank: int) -> UORO:
+        return UORO(rank=rank, reduction="optimal", scaling=self.scaling)
 
     def _draw(self, estimator: UORO) -> Any:
         """Draw the noise of every step and replica."""

@@ -19,6 +19,7 @@ from uoro.errors import (
     require_stream,
     spelled,
 )
+from uoro.estimators.scaling import Scaling, require_scaling
 from uoro.rank_trial import Trial, relative_noise, signal
 from uoro.routes import probe
 from uoro.stream import take
@@ -70,6 +71,7 @@ def suggest_rank(
     skip: int | None = None,
     replicas: int = 4,
     seed: int = 0,
+    scaling: Scaling | None = None,
 ) -> RankReport:
     """Suggest a rank for ``UORO(rank=k, reduction="optimal")`` by measuring on a model.
 
@@ -103,6 +105,7 @@ def suggest_rank(
             any; a third of the steps if not given.
         replicas: How many run beside each other, 3 or more.
         seed: Of the signs.
+        scaling: That of the estimators, as `UORO` takes it.
 
     Returns:
         The rank, the outcome in words, and a row for each rank.
@@ -154,6 +157,7 @@ def suggest_rank(
         shown = f"suggest_rank(skip={spelled(skip)})"
         skip = require_count(shown, "number of steps left out", skip, least=0)
     seed = require_seed(call, seed)
+    require_scaling(f"suggest_rank(scaling={spelled(scaling)})", scaling)
     backend = dynamics.backend
     for what, tree in (("params", params), ("state", state)):
         require_arrays(backend, tree, f"suggest_rank({what}=...)")
@@ -166,7 +170,7 @@ def suggest_rank(
             "items, or a smaller skip."
         )
     probe(dynamics, params, state, entry(backend, stack, 0))
-    trial = Trial(dynamics, params, state, stack, count, left_out, replicas, seed)
+    trial = Trial(dynamics, params, state, stack, count, left_out, replicas, seed, scaling)
     found = {rank: trial.products(rank) for rank in chosen}
     best = signal(found[chosen[-1]][0])
     rows = tuple(
