@@ -422,6 +422,7 @@ def test_rank_noise_judges_every_rank_above_one_by_the_ends_of_the_intervals() -
                 values[f"uoro:rank={rank}"] = 1.0 / rank
                 optimal = last if rank == units else ratio / rank
                 values[f"uoro:rank={rank},reduction=optimal"] = optimal
+                values[f"uoro:rank={rank},reduction=optimal,scaling=rows"] = ratio * optimal
             result = {
                 "stages": run.settings["stages"],
                 "relative_variance": {name: [value] * count for name, value in values.items()},
@@ -430,10 +431,15 @@ def test_rank_noise_judges_every_rank_above_one_by_the_ends_of_the_intervals() -
             found[run.id] = Done(run.settings, result, 1.0, MADE)
         return found
 
-    assert _verdicts(RankNoise(), made(0.8, 0.01, 1e-30)) == ["holds"] * 3
-    assert _verdicts(RankNoise(), made(1.2, 0.01, 0.1)) == ["does not hold"] * 3
+    assert _verdicts(RankNoise(), made(0.8, 0.01, 1e-30)) == ["holds"] * 4
+    assert _verdicts(RankNoise(), made(1.2, 0.01, 0.1)) == ["does not hold"] * 4
     undecided = "not decided at this scale"
-    assert _verdicts(RankNoise(), made(0.8, 0.2, 1e-30)) == [undecided, undecided, "holds"]
+    assert _verdicts(RankNoise(), made(0.8, 0.2, 1e-30)) == [
+        undecided,
+        undecided,
+        "holds",
+        undecided,
+    ]
     table = RankNoise().table(made(0.8, 0.01, 1e-30))
     assert table[1][:4] == ["tanh, 16 units", "0", "independent", "1 ± 0.02"]
     assert table[2][-1] == "0"

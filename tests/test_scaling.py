@@ -44,8 +44,9 @@ def _uneven(backend: Backend) -> Any:
 # Unbiased.
 
 
-@pytest.mark.parametrize("reduction", ["independent", "optimal"])
-@pytest.mark.parametrize("scaling", ["rows", "function"])
+@pytest.mark.parametrize(
+    ("reduction", "scaling"), [("independent", "function"), ("optimal", "rows")]
+)
 def test_mean_over_all_signs_equals_rtrl(backend: Backend, reduction: Any, scaling: Any) -> None:
     dynamics, params, state = build(backend, TINY_MODELS["gru"])
     host = backend.to_host(params)
@@ -75,15 +76,11 @@ def test_it_is_unbiased_with_a_memory_of_two(backend: Backend) -> None:
     check_chain(trial, UORO(scaling="rows")).require()
 
 
-@pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("reduction", ["independent", "optimal"])
-def test_numbers_are_those_of_a_dense_reference(
-    backend: Backend, reduction: Any, rank: int
-) -> None:
+def test_numbers_are_those_of_a_dense_reference(backend: Backend, reduction: Any) -> None:
     trial = System("gru", 3, 3, seed=2).build(backend)
-    estimator = UORO(rank=rank, reduction=reduction, scaling=_uneven(backend))
-    check_parity(trial, estimator).require()
-    check_parity(trial, UORO(rank=rank, reduction=reduction, scaling="rows")).require()
+    for scaling in (_uneven(backend), "rows"):
+        check_parity(trial, UORO(rank=2, reduction=reduction, scaling=scaling)).require()
 
 
 def test_joint_pairs_of_the_rank_of_the_state_are_rtrl(backend: Backend) -> None:

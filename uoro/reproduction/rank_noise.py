@@ -15,10 +15,16 @@ from uoro.reproduction.run import Done, Plan, Results, Run
 RANKS = (1, 2, 4, 8, 16)
 UNITS = (16, 32, 64, 128, 256)
 STAGES = {"rnn": [0, 100_000], "gru": [0, 10_000, 100_000, 1_000_000]}
-REDUCTIONS = ("independent", "optimal")
+REDUCTIONS = {
+    "independent": "",
+    "optimal": ",reduction=optimal",
+    "optimal, scaled": ",reduction=optimal,scaling=rows",
+}
+"""How each is spelled after the rank."""
 LINES: dict[str, Any] = {
     "independent": {"linestyle": (0, (2, 1.5)), "linewidth": 1.2},
     "optimal": {"linestyle": "-", "linewidth": 2.0},
+    "optimal, scaled": {"linestyle": (0, (1, 1)), "linewidth": 2.0},
 }
 # What rounding leaves of an exact gradient in float64, squared.
 ZERO = 1e-20
@@ -27,35 +33,39 @@ ZERO = 1e-20
 JOINT = "Reduced together, pairs have less variance than independent ones at every rank > 1."
 LATE = "In trained networks they do from rank 4 on."
 EXACT = "With a rank of the number of units there is none."
+GATED = "Where units are gated, scaling the projections of joint pairs lowers it further."
 
 
 class Place(NamedTuple):
     """A network at a stage of its training, and the relative variance there with its error."""
 
     run: str
+    gated: bool
     units: int
     stage: int
     values: dict[tuple[str, int], tuple[float, float]]
 
 
 class Ratio(NamedTuple):
-    """Variance of the optimal reduction over that of independent pairs, and half its interval."""
+    """Variance of one way over that of another, and half its interval."""
 
     value: float
     half: float
     rank: int
     trained: bool
+    gated: bool
 
 
 class RankNoise:
-    """Relative variance of the gradient by rank, reduction and number of units."""
+    """Relative variance of the gradient by rank, reduction, scaling and number of units."""
 
     name = "rank-noise"
     title = "Relative variance by rank, independent and reduced together (beyond the paper)"
     paper = (
         "Beyond the paper: it has rank k as the mean of k independent pairs (section 3.4). The "
         "reduction of 2k pairs to k of least variance is that of Benzing et al., arXiv:1902.03993, "
-        "there for Kronecker products."
+        "there for Kronecker products; the scaling of projections is a case of that of Cooijmans & "
+        "Martens, arXiv:1902.02405."
     )
     ours = (
         "Tanh networks and a GRU on aⁿbⁿ(1, 32), untrained and trained by UORO, and there held, in "
@@ -77,17 +87,12 @@ class RankNoise:
     def claims(self, results: Results) -> list[Claim]:
         """Whether reducing together pays, and whether it ends in no noise at all."""
         places = list(_places(results))
-        ratios = [
-            Ratio(*_ratio(place, rank), rank, place.stage > 0)
-            for place in places
-            for rank in RANKS[1:]
-            if ("optimal", rank) in place.values and rank < place.units
-        ]
+        ratios = _ratios(places, "optimal", "independent")
+        scaled = [one for one in _ratios(places, "optimal, scaled", "optimal") if one.gated]
         ends = [place.values["optimal", place.units][0] for place in places if _ends(place)]
         if not ratios or not ends:
-            return [
-                Claim(each, "It was not run.", judge(False, False)) for each in (JOINT, LATE, EXACT)
-            ]
+            missing = (JOINT, LATE, EXACT, GATED)
+            return [Claim(each, "It was not run.", judge(False, False)) for each in missing]
         late = [ratio for ratio in ratios if ratio.trained and ratio.rank >= 4]
         return [
             Claim(
@@ -107,6 +112,11 @@ class RankNoise:
                 f"Largest relative variance of a rank of the number of units: {max(ends):.1e}. "
                 f"{ZERO:.0e} is the line, for rounding in float64.",
                 judge(max(ends) < ZERO, max(ends) > ZERO),
+            ),
+            Claim(
+                GATED,
+                f"Variance of the GRU as a multiple of that without scaling: {_spell(scaled)}",
+                _below(scaled),
             ),
         ]
 
@@ -170,7 +180,7 @@ def _run(plan: Plan, cell: str, units: int, seed: int) -> Run:
 
 def _named(rank: int) -> Any:
     def spell(reduction: str) -> str:
-        return f"uoro:rank={rank}" + (",reduction=optimal" if reduction == "optimal" else "")
+        return f"uoro:rank={rank}{REDUCTIONS[reduction]}"
 
     return spell
 
@@ -179,7 +189,9 @@ def _places(results: Results) -> Iterator[Place]:
     """Go through networks and stages, the smaller networks first, and the tanh ones."""
     for run, done in sorted(results.items(), key=_order):
         for number, stage in enumerate(done.result["stages"]):
-            yield Place(run, done.settings["network"]["units"], stage, _values(done, number))
+            network = done.settings["network"]
+            values = _values(done, number)
+            yield Place(run, network["cell"] != "rnn", network["units"], stage, values)
 
 
 def _order(item: tuple[str, Done]) -> tuple[bool, int, int]:
@@ -200,10 +212,17 @@ def _values(done: Done, number: int) -> dict[tuple[str, int], tuple[float, float
     return found
 
 
-def _ratio(place: Place, rank: int) -> tuple[float, float]:
-    """Divide optimal by independent; give the ratio and half of its interval."""
-    (mine, my_half), (plain, half) = (place.values[each, rank] for each in REDUCTIONS[::-1])
-    return mine / plain, mine / plain * math.hypot(my_half / mine if mine else 0.0, half / plain)
+def _ratios(places: list[Place], one: str, other: str) -> list[Ratio]:
+    """Divide one way by another at every place and rank > 1 that is below the number of units."""
+    found = []
+    for place in places:
+        for rank in RANKS[1:]:
+            if rank < place.units and {(one, rank), (other, rank)} <= place.values.keys():
+                (mine, my_half), (plain, half) = place.values[one, rank], place.values[other, rank]
+                ratio = mine / plain
+                error = ratio * math.hypot(my_half / mine if mine else 0.0, half / plain)
+                found.append(Ratio(ratio, error, rank, place.stage > 0, place.gated))
+    return found
 
 
 def _below(ratios: list[Ratio]) -> Verdict:
@@ -257,7 +276,7 @@ def _panels(results: Results, places: list[Place]) -> dict[str, list[tuple[str, 
 
 
 def _draw_place(axes: Any, place: Place, label: str, style: int, foot: float) -> None:
-    """Draw both reductions in one colour, the independent ones dashed and hollow."""
+    """Draw all in one colour, the independent ones dashed and hollow, the scaled ones dotted."""
     for reduction in REDUCTIONS:
         optimal = reduction == "optimal"
         points = [
@@ -285,6 +304,6 @@ def _tell_reductions(axes: Any) -> None:
     """Add a second legend, of the lines."""
     first = axes.get_legend()
     lines = [axes.plot([], [], color="black", **LINES[each])[0] for each in REDUCTIONS]
-    axes.legend(lines, REDUCTIONS, frameon=False, loc="lower left")
+    axes.legend(lines, list(REDUCTIONS), frameon=False, loc="lower left")
     if first is not None:
         axes.add_artist(first)
