@@ -81,7 +81,8 @@ class UORO:
     With ``scaling="rows"`` coordinates of ν are made larger on the side of the state, and smaller
     by the same factor where they are pulled back, in the measure in which the params move that
     coordinate (`uoro.estimators.scaling`). It needs five forward passes more. Where the params move
-    some units far more than others, as in a gated network, most of the noise is gone with that.
+    some units far more than others, as in a gated network, there is less noise; ``docs/ranks.md``
+    says where that helps learning, and where it does not.
 
     Args:
         rank: How many pairs to carry. Independent ones have their gradients averaged, which
