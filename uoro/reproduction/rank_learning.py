@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,11 @@ def joint(rank: int) -> str:
     return f"uoro:rank={rank},reduction=optimal"
 
 
+def scaled(rank: int) -> str:
+    """Spell an estimator of joint pairs whose projections are scaled."""
+    return f"{joint(rank)},scaling=rows"
+
+
 # Microseconds a character with the GRU of 64 units, one core, JAX; with the LSTM about double.
 COST = {
     "uoro": 13.0,
@@ -37,6 +42,8 @@ COST = {
     joint(4): 65.0,
     joint(8): 150.0,
     joint(16): 450.0,
+    scaled(4): 90.0,
+    scaled(8): 175.0,
     "tbptt:1": 9.0,
     "tbptt:4": 7.0,
     "tbptt:16": 5.0,
@@ -49,12 +56,14 @@ LENGTHS = {
     joint(4): (2.0, 0.6),
     joint(8): (2.0, 0.3),
     joint(16): (0.5, 0.1),
+    scaled(4): (2.0, 0.6),
+    scaled(8): (0.5, 0.3),
     "tbptt:1": (2.0, 1.0),
     "tbptt:4": (2.0, 1.0),
     "tbptt:16": (2.0, 1.0),
 }
 # With the LSTM, of which a character takes twice as long, only these learn.
-WITH_LSTM = ("uoro", joint(4), joint(8), joint(16), "tbptt:16")
+WITH_LSTM = ("uoro", joint(4), joint(8), joint(16), scaled(4), scaled(8), "tbptt:16")
 # The best of truncated BPTT, to hold the best of ours against.
 BEST = ("anbn", "lstm", "tbptt:16")
 BEST_LENGTH = 10_000_000
@@ -65,10 +74,20 @@ THIRD = 1 / 3
 SMOOTH = 50_000
 MARKS = (100_000, 500_000, 1_000_000)
 
-SOONER = "Joint rank 4 has within 5·10⁵ characters the loss that rank 1 has after 10⁷."
-FASTER = "Until then it takes at most a third of the time."
-PAYS = "A higher rank pays in seconds: joint rank 4 gets ahead of rank 1, and stays there."
+# Held against rank 1, by how they are spelled in claims.
+LEADS = {joint(4): "joint rank 4", scaled(4): "joint rank 4, scaled,"}
+# What each is listed with.
+RANKS = {joint(4): [joint(rank) for rank in (2, 4, 8, 16)], scaled(4): [scaled(4), scaled(8)]}
+SOONER = "By characters: {} has within 5·10⁵ the loss that rank 1 has after 10⁷."
+FASTER = "By seconds: {} takes until then at most a third of the time of rank 1."
+PAYS = "A higher rank pays in seconds: {} gets ahead of rank 1 on every task, and stays there."
 FLOOR = "Joint rank 8 or 16 comes within 0.01 bit of 16-truncated BPTT with the LSTM."
+
+Key: TypeAlias = tuple[str, str, str]
+"""Task, cell, estimator."""
+Groups: TypeAlias = dict[Key, list[Replica]]
+Seconds: TypeAlias = dict[Key, list[float]]
+"""What a character takes, a time for each round."""
 
 
 class RankLearning:
@@ -78,7 +97,8 @@ class RankLearning:
     title = "Learning by rank, in characters and in seconds (beyond the paper)"
     paper = (
         "Beyond the paper, in which 4 independent pairs divide the variance by 4. Here k pairs are "
-        "reduced together (Benzing et al., arXiv:1902.03993)."
+        "reduced together (Benzing et al., arXiv:1902.03993); scaled ones with a diagonal Q for "
+        "the projections (Cooijmans & Martens, arXiv:1902.02405)."
     )
     ours = (
         "The networks, optimizers and schedules of figures 2b and 4, with as many characters as "
@@ -118,18 +138,18 @@ class RankLearning:
     def claims(self, results: Results) -> list[Claim]:
         """How much sooner, how much faster, how low."""
         groups, seconds = _groups(results), _seconds(results)
-        plain, four, eight = (
-            groups.get((*SETUPS[0], each), []) for each in ("uoro", joint(4), joint(8))
-        )
         best = groups.get(BEST, [])
         high = {
-            (cell, rank): groups[task, cell, joint(rank)]
+            (cell, estimator): groups[task, cell, estimator]
             for task, cell in SETUPS[:2]
-            for rank in (8, 16)
-            if (task, cell, joint(rank)) in groups
+            for estimator in (joint(8), scaled(8), joint(16))
+            if (task, cell, estimator) in groups
         }
-        times = [seconds.get((*SETUPS[0], each), []) for each in ("uoro", joint(4), joint(8))]
-        return [*_sooner(plain, four, eight, times), _pays(groups, seconds), _floor(best, high)]
+        return [
+            *(claim for lead in LEADS for claim in _sooner(lead, groups, seconds)),
+            *(_pays(lead, groups, seconds) for lead in LEADS),
+            _floor(best, high),
+        ]
 
     def draw(self, results: Results, path: Path) -> None:
         """Draw losses against characters above, and against seconds below."""
@@ -183,7 +203,7 @@ class RankLearning:
 
 def _lengths(plan: Plan, task: str, cell: str) -> dict[str, float]:
     """Give the estimators of a task and cell, and how many millions of characters each has."""
-    slow = () if plan.paper else (joint(8), joint(16))
+    slow = () if plan.paper else (joint(8), joint(16), scaled(8))
     column = 0 if (task, cell) == SETUPS[0] else 1
     return {name: each[column] for name, each in LENGTHS.items() if name not in slow}
 
@@ -199,15 +219,21 @@ def _timing(plan: Plan, task: str, cell: str) -> Run:
     return Run(f"{task} {cell} timing", "time by estimator", settings, 120.0)
 
 
-def _groups(results: Results) -> dict[tuple[str, str, str], list[Replica]]:
+def _groups(results: Results) -> Groups:
     return replicas(results, lambda s: (s["task"], s["network"]["cell"], s["estimator"]))
 
 
 def _short(estimator: str) -> str:
-    return estimator.replace("uoro:", "").replace(",reduction=optimal", ", joint")
+    for spelled, short in (
+        ("uoro:", ""),
+        (",reduction=optimal", ", joint"),
+        (",scaling=rows", ", scaled"),
+    ):
+        estimator = estimator.replace(spelled, short)
+    return estimator
 
 
-def _seconds(results: Results) -> dict[tuple[str, str, str], list[float]]:
+def _seconds(results: Results) -> Seconds:
     """Give what a character takes, a time for each round, by task, cell and estimator."""
     return {
         (done.settings["task"], done.settings["network"]["cell"], estimator): times
@@ -254,39 +280,40 @@ def _first(group: list[Replica], loss: float) -> list[float]:
     ]
 
 
-def _sooner(
-    plain: list[Replica], four: list[Replica], eight: list[Replica], times: list[list[float]]
-) -> list[Claim]:
-    soon = _at(four, SOON) if four else []
-    if not plain or not soon or not eight or not all(times):
-        return [Claim(each, "It was not run.", judge(False, False)) for each in (SOONER, FASTER)]
+def _sooner(lead: str, groups: Groups, seconds: Seconds) -> list[Claim]:
+    """Tell after how many characters, and how much of the time, an estimator has caught up."""
+    setup = SETUPS[0]
+    names = [claim.format(LEADS[lead]) for claim in (SOONER, FASTER)]
+    plain, mine = (groups.get((*setup, each), []) for each in ("uoro", lead))
+    times = [seconds.get((*setup, each), []) for each in ("uoro", lead)]
+    soon = _at(mine, SOON) if mine else []
+    if not plain or not soon or not all(times):
+        return [Claim(each, "It was not run.", judge(False, False)) for each in names]
     ends = [one.value("last") for one in plain]
-    whole = all(one.settings["items"] >= 10_000_000 for one in plain)
-    goal = math.fsum(ends) / len(ends)
-    first, first_of_eight = _first(four, goal), _first(eight, goal)
-    share, share_of_eight = (
-        float(np.median(np.array(each) / np.array(times[0]))) for each in times[1:]
-    )
     length = plain[0].settings["items"]
+    whole = length >= 10_000_000
+    first = _first(mine, math.fsum(ends) / len(ends))
+    share = float(np.median(np.array(times[1]) / np.array(times[0])))
     ratios = [share * each / length for each in first]
-    ratios_of_eight = [share_of_eight * each / length for each in first_of_eight]
     return [
         Claim(
-            SOONER,
-            f"Rank 1 ends at {mean_and_spread(ends)}. Joint rank 4 has {mean_and_spread(soon)} "
-            f"after {SOON:,}, and is below the mean of the former after "
-            f"{_list(first, ',.0f')}; joint rank 8 after {_list(first_of_eight, ',.0f')}. It holds "
-            "if every seed of rank 4 is by then.",
+            names[0],
+            f"Rank 1 ends at {mean_and_spread(ends)}. {_capital(LEADS[lead])} has "
+            f"{mean_and_spread(soon)} after {SOON:,}, and is below the mean of the former after "
+            f"{_list(first, ',.0f')}. It holds if every seed is by then.",
             judge(whole and max(first) <= SOON, whole and max(first) > SOON),
         ),
         Claim(
-            FASTER,
+            names[1],
             f"A character takes {share:.1f} times as long as with rank 1. To that loss it takes "
-            f"{_list(ratios, '.2f')} of the time; joint rank 8, with {share_of_eight:.1f} times as "
-            f"long for a character, {_list(ratios_of_eight, '.2f')}.",
+            f"{_list(ratios, '.2f')} of the time.",
             judge(whole and max(ratios) <= THIRD, whole and max(ratios) > THIRD),
         ),
     ]
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _list(numbers: Sequence[float], form: str) -> str:
@@ -294,37 +321,30 @@ def _list(numbers: Sequence[float], form: str) -> str:
     return ", ".join(f"{each:{form}}" if math.isfinite(each) else "never" for each in numbers)
 
 
-def _pays(
-    groups: dict[tuple[str, str, str], list[Replica]],
-    seconds: dict[tuple[str, str, str], list[float]],
-) -> Claim:
+def _pays(lead: str, groups: Groups, seconds: Seconds) -> Claim:
     """Tell from which second on each rank is ahead of rank 1 for as long as both were run."""
-    said, found = list[str](), dict[tuple[str, str, str], float]()
+    sentence = PAYS.format(LEADS[lead])
+    said, found = list[str](), list[float]()
     for task, cell in SETUPS:
         curves = {
             name: _median_curve(groups[task, cell, name], seconds[task, cell, name])
-            for name in LENGTHS
+            for name in ("uoro", *RANKS[lead])
             if groups.get((task, cell, name)) and seconds.get((task, cell, name))
         }
-        if "uoro" not in curves:
+        if "uoro" not in curves or lead not in curves:
             continue
-        for name in (joint(2), joint(4), joint(8), joint(16)):
-            if name in curves:
-                found[task, cell, name] = _ahead_from(curves[name], curves["uoro"])
-        each = [
-            f"{_short(name)} {_spell_second(found[task, cell, name])}"
-            for name in LENGTHS
-            if (task, cell, name) in found
-        ]
-        said.append(f"{TITLES[task]}, {cell.upper()}: {', '.join(each)}")
-    known = [value for (_, _, name), value in found.items() if name == joint(4)]
-    if not known:
-        return Claim(PAYS, "It was not run.", judge(False, False))
+        plain = curves.pop("uoro")
+        ahead = {name: _ahead_from(curve, plain) for name, curve in curves.items()}
+        found.append(ahead[lead])
+        each = ", ".join(f"{_short(name)} {_spell_second(at)}" for name, at in ahead.items())
+        said.append(f"{TITLES[task]}, {cell.upper()}: {each}")
+    if not found:
+        return Claim(sentence, "It was not run.", judge(False, False))
     return Claim(
-        PAYS,
+        sentence,
         "Second from which the median loss is below that of rank 1, to the end of the shorter one. "
-        f"{'; '.join(said)}. It holds if there is one for rank 4 on every task and cell.",
-        judge(all(map(math.isfinite, known)), not all(map(math.isfinite, known))),
+        f"{'; '.join(said)}. It holds if there is one on every task and cell.",
+        judge(all(map(math.isfinite, found)), not all(map(math.isfinite, found))),
     )
 
 
@@ -348,7 +368,7 @@ def _spell_second(second: float) -> str:
     return f"from {second:.2g} s on" if math.isfinite(second) else "not ahead at the end"
 
 
-def _floor(best: list[Replica], high: dict[tuple[str, int], list[Replica]]) -> Claim:
+def _floor(best: list[Replica], high: dict[tuple[str, str], list[Replica]]) -> Claim:
     if not best or not high:
         return Claim(FLOOR, "It was not run.", judge(False, False))
     whole = all(one.settings["items"] >= BEST_LENGTH for one in best)
@@ -356,9 +376,9 @@ def _floor(best: list[Replica], high: dict[tuple[str, int], list[Replica]]) -> C
     line = math.fsum(floor) / len(floor) + NEAR
     ends = {key: [one.value("last") for one in group] for key, group in high.items()}
     said = "; ".join(
-        f"rank {rank} with the {cell.upper()} {mean_and_spread(each)} after "
-        f"{high[cell, rank][0].settings['items']:,}"
-        for (cell, rank), each in ends.items()
+        f"{_short(estimator)} with the {cell.upper()} {mean_and_spread(each)} after "
+        f"{high[cell, estimator][0].settings['items']:,}"
+        for (cell, estimator), each in ends.items()
     )
     lowest = min(math.fsum(each) / len(each) for each in ends.values())
     return Claim(
