@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ import pytest
 from uoro import Backend, load_backend
 
 BACKENDS = ("autograd", "torch", "jax")
+
+# Programs that run for a moment need not be optimized for as long as that takes; those of processes
+# that tests start neither. With `XLA_FLAGS= make test` they are optimized as a user's are.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,8 +37,6 @@ def _run(
     if path is not None:
         others = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([str(path), *([others] if others else [])])
-    # Programs that run for a moment need not be optimized for as long as that takes.
-    environment.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     strictly = [] if arguments[0] == "pip" else STRICTLY
     return subprocess.run(
         [sys.executable, *strictly, "-m", *arguments],
