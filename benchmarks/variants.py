@@ -148,10 +148,8 @@ def together(
     columns = np.concatenate([pairs.cotangents, (nu / scale) @ step.immediate], 1)
     chance = signs(generator, runs, 1, max(n, k + fresh))[:, 0]
     for run in range(runs):
-        short = n <= k + fresh
-        left = side_of_rows(np, rows[run]) if short else side_of_gram(np, rows[run] @ rows[run].T)
         right = side_of_gram(np, columns[run] @ columns[run].T)
-        reduction = reduce_pairs(np, left, right, chance[run], k)
+        reduction = reduce_pairs(np, side_of_rows(np, rows[run]), right, chance[run], k)
         pairs.tangents[run] = reduction.tangents @ rows[run]
         pairs.cotangents[run] = reduction.cotangents @ columns[run]
 

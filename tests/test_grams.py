@@ -12,7 +12,7 @@ from systems import MODELS, TINY_MODELS, build, entries, make_items
 from uoro_jax.factors import Outer, factored
 
 from uoro import UORO, Backend, load_backend, unroll
-from uoro.algebra import coordinates, with_gram
+from uoro.algebra import coordinates, with_products
 
 COUNT = 3
 
@@ -54,17 +54,20 @@ def test_products_and_combinations_are_those_of_the_stacks_themselves(
 
     @backend.compile
     def both(carried: Any, of_carried: Any, of_fresh: Any) -> Any:
-        found, mixed = with_gram(backend, carried, make)
-        return found, mixed(of_carried, of_fresh)
+        across, own, mixed = with_products(backend, carried, make)
+        return across, own, mixed(of_carried, of_fresh)
 
     generator = np.random.default_rng(3)
     weights = [generator.normal(size=(COUNT - 1, COUNT)) for _ in range(2)]
-    found, mixed = both(carried, *map(backend.from_host, weights))
+    across, own, mixed = both(carried, *map(backend.from_host, weights))
     rows = [np.asarray(backend.to_host(coordinates(backend, each))) for each in (carried, make())]
-    together = np.concatenate(rows)
-    np.testing.assert_allclose(backend.to_host(found), together @ together.T, rtol=1e-10)
+    old, new = rows
+    np.testing.assert_allclose(backend.to_host(across), old @ new.T, rtol=1e-10)
+    np.testing.assert_allclose(backend.to_host(own), new @ new.T, rtol=1e-10)
     got = np.asarray(backend.to_host(coordinates(backend, mixed)))
-    np.testing.assert_allclose(got, np.concatenate(weights, 1) @ together, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        got, np.concatenate(weights, 1) @ np.concatenate(rows), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_what_a_matrix_owes_is_not_written_out_in_jax() -> None:

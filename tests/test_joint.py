@@ -187,6 +187,52 @@ def _pairs(backend: Backend, memory: Any, rank: int) -> tuple[Any, Any]:
     return _rows(backend, parts[0]), _rows(backend, parts[1])
 
 
+# What one step takes for granted of the one before.
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [("float64", 1e-10), ("float32", 1e-3)])
+@pytest.mark.parametrize("rank", [1, 3, 7])
+def test_both_sides_have_the_same_inner_products(
+    backend: Backend, rank: int, dtype: str, allowed: float
+) -> None:
+    dynamics, params, state = _tanh(backend, 5, dtype)
+    learner = Learner(dynamics, _joint(rank), SGD(1e-3), params, state)
+    learner.run(entries(backend, make_items(200), 200))
+    tangents, cotangents = (rows.astype(float) for rows in _pairs(backend, learner.memory, rank))
+    wanted = cotangents @ cotangents.T
+    lengths = np.sqrt(np.diag(wanted))
+    gaps = abs(tangents @ tangents.T - wanted) / (np.outer(lengths, lengths) + 1e-12)
+    assert lengths.max() > 0.1
+    assert gaps.max() < allowed
+
+
+def test_pairs_that_have_other_ones_are_advanced_without_bias_too(backend: Backend) -> None:
+    dynamics, params, state = _tanh(backend, 3)
+    estimator, generator = _joint(2), np.random.default_rng(4)
+    memory: Any = estimator.init(dynamics, params, state)
+    tangent, cotangent = (
+        backend.map(lambda leaf: leaf + backend.from_host(generator.normal(size=leaf.shape)), tree)
+        for tree in (memory.tangent, memory.cotangent)
+    )
+    memory = JointInfluence(tangent, backend.combine((30.0, cotangent)), memory.added)
+    item = entries(backend, make_items(1), 1)[0]
+    step = backend.compile(partial(estimator.step, dynamics))
+    _, pullback = dynamics.vjp(params, state, item)
+    basis = backend.basis(state)
+    by_params = _rows(backend, backend.vmap(lambda row: pullback(row, None)[0])(basis))
+    by_state = _rows(backend, backend.vmap(lambda row: pullback(row, None)[1])(basis))
+    pairs = _pairs(backend, memory, 2)
+    wanted = by_state @ pairs[0].T @ pairs[1] + by_params
+    every = np.array(list(product((-1.0, 1.0), repeat=6))).reshape((-1, 2, 3))
+    mean = 0.0 * wanted
+    for signs in every:
+        noise = {"0": {"h": backend.from_host(signs)}}
+        after, _, _ = step(params, memory, state, item, noise)
+        tangents, cotangents = _pairs(backend, after, 2)
+        mean += tangents.T @ cotangents / len(every)
+    np.testing.assert_allclose(mean, wanted, atol=1e-7 * abs(wanted).max())
+
+
 # Projections.
 
 

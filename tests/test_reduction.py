@@ -31,10 +31,6 @@ def _factor(seed: int, width: int, sizes: list[float], repeated: bool, dtype: An
     return rows.astype(dtype)
 
 
-def _side(rows: Any) -> Any:
-    return side_of_gram(np, rows @ rows.T) if rows.shape[1] > PAIRS else side_of_rows(np, rows)
-
-
 @pytest.mark.parametrize(("dtype", "allowed"), [(np.float64, 1e-12), (np.float32, 3e-4)])
 @given(st.integers(0, 2**16), WIDTHS, WIDTHS, SIZES, SIZES, st.booleans(), st.booleans())
 @example(0, 7, 7, [1.0] * PAIRS, [1.0] * PAIRS, True, True)
@@ -55,12 +51,14 @@ def test_it_is_unbiased_whatever_the_pairs(
     """The mean over all signs is the sum; relative to the largest of the pairs."""
     tangents = _factor(seed, left, lefts, repeated, dtype)
     cotangents = _factor(seed + 1, right, rights, too, dtype)
-    sides = _side(tangents), _side(cotangents)
+    of_left, of_right = (side_of_rows(np, rows) for rows in (tangents, cotangents))
+    if right > PAIRS:
+        of_right = side_of_gram(np, cotangents @ cotangents.T)
     wanted = tangents.astype(float).T @ cotangents.astype(float)
     scale = float(np.linalg.norm(tangents, axis=1) @ np.linalg.norm(cotangents, axis=1))
     total, spread, signs = 0.0 * wanted, 0.0, list(product((-1.0, 1.0), repeat=PAIRS))
     for row in signs:
-        made = reduce_pairs(np, *sides, np.array(row, dtype), RANK)
+        made = reduce_pairs(np, of_left, of_right, np.array(row, dtype), RANK)
         got = (made.tangents @ tangents).astype(float).T @ (made.cotangents @ cotangents)
         assert np.isfinite(got).all()
         total += got / len(signs)
@@ -69,13 +67,35 @@ def test_it_is_unbiased_whatever_the_pairs(
     assert abs(spread - float(made.added)) <= 100 * allowed**0.5 * scale**2
 
 
-def test_numbers_that_are_not_finite_are_told_and_not_hidden() -> None:
+@pytest.mark.parametrize("size", [1.0, 1e-2, 1e2])
+def test_it_is_unbiased_whatever_the_inner_products_are_taken_to_be(size: float) -> None:
+    generator = np.random.default_rng(5)
+    tangents, cotangents, others = generator.normal(size=(3, PAIRS, 7))
+    left, right = side_of_rows(np, tangents), side_of_gram(np, size * others @ others.T)
+    mean = 0.0
+    for row in product((-1.0, 1.0), repeat=PAIRS):
+        made = reduce_pairs(np, left, right, np.array(row), RANK)
+        mean += (made.tangents @ tangents).T @ (made.cotangents @ cotangents) / 2**PAIRS
+    np.testing.assert_allclose(mean, tangents.T @ cotangents, atol=1e-12)
+
+
+def test_inner_products_of_no_vectors_have_a_root_too() -> None:
+    gram = np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])
+    assert np.linalg.eigvalsh(gram)[0] < 0
+    side = side_of_gram(np, gram)
+    assert np.linalg.matrix_rank(side.root) == 3
+    assert np.isfinite(side.root).all()
+
+
+@pytest.mark.parametrize("width", [3, 7])
+def test_numbers_that_are_not_finite_are_told_and_not_hidden(width: int) -> None:
     for wrong in (np.nan, np.inf):
-        rows = np.ones((PAIRS, 3))
+        rows = np.ones((PAIRS, width))
         rows[1, 1] = wrong
-        with np.errstate(invalid="ignore"):
-            made = reduce_pairs(np, side_of_rows(np, rows), side_of_rows(np, rows), np.ones(4), 2)
-        assert np.isnan(made.tangents).all()
+        for side in (side_of_rows, lambda xp, rows: side_of_gram(xp, rows @ rows.T)):
+            with np.errstate(invalid="ignore"):
+                made = reduce_pairs(np, side(np, rows), side(np, rows), np.ones(PAIRS), 2)
+            assert np.isnan(made.tangents).all()
 
 
 @given(st.lists(st.just(0.0) | st.floats(1e-3, 1e6), min_size=1, max_size=9), st.integers(1, 9))

@@ -114,13 +114,13 @@ def gram(backend: Backend, left: Any, right: Any) -> Any:
     return total
 
 
-def with_gram(
+def with_products(
     backend: Backend, carried: Tree, make: Callable[[], Tree]
-) -> tuple[Any, Callable[[Any, Any], Tree]]:
+) -> tuple[Any, Any, Callable[[Any, Any], Tree]]:
     """Make a stack beside another; give what a reduction of both to one needs.
 
-    A backend may have a ``with_gram(carried, make)`` of its own. JAX's does not write out what is
-    made where that is an outer product.
+    A backend may have a ``with_products(carried, make)`` of its own. JAX's does not write out what
+    is made where that is an outer product.
 
     Args:
         backend: The backend of both.
@@ -128,27 +128,22 @@ def with_gram(
         make: Makes a stack of k like it.
 
     Returns:
-        The inner products of all entries, those carried first, a matrix (2k, 2k) in at least
-        float32; and a function that of weights (m, k) of those carried and (m, k) of those made
-        gives the stack of m combinations.
+        The inner products of those carried with those made, a matrix (k, k) in at least float32;
+        those of the latter with each other; and a function that of weights (m, k) of those carried
+        and (m, k) of those made gives the stack of m combinations.
     """
-    own = getattr(backend, "with_gram", None)
+    own = getattr(backend, "with_products", None)
     if own is not None:
-        found: tuple[Any, Callable[[Any, Any], Tree]] = own(carried, make)
+        found: tuple[Any, Any, Callable[[Any, Any], Tree]] = own(carried, make)
         return found
-    fresh = make()
-    across = gram(backend, carried, fresh)
-    upper = [gram(backend, carried, carried), across]
-    lower = [across.T, gram(backend, fresh, fresh)]
-    concatenate = backend.xp.concatenate
-    products = concatenate([concatenate(upper, 1), concatenate(lower, 1)], 0)
+    made = make()
 
-    def mixed(of_carried: Any, of_fresh: Any) -> Tree:
+    def mixed(of_carried: Any, of_made: Any) -> Tree:
         return backend.combine(
-            (1.0, mix(backend, of_carried, carried)), (1.0, mix(backend, of_fresh, fresh))
+            (1.0, mix(backend, of_carried, carried)), (1.0, mix(backend, of_made, made))
         )
 
-    return products, mixed
+    return gram(backend, carried, made), gram(backend, made, made), mixed
 
 
 def as_precision(backend: Backend, tree: Any, precision: str) -> Any:

@@ -59,8 +59,8 @@ class Backend(Protocol):
 
     Everything else the algorithms do with trees is derived from these methods in
     `uoro.algebra`; an adapter has nothing more to supply. It may have two methods more, for speed:
-    ``compile_step(function, donate=...)``, where `compile` is the identity, and `with_gram` as the
-    function of that name there.
+    ``compile_step(function, donate=...)``, where `compile` is the identity, and `with_products` as
+    the function of that name there.
 
     Attributes:
         name: The name it is registered under.

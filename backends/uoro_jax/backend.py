@@ -24,7 +24,7 @@ from uoro.routes import Route, Routed, Seen, by_differences
 from uoro_jax.compiling import Donating, compiler_options
 from uoro_jax.dynamics import JaxDynamics
 from uoro_jax.factors import factored
-from uoro_jax.grams import with_gram
+from uoro_jax.grams import with_products
 from uoro_jax.norms import norms
 from uoro_jax.trees import coordinates_of, moving, widen
 
@@ -145,11 +145,11 @@ class JaxBackend:
         each = iter(jax.tree.map(lambda leaf: _real(widen(leaf)), pieces))
         return trees, norms([list(islice(each, len(jax.tree.leaves(x)))) for x in trees])
 
-    def with_gram(
+    def with_products(
         self, carried: Any, make: Callable[[], Any]
-    ) -> tuple[Any, Callable[[Any, Any], Any]]:
+    ) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
         """Take the inner products of two stacks; of outer products by their factors."""
-        return with_gram(carried, make)
+        return with_products(carried, make)
 
     def basis(self, like: Any) -> Any:
         """Stack the unit tangents."""

@@ -17,8 +17,10 @@ SMALL = 2048
 """Leaves with fewer numbers an entry are laid side by side: a product has a price of its own."""
 
 
-def with_gram(carried: Any, make: Callable[[], Any]) -> tuple[Any, Callable[[Any, Any], Any]]:
-    """Do what `uoro.algebra.with_gram` says.
+def with_products(
+    carried: Any, make: Callable[[], Any]
+) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
+    """Do what `uoro.algebra.with_products` says.
 
     Where the leaves made are outer products that have one factor in common, ``o_j ⊗ r``, theirs
     are ``<o_i, o_j> ‖r‖²`` and those with what is carried ``<T_i r, o_j>``; and a combination of
@@ -34,9 +36,6 @@ def with_gram(carried: Any, make: Callable[[], Any]) -> tuple[Any, Callable[[Any
     own = _beside(own_rows)
     along = _beside([_along(*each) for each in zip(fresh, leaves, rows, strict=True)])
     scaled = _beside([row * leaf.square for leaf, row in zip(fresh, own_rows, strict=True)])
-    across = _products(along, own)
-    of_carried = sum((_products(block, block) for block in blocks), 0.0 * across)
-    gram = jnp.block([[of_carried, across], [across.T, _products(scaled, own)]])
 
     def mixed(of_carried: Any, of_fresh: Any) -> Any:
         found = dict[int, Any]()
@@ -51,7 +50,7 @@ def with_gram(carried: Any, make: Callable[[], Any]) -> tuple[Any, Callable[[Any
             ],
         )
 
-    return gram, mixed
+    return _products(along, own), _products(scaled, own), mixed
 
 
 FEW = 16
@@ -89,18 +88,7 @@ def _products(left: Any, right: Any) -> Any:
     """
     if len(left) * len(right) >= FEW:
         return left @ right.T
-    same = left is right
-    each = {
-        (i, j): jnp.vdot(row, other)
-        for i, row in enumerate(left)
-        for j, other in enumerate(right)
-        if i <= j or not same
-    }
-    rows = [
-        [each[min(i, j), max(i, j)] if same else each[i, j] for j in range(len(right))]
-        for i in range(len(left))
-    ]
-    return jnp.stack([jnp.stack(row) for row in rows])
+    return jnp.stack([jnp.stack([jnp.vdot(row, other) for other in right]) for row in left])
 
 
 def _along(fresh: _Fresh, carried: Any, rows: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import coordinates, size
+from uoro.algebra import coordinates, repeat, shaped, size, take
 from uoro.backend import Backend
 from uoro.estimator import Estimator
 
@@ -108,3 +108,24 @@ def flat_pairs(backend: Backend, tangents: Any, cotangents: Any, rank: int) -> t
 def unstack(backend: Backend, tree: Any) -> Any:
     """Merge the two leading axes of every leaf into one."""
     return backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), tree)
+
+
+def balanced(backend: Backend, tangents: Any, cotangents: Any, rank: int) -> tuple[Any, Any]:
+    """Make joint pairs of the same sum whose sides have the same inner products.
+
+    Such are the memories that a reduction leaves, up to a rotation.
+    """
+    stacks = (tangents, cotangents)
+    if rank == 1:
+        stacks = repeat(backend, tangents, 1), repeat(backend, cotangents, 1)
+    rows = [np.asarray(backend.to_host(coordinates(backend, stack))) for stack in stacks]
+    (left, of_left), (right, of_right) = (np.linalg.qr(each.T.astype(float)) for each in rows)
+    basis, values, cobasis = np.linalg.svd(of_left @ of_right.T, full_matrices=False)
+    rotation = np.linalg.qr(np.random.default_rng(rank).normal(size=(rank, rank)))[0]
+    made = []
+    for stack, directions in zip(stacks, (left @ basis, right @ cobasis.T), strict=True):
+        turned = rotation[:, : len(values)] @ (directions * values**0.5).T
+        like = take(backend, stack, 0)
+        tree = shaped(backend, backend.from_host(turned), like)
+        made.append(take(backend, tree, 0) if rank == 1 else tree)
+    return made[0], made[1]

@@ -20,7 +20,7 @@ import numpy as np
 
 from uoro.estimator import Estimator
 from uoro_conformance.apparatus import Apparatus, Measurement, apparatus
-from uoro_conformance.designs import gaussian
+from uoro_conformance.designs import balanced, gaussian
 from uoro_conformance.finding import (
     REFUSALS,
     UNIT,
@@ -213,9 +213,12 @@ def _path(
 
 
 def at_scale(lab: Apparatus, memory: Any, scale: float, *seed: int) -> Any:
-    """Replace the pair by a random one, its tangent of the given scale."""
-    draw = gaussian(lab.backend, (memory.tangent, memory.cotangent), *seed)
-    return memory._replace(tangent=lab.backend.combine((scale, draw[0])), cotangent=draw[1])
+    """Replace the pair by a random one, its tangent of the given scale; joint pairs, balanced."""
+    tangent, cotangent = gaussian(lab.backend, (memory.tangent, memory.cotangent), *seed)
+    tangent = lab.backend.combine((scale, tangent))
+    if lab.joint:
+        tangent, cotangent = balanced(lab.backend, tangent, cotangent, lab.rank)
+    return memory._replace(tangent=tangent, cotangent=cotangent)
 
 
 def _units(error: float, weight: float, dtype: str) -> float:

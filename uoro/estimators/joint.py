@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import as_precision, coordinates, shaped, size, take, with_gram, working_precision
+from uoro.algebra import (
+    as_precision,
+    coordinates,
+    shaped,
+    size,
+    take,
+    with_products,
+    working_precision,
+)
 from uoro.backend import Backend
 from uoro.dynamics import Params, State
 from uoro.estimators.projections import projections
@@ -14,6 +22,11 @@ from uoro.sweep import Sweep
 
 class JointInfluence(NamedTuple, Generic[State, Params]):
     """Estimate ``Σ_i tangent_i ⊗ cotangent_i`` of rank k of the influence: the sum, not the mean.
+
+    All tangents have the same inner products with each other as the cotangents of these pairs have:
+    zeros do, a reduction leaves it so, and the next one takes it to be so. Of pairs that someone
+    made otherwise the next steps are unbiased too, but noisier than they need be, and than they
+    report; who scales pairs should scale both sides by the same.
 
     Attributes:
         tangent: A stack of k, each shaped like the state; with k = 1, one of them and no stack.
@@ -34,6 +47,7 @@ def fresh_projections(backend: Backend, noise: State, rank: int) -> State:
 
 def merge(
     backend: Backend,
+    tangent: State,
     cotangent: Params,
     swept: Sweep[State, Params],
     fresh: State,
@@ -45,7 +59,8 @@ def merge(
 
     Args:
         backend: The backend of all of them.
-        cotangent: θ̃ of the k carried pairs.
+        tangent: s̃ of the k carried pairs, as they were before they were pushed.
+        cotangent: θ̃ of these pairs.
         swept: What is known of the step.
         fresh: ν of the k fresh ones on the side of the state.
         pulled_back: ν that is pulled back; the same, or scaled the other way.
@@ -55,23 +70,25 @@ def merge(
     xp = backend.xp
     precision = working_precision(backend, (fresh, swept.direct, cotangent))
     carried, *trees = (
-        as_precision(backend, stack, precision) for stack in (cotangent, fresh, swept.pushed, noise)
+        as_precision(backend, stack, precision)
+        for stack in (cotangent, tangent, swept.pushed, fresh, noise)
     )
 
     def pulled() -> Any:
         return as_precision(backend, backend.vmap(swept.pull)(pulled_back, swept.kept), precision)
 
-    products, mixed = with_gram(backend, carried, pulled)
-    fresh_rows, pushed_rows, signs = (coordinates(backend, tree) for tree in trees)
-    rows = xp.concatenate([pushed_rows, fresh_rows], 0)
-    n = rows.shape[1]
-    left = side_of_gram(xp, rows @ rows.T) if n > 2 * rank else side_of_rows(xp, rows)
+    across, own, mixed = with_products(backend, carried, pulled)
+    before, pushed, added, signs = (coordinates(backend, tree) for tree in trees)
+    rows = xp.concatenate([pushed, added], 0)
     if size(backend, swept.direct) < 2 * rank:
         both = [coordinates(backend, stack) for stack in (carried, pulled())]
         right = side_of_rows(xp, xp.concatenate(both, 0))
     else:
+        # What is carried is as large as the params; its inner products are those of the tangents.
+        upper, lower = [before @ before.T, across], [across.T, own]
+        products = xp.concatenate([xp.concatenate(each, 1) for each in (upper, lower)], 0)
         right = side_of_gram(xp, products)
-    reduction = reduce_pairs(xp, left, right, signs[1], rank)
+    reduction = reduce_pairs(xp, side_of_rows(xp, rows), right, signs[1], rank)
     merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
     return JointInfluence(
         shaped(backend, reduction.tangents @ rows, take(backend, fresh, 0)),

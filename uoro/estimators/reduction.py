@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-RIDGE = 64
-"""Added to the diagonal of a Gram matrix, in units of roundoff for each pair: it stays positive."""
+FLOOR = 64
+"""A pair counts as dependent on those before it where less of it is left, in units of roundoff for
+each pair and of its squared length."""
 
 FAINT = 8
 """Directions weaker than the strongest by more are rounding; in inverse units of it."""
@@ -62,9 +63,6 @@ def side_of_gram(xp: Any, gram: Any) -> Side:
     The vectors are scaled to unit length first. What rounding costs then depends on the angles
     between them alone: they may be of any size, and of very different ones.
 
-    A Cholesky root squares the condition number. What that costs is variance: for *any* invertible
-    roots the reduction is unbiased. So the little that is added to the diagonal does no harm.
-
     Args:
         xp: The framework's array functions.
         gram: A matrix (m, m).
@@ -72,16 +70,41 @@ def side_of_gram(xp: Any, gram: Any) -> Side:
     lengths = xp.sqrt(xp.diagonal(gram))
     inverse = xp.where(lengths > 0, 1.0 / xp.where(lengths > 0, lengths, 1.0), 0.0)
     unit = _identity(xp, lengths)
-    directions = gram * inverse[:, None] * inverse[None, :]
-    ridge = RIDGE * len(lengths) * xp.finfo(gram.dtype).eps
-    ones = xp.where(unit > 0, 1.0 + ridge, directions)
-    return Side(lengths, xp.linalg.cholesky(ones).T)
+    cosines = xp.clip(gram * inverse[:, None] * inverse[None, :], -1.0, 1.0)
+    return Side(lengths, _root(xp, xp.where(unit > 0, 1.0, cosines), unit))
+
+
+def _root(xp: Any, gram: Any, unit: Any) -> Any:
+    """Give an upper triangular root of a Gram matrix of unit vectors, row by row.
+
+    It is Cholesky's, but for vectors that are those before them up to rounding: they get a row of
+    their own, of what rounding may have left of them. So there is a root of inner products that are
+    not quite those of any vectors, too. That, and the squared condition number, costs variance and
+    no bias: for *any* invertible roots the reduction is unbiased.
+    """
+    least = FLOOR * len(gram) * xp.finfo(gram.dtype).eps
+    from_here = xp.cumsum(unit, 1)
+    rows: list[Any] = []  # list[Any]() is no call that torch.compile can follow
+    for i, rest in enumerate(gram):
+        if rows:
+            above = xp.stack(rows)
+            rest = rest - above[:, i] @ above
+        apart = rest[i] > least
+        pivot = xp.where(apart, rest[i], least)
+        rows.append(xp.where(apart, from_here[i] * rest / xp.sqrt(pivot), unit[i] * xp.sqrt(pivot)))
+    return xp.stack(rows)
 
 
 def side_of_rows(xp: Any, rows: Any) -> Side:
-    """Make a side of the vectors themselves, the rows of a matrix (m, n): best where n < m."""
+    """Make a side of the vectors themselves, the rows of a matrix (m, n).
+
+    Where n > m they are triangularised: unlike a root of their inner products, that does not square
+    the condition number.
+    """
     lengths = xp.sqrt((rows**2).sum(1))
-    return Side(lengths, (rows / xp.where(lengths > 0, lengths, 1.0)[:, None]).T)
+    directions = (rows / xp.where(lengths > 0, lengths, 1.0)[:, None]).T
+    m, n = rows.shape
+    return Side(lengths, xp.linalg.qr(directions)[1] if n > m else directions)
 
 
 def reduce_pairs(xp: Any, left: Side, right: Side, signs: Any, rank: int) -> Reduction:
@@ -190,5 +213,6 @@ def unit_rows(xp: Any, kept: Any, rank: int) -> Any:
 
 
 def _identity(xp: Any, like: Any) -> Any:
-    index = xp.cumsum(xp.ones_like(like), 0)
-    return xp.where(index[:, None] == index[None, :], 1.0, 0.0)
+    ones = xp.ones_like(like)
+    index = xp.cumsum(ones, 0)
+    return xp.where(index[:, None] == index[None, :], ones, 0.0)

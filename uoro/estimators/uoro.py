@@ -351,11 +351,12 @@ class UORO:
         pair = memory.tangent, memory.cotangent
         if self.rank == 1:
             pair = backend.map(lambda leaf: leaf[None], pair)
-        tangent, cotangent = pair
+        kept, cotangent = pair
+        tangent = kept
         if self.pair_dtype is not None:
-            tangent = backend.map(lambda one, kept: kept, fresh, tangent)
+            tangent = backend.map(lambda one, other: other, fresh, kept)  # in the state's dtypes
         swept = sweep(dynamics, params, state, inputs, tangent, pulled_back, backend.vmap)
-        merged = merge(backend, cotangent, swept, fresh, pulled_back, noise, self.rank)
+        merged = merge(backend, kept, cotangent, swept, fresh, pulled_back, noise, self.rank)
         if self.rank == 1:
             merged = merged._replace(
                 tangent=take(backend, merged.tangent, 0),
