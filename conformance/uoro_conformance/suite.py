@@ -189,17 +189,17 @@ def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
     }
     determinism = partial(_with, check_determinism, UORO())
     yield _on_systems(f"{dtype}/exact/determinism/uoro", dtype, determinism)
-    for name, check in checks.items():
-        path = f"{dtype}/exact/{name}"
-        yield _on_systems(f"{path}/uoro", dtype, partial(_with, check, UORO()))
-        rank = partial(_with, check, UORO(rank=2))
-        yield _on_systems(f"{path}/uoro:rank=2", dtype, rank, gallery=profile.few)
-        for joint in (*JOINT, SCALED):
-            yield _on_systems(
-                f"{path}/{_named(joint)}", dtype, partial(_with, check, joint), gallery=profile.few
-            )
-        memory = partial(_unrolled, check, UORO())
-        yield _on_systems(f"{path}/uoro:memory=2", dtype, memory, gallery=profile.few[:2])
+    few, pairs = profile.few, (UORO(rank=2), *JOINT, SCALED)
+    runs: list[tuple[str, Any, UORO, Sequence[System] | None]] = [
+        ("uoro", _with, UORO(), None),
+        *((_named(estimator), _with, estimator, few) for estimator in pairs),
+        ("uoro:memory=2", _unrolled, UORO(), few[:2]),
+    ]
+    # All checks of one estimator follow each other: they look at the same measurements.
+    for name, run, estimator, gallery in runs:
+        for law, check in checks.items():
+            on_trial = partial(run, check, estimator)
+            yield _on_systems(f"{dtype}/exact/{law}/{name}", dtype, on_trial, gallery=gallery)
 
 
 def _first_tier_cases(profile: Profile, dtype: str) -> Iterator[Case]:
@@ -305,9 +305,10 @@ def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
     return finding._replace(system=trial.line)
 
 
-def _named(joint: UORO) -> str:
-    scaling = f",scaling={joint.scaling}" if joint.scaling else ""
-    return f"uoro:rank={joint.rank},reduction={joint.reduction}{scaling}"
+def _named(pairs: UORO) -> str:
+    reduction = f",reduction={pairs.reduction}" if pairs.joint else ""
+    scaling = f",scaling={pairs.scaling}" if pairs.scaling else ""
+    return f"uoro:rank={pairs.rank}{reduction}{scaling}"
 
 
 def _enumerate(estimator: UORO, dtype: str, bench: Bench) -> Finding:
