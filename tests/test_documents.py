@@ -82,3 +82,18 @@ def test_the_readme_has_an_example_for_each_framework() -> None:
     blocks = "\n".join(_blocks("README.md"))
     for word in ("autograd", "import torch", "import jax"):
         assert word in blocks
+
+
+def _rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("| ")]
+
+
+def test_what_is_said_of_ranks_stands_in_the_page_of_results() -> None:
+    ranks, page = (
+        (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for name in ("ranks.md", "reproduction.md")
+    )
+    for heading, least in (("## Noise", 15), ("## Learning", 10)):
+        rows = _rows(ranks.split(heading)[1].split("\n## ")[0])
+        assert len(rows) >= least, heading
+        assert set(rows) <= set(_rows(page)), set(rows) - set(_rows(page))
