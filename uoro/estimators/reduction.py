@@ -10,7 +10,9 @@ What they add is a variance of ``Σ d_i d_j <l_i, l_j>²`` over i ≠ j, and it 
 ``√p_i l_i`` are the rows of a matrix with orthonormal columns, for the p of `water_filling`.
 
 M is not looked at. Of vectors of any length all that is used is a small matrix of coordinates, its
-columns the pairs': a Cholesky root of their Gram matrix, or themselves if they are short.
+columns the pairs': a triangular factor of the vectors themselves, or of their inner products.
+
+Both sides come out with the same inner products, ``Σ_i d_i l_ij l_ik``.
 
 References:
     Benzing, Gauy, Mujika, Martinsson & Steger, "Optimal Kronecker-Sum Approximation of Real Time
