@@ -23,10 +23,10 @@ import jax
 import numpy as np
 
 from uoro import Learner, Windows, load_backend, unroll
-from uoro.experiments.naming import parse_estimator
-from uoro.experiments.record import made_with, write_document
-from uoro.speed.resident import resident
-from uoro.speed.timing import spread
+from uoro.estimators.spelling import parse_estimator
+from uoro.files.resident import resident
+from uoro.files.results import made_with, write_document
+from uoro.lab.bench.timing import spread
 from uoro.tasks import Network, anbn
 
 live_arrays: Any = jax.live_arrays  # Its types are not there.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.experiments import record
+from uoro.files import results as record
 
 ALPHABET = 3
 CHUNK = 512

@@ -14,8 +14,8 @@ from peer import ALPHABET, CHUNK, RATE, Called
 from uoro_jax import JaxBackend
 
 from uoro import SGD, UORO, Learner
-from uoro.metrics import Progress
-from uoro.update import Clock, Update
+from uoro.learning.carry import Progress
+from uoro.learning.update import Clock, Update
 
 block: Any = jax.block_until_ready  # Its types are not there.
 braintrace: Any = import_module("braintrace")

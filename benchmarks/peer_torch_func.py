@@ -9,8 +9,8 @@ import torch
 from peer import ALPHABET, RATE, Called
 from torch import Tensor
 from uoro_torch import Online, TorchBackend
-from uoro_torch.plain import rnn
 
+from uoro.lab.bench.torch_cells import rnn
 from uoro.models import CELLS, SymbolModel
 
 ITEMS = 16

@@ -26,7 +26,7 @@ if hasattr(os, "sched_setaffinity"):
 import numpy as np
 from peer import ALPHABET, CHUNK, Called, spell_versions
 
-from uoro.speed.timing import calibrate, ratios, spread, take_turns
+from uoro.lab.bench.timing import calibrate, ratios, spread, take_turns
 
 VERSIONS = {
     "braintrace": ["uoro", "braintrace", "brainstate", "jax"],

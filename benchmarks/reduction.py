@@ -24,12 +24,13 @@ if hasattr(os, "sched_setaffinity"):
 
 import numpy as np
 
-from uoro import UORO, JointInfluence, Learner, load_backend
+from uoro import UORO, Learner, load_backend
 from uoro.algebra import mix
+from uoro.derivatives.sweep import sweep
 from uoro.estimator import Estimate
+from uoro.estimators import JointInfluence
 from uoro.estimators.joint import fresh_projections
-from uoro.experiments.record import made_with, write_document
-from uoro.sweep import sweep
+from uoro.files.results import made_with, write_document
 from uoro.tasks import Network, anbn
 
 CHUNK = 2000

@@ -26,8 +26,8 @@ from uoro.algebra import coordinates, size, take
 from uoro.estimators.projections import projections
 from uoro.estimators.reduction import reduce_pairs, side_of_gram, side_of_rows
 from uoro.estimators.scaling import row_factors
-from uoro.experiments.record import made_with, write_document
-from uoro.reproduction.bench import Bench
+from uoro.files.results import made_with, write_document
+from uoro.lab.reproduce.bench import Bench
 
 Matrix: TypeAlias = Any
 EPSILON = 1e-7

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from systems import build, relative
 
-from uoro import UORO, Backend, Influence
+from uoro import UORO, Backend
 from uoro.errors import SettingError, StructureError
+from uoro.estimators import Influence
 
 N, EPSILON = 5, 1e-7
 

@@ -11,8 +11,8 @@ import pytest
 from systems import MODELS, jiggle, make_items
 
 from uoro import RTRL, UORO, Estimator, RollingTruncated, Streams, Truncated, load_backend, unroll
-from uoro.host_noise import SharedNoise, map_host
-from uoro.stream import BlockStream
+from uoro.learning.host_noise import SharedNoise, map_host
+from uoro.learning.stream import BlockStream
 
 STEPS = 1000
 

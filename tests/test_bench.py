@@ -14,23 +14,23 @@ import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
-from uoro_torch.plain import CELLS as PLAIN
 
 from uoro import Backend, Learner, Truncated, Windows, load_backend, unroll
 from uoro.algebra import take
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError
+from uoro.lab.bench import Sizes, SpeedDocument, SpeedPlan, Work, draw, facts, least, page, table
+from uoro.lab.bench import group as group_module
+from uoro.lab.bench import rates as rates_module
+from uoro.lab.bench.group import require_rows, sizes_of, time_group
+from uoro.lab.bench.instrument import Problem, instrument_of
+from uoro.lab.bench.learning import items_of, optimizer
+from uoro.lab.bench.rates import Machine, Rates
+from uoro.lab.bench.rows import ROWS, base_of, parse_row
+from uoro.lab.bench.timing import Calibrated, calibrate, ratios, spread, take_turns
+from uoro.lab.bench.torch_cells import CELLS as PLAIN
+from uoro.lab.jobs.run import Done
 from uoro.models import CELLS, SymbolModel
-from uoro.reproduction.run import Done
-from uoro.speed import Sizes, SpeedDocument, SpeedPlan, Work, draw, facts, least, page, table
-from uoro.speed import group as group_module
-from uoro.speed import rates as rates_module
-from uoro.speed.group import require_rows, sizes_of, time_group
-from uoro.speed.instrument import Problem, instrument_of
-from uoro.speed.learning import items_of, optimizer
-from uoro.speed.rates import Machine, Rates
-from uoro.speed.rows import ROWS, base_of, parse_row
-from uoro.speed.timing import Calibrated, calibrate, ratios, spread, take_turns
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from uoro.cli.app import app
 from uoro.errors import SettingError, UnknownNameError
-from uoro.factory import load_factory
+from uoro.training.factory import load_factory
 
 MODELS = """
 import autograd.numpy as np

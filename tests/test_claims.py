@@ -14,28 +14,28 @@ import numpy as np
 import pytest
 
 from uoro.errors import ReproductionError
-from uoro.experiments.curve import Curve
-from uoro.reproduction import (
+from uoro.lab.compare.curve import Curve
+from uoro.lab.jobs.run import Done, Results
+from uoro.lab.reproduce import (
     EXPERIMENTS,
     Document,
     Plan,
     Run,
     report,
 )
-from uoro.reproduction.claims import in_stretches, slope, slope_in_time
-from uoro.reproduction.document import read_document
-from uoro.reproduction.figure_1a import Figure1a
-from uoro.reproduction.figure_1b import Figure1b
-from uoro.reproduction.figure_1c import Figure1c
-from uoro.reproduction.figure_2a import Figure2a
-from uoro.reproduction.figure_2b import Figure2b
-from uoro.reproduction.figure_4 import Figure4
-from uoro.reproduction.learning import Trace
-from uoro.reproduction.rank_learning import RankLearning
-from uoro.reproduction.rank_noise import RankNoise
-from uoro.reproduction.run import Done, Results
-from uoro.reproduction.section_3_4 import Section34
-from uoro.student import student
+from uoro.lab.reproduce.claims import in_stretches, slope, slope_in_time
+from uoro.lab.reproduce.document import read_document
+from uoro.lab.reproduce.figure_1a import Figure1a
+from uoro.lab.reproduce.figure_1b import Figure1b
+from uoro.lab.reproduce.figure_1c import Figure1c
+from uoro.lab.reproduce.figure_2a import Figure2a
+from uoro.lab.reproduce.figure_2b import Figure2b
+from uoro.lab.reproduce.figure_4 import Figure4
+from uoro.lab.reproduce.learning import Trace
+from uoro.lab.reproduce.rank_learning import RankLearning
+from uoro.lab.reproduce.rank_noise import RankNoise
+from uoro.lab.reproduce.section_3_4 import Section34
+from uoro.monitors.student import student
 
 PAPER = Plan(scale="paper")
 MADE = {"versions": {"uoro": "1"}, "architecture": "none", "cores": 1, "python": "3"}
@@ -199,7 +199,7 @@ def test_figure_2a_holds_only_if_every_seed_and_rate_does() -> None:
 
 
 def test_table_1_is_judged_at_full_length_alone() -> None:
-    from uoro.reproduction.figure_4 import PAPER as NUMBERS
+    from uoro.lab.reproduce.figure_4 import PAPER as NUMBERS
 
     def as_in_the_paper(run: Run, seed: int) -> float:
         return NUMBERS[run.settings["network"]["cell"], run.settings["estimator"]]

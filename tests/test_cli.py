@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from uoro import Learner, Truncated
 from uoro.cli import app as app_module
-from uoro.experiments import Cell
-from uoro.experiments.compare import _verdict
-from uoro.experiments.curve import Curve
+from uoro.lab.compare import Cell
+from uoro.lab.compare.compare import _verdict
+from uoro.lab.compare.curve import Curve
 from uoro.tasks import influence_balancing
 
 

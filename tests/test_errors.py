@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uoro import SGD, UORO, Backend, Learner, UOROError, load_backend, unroll
-from uoro import backend as backend_module
+from uoro import SGD, UORO, Backend, Learner, UOROError, load_backend, registry, unroll
 from uoro.errors import (
     BrokenBackendError,
     MissingFrameworkError,
@@ -19,7 +18,7 @@ from uoro.errors import (
     StructureError,
     UnknownNameError,
 )
-from uoro.experiments import parse_estimator, split_estimators
+from uoro.lab.compare import parse_estimator, split_estimators
 from uoro.models import GRU, InfluenceBalancing, SymbolModel
 
 
@@ -52,7 +51,7 @@ def test_a_third_partys_missing_module_names_its_distribution(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     entry = EntryPoint("mine", "no_such_module_anywhere:Backend", "uoro.backends")
-    monkeypatch.setattr(backend_module, "registered_backends", lambda: {"mine": entry})
+    monkeypatch.setattr(registry, "registered_backends", lambda: {"mine": entry})
     with pytest.raises(MissingFrameworkError, match="pip install 'mine'"):
         load_backend("mine")
 
@@ -66,7 +65,7 @@ def test_a_backend_that_cannot_be_loaded_breaks_nobody_else(
         "broken": EntryPoint("broken", "uoro_autograd:NoSuchClass", "uoro.backends"),
         "autograd": EntryPoint("autograd", "uoro_autograd:AutogradBackend", "uoro.backends"),
     }
-    monkeypatch.setattr(backend_module, "registered_backends", lambda: entries)
+    monkeypatch.setattr(registry, "registered_backends", lambda: entries)
     monkeypatch.setattr(listing, "registered_backends", lambda: entries)
     with pytest.raises(BrokenBackendError, match=r"uoro_autograd:NoSuchClass.*AttributeError"):
         load_backend("broken")

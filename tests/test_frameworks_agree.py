@@ -16,8 +16,8 @@ from torch import nn
 from uoro_torch import module_transition
 
 from uoro import UORO, Adam, Learner, load_backend
-from uoro.host_noise import SharedNoise
-from uoro.metrics import Metrics
+from uoro.learning.carry import Metrics
+from uoro.learning.host_noise import SharedNoise
 from uoro.schedules import inverse_sqrt
 
 SYMBOLS, UNITS, CHARACTERS = 3, 64, 5_000

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from uoro import Windows, load_backend
 from uoro.errors import SettingError, StreamError
-from uoro.stream import SeekableStream
+from uoro.learning.stream import SeekableStream
 from uoro.tasks import GrowingStream, Network, Pipe, Text, text
 from uoro.tasks.alphabet import Alphabet, Malformed
 from uoro.tasks.pipe import Resume

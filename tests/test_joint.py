@@ -19,19 +19,10 @@ from uoro_conformance import (
 )
 from uoro_conformance.cells import KINDS
 
-from uoro import (
-    RTRL,
-    SGD,
-    UORO,
-    Backend,
-    JointInfluence,
-    Learner,
-    Streams,
-    load_backend,
-    unroll,
-)
+from uoro import RTRL, SGD, UORO, Backend, Learner, Streams, load_backend, unroll
 from uoro.algebra import coordinates, take
 from uoro.errors import SettingError, StructureError
+from uoro.estimators import JointInfluence
 from uoro.estimators.projections import projections
 from uoro.models import SymbolModel, Tanh
 from uoro.monitors import make_monitor

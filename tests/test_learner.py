@@ -23,7 +23,6 @@ from uoro import (
     Backend,
     Estimator,
     Learner,
-    Metrics,
     RollingTruncated,
     Streams,
     Truncated,
@@ -32,7 +31,8 @@ from uoro import (
     unroll,
 )
 from uoro.errors import NonFiniteError, SettingError, StreamError, StructureError
-from uoro.host_noise import SharedNoise
+from uoro.learning import Metrics
+from uoro.learning.host_noise import SharedNoise
 from uoro.schedules import constant, inverse, inverse_sqrt
 
 

@@ -16,7 +16,6 @@ from uoro import (
     UORO,
     Backend,
     Estimator,
-    Influence,
     Learner,
     RollingTruncated,
     Streams,
@@ -25,6 +24,7 @@ from uoro import (
 )
 from uoro.algebra import coordinates
 from uoro.errors import SettingError, UnknownNameError
+from uoro.estimators import Influence
 from uoro.monitors import (
     GradientNoise,
     Monitor,

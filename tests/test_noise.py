@@ -12,8 +12,8 @@ import pytest
 from uoro import RTRL, UORO
 from uoro.algebra import take
 from uoro.errors import SettingError
-from uoro.reproduction.bench import Bench
-from uoro.reproduction.noise import noise_by_estimator, noise_by_units, noise_in_time
+from uoro.lab.reproduce.bench import Bench
+from uoro.lab.reproduce.noise import noise_by_estimator, noise_by_units, noise_in_time
 
 SETTINGS: dict[str, Any] = {
     "backend": "autograd",

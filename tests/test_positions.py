@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from uoro import UORO, Windows, load_backend
 from uoro.errors import StreamError, UnseekableError
-from uoro.host_noise import SharedNoise, map_host
-from uoro.stream import BlockStream, SeekableStream
+from uoro.learning.host_noise import SharedNoise, map_host
+from uoro.learning.stream import BlockStream, SeekableStream
 from uoro.tasks import AnBn, Copy, DistantBrackets, PairStream, Text, influence_balancing
 from uoro.tasks.pairs import Synthetic
 

@@ -38,13 +38,11 @@ from uoro import (
     UORO,
     Adam,
     Learner,
-    Replicas,
     RollingTruncated,
     Streams,
     Truncated,
     UOROError,
     Windows,
-    bptt,
     load_backend,
     suggest_rank,
     unroll,
@@ -53,13 +51,15 @@ from uoro.cli import bench as bench_command
 from uoro.cli import compare as compare_command
 from uoro.cli import reproduce as reproduce_command
 from uoro.cli.app import run
-from uoro.experiments import Plan as Comparison
-from uoro.experiments import compare, draw, parse_estimator, split_estimators, write_json
+from uoro.estimators import bptt
+from uoro.lab import Replicas
+from uoro.lab.bench import SpeedDocument, SpeedPlan
+from uoro.lab.bench.rows import parse_row
+from uoro.lab.compare import Plan as Comparison
+from uoro.lab.compare import compare, draw, parse_estimator, split_estimators, write_json
+from uoro.lab.reproduce import Plan, find, report
 from uoro.models import GRU, LSTM, InfluenceBalancing, SymbolModel, Tanh
-from uoro.reproduction import Plan, find, report
 from uoro.schedules import as_schedule, constant, inverse, inverse_sqrt
-from uoro.speed import SpeedDocument, SpeedPlan
-from uoro.speed.rows import parse_row
 from uoro.tasks import (
     AnBn,
     Copy,
@@ -349,7 +349,7 @@ CALLS = [
     Call("parse_estimator", parse_estimator, lambda: {"written": "uoro"}),
     Call("split_estimators", split_estimators, lambda: {"written": ["uoro"]}),
     Call("parse_row", parse_row, lambda: {"written": "uoro"}),
-    Call("uoro.experiments.Plan", comparison, lambda: {"task": anbn(), "backends": [REFERENCE],
+    Call("uoro.lab.compare.Plan", comparison, lambda: {"task": anbn(), "backends": [REFERENCE],
          "choices": [parse_estimator("rtrl")], "steps": 3, "eager_steps": 3, "seed": 0,
          "dtype": "float32"}),
     Call("compare", lambda **given: next(compare(**given)), lambda: {"plan": comparison(),
@@ -358,7 +358,7 @@ CALLS = [
          "cells": [], "complete": True}, ("path", "plan")),
     Call("draw", draw, lambda: {"path": Path("a.png"), "plan": comparison(), "cells": []},
          ("plan",)),
-    Call("uoro.reproduction.Plan", Plan, lambda: {"scale": "quick", "backend": "jax",
+    Call("uoro.lab.reproduce.Plan", Plan, lambda: {"scale": "quick", "backend": "jax",
          "device": None, "seeds": 1, "eager": False}),
     Call("find", find, lambda: {"names": ["fig2a"]}),
     Call("report", report, lambda: {"folder": Path("no"), "page": Path("page.md")}),

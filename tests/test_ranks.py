@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from systems import entries, make_items
 
-from uoro import RTRL, UORO, Backend, RankRow, load_backend, suggest_rank
+from uoro import RTRL, UORO, Backend, load_backend, suggest_rank
 from uoro.errors import SettingError, StreamError, UOROError
 from uoro.models import SymbolModel, Tanh
-from uoro.rank_trial import Trial, relative_noise, signal
-from uoro.ranks import choose
+from uoro.monitors import RankRow
+from uoro.monitors.rank_trial import Trial, relative_noise, signal
+from uoro.monitors.ranks import choose
 
 UNITS = 4
 STEPS = 12

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError, UOROError
-from uoro.reproduction import (
+from uoro.lab.jobs.run import Done, Results
+from uoro.lab.reproduce import (
     EXPERIMENTS,
     Claim,
     Document,
@@ -30,9 +31,9 @@ from uoro.reproduction import (
     execute,
     find,
 )
-from uoro.reproduction.claims import judge
-from uoro.reproduction.learning import learn, learning_run
-from uoro.reproduction.run import Done, Results
+from uoro.lab.reproduce.claims import judge
+from uoro.lab.reproduce.kinds import KINDS
+from uoro.lab.reproduce.learning import learn, learning_run
 
 PAPER = Plan(scale="paper")
 
@@ -75,7 +76,11 @@ def test_learning_runs_say_the_same_on_every_backend_where_nothing_is_drawn(back
 
 def test_runs_in_processes_of_their_own_are_runs_here() -> None:
     runs = [_tiny("short"), _tiny("long", items=500)]
-    done = dict(execute([(run.id, run) for run in runs], 2, progress=_ignore, asked_to_stop=_never))
+    done = dict(
+        execute(
+            [(run.id, run) for run in runs], 2, kinds=KINDS, progress=_ignore, asked_to_stop=_never
+        )
+    )
     for run in runs:
         found = done[run.id]
         assert isinstance(found, Done)
@@ -87,7 +92,7 @@ def test_runs_in_processes_of_their_own_are_runs_here() -> None:
 
 def test_an_error_in_a_process_comes_back_as_it_is_and_stops_no_other_run() -> None:
     runs = [("wrong", replace(_tiny(estimator="uroo"), cost=100.0)), ("right", _tiny())]
-    done = dict(execute(runs, 1, progress=_ignore, asked_to_stop=_never))
+    done = dict(execute(runs, 1, kinds=KINDS, progress=_ignore, asked_to_stop=_never))
     assert isinstance(done["wrong"], UnknownNameError)
     assert "Did you mean 'uoro'" in str(done["wrong"])
     assert isinstance(done["right"], Done)
@@ -99,7 +104,7 @@ def test_runs_end_with_the_process_that_started_them(tmp_path: Path, number: int
     run = Run("long", "linger", {"path": str(place), "backend": "autograd"}, 1.0)
     program = (
         "from lingering import linger\n"
-        "from uoro.reproduction import Run, execute\n"
+        "from uoro.lab.reproduce import Run, execute\n"
         "if __name__ == '__main__':\n"
         f"    runs = [(0, Run({run.id!r}, {run.kind!r}, {run.settings!r}, 1.0))]\n"
         "    said = dict(progress=lambda *_: None, asked_to_stop=lambda: False)\n"
@@ -139,7 +144,7 @@ def _lives(process: int) -> bool:
 def test_when_asked_to_stop_what_is_done_has_been_given() -> None:
     runs = [("long", replace(_tiny(items=2_000_000), cost=0.0)), ("short", _tiny())]
     done: list[str] = []
-    going = execute(runs, 1, progress=_ignore, asked_to_stop=lambda: bool(done))
+    going = execute(runs, 1, kinds=KINDS, progress=_ignore, asked_to_stop=lambda: bool(done))
     done.append(next(going)[0])
     with pytest.raises(KeyboardInterrupt):
         next(going)

@@ -32,9 +32,9 @@ from uoro import (
     unroll,
 )
 from uoro.errors import NonFiniteError, SettingError, StructureError
-from uoro.host_noise import SharedNoise
-from uoro.saved import Saved
-from uoro.update import ERA, Clock
+from uoro.learning.host_noise import SharedNoise
+from uoro.learning.saved import Saved
+from uoro.learning.update import ERA, Clock
 
 ESTIMATORS = [UORO(), UORO(rank=2), RTRL(), RollingTruncated(3)]
 

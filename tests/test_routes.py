@@ -12,9 +12,9 @@ import torch
 from uoro_torch import TorchBackend
 
 from uoro import SGD, UORO, Backend, Learner, load_backend, unroll
-from uoro.differences import pushed_by_differences
+from uoro.derivatives.differences import pushed_by_differences
+from uoro.derivatives.routes import Route, Routed
 from uoro.errors import DerivativeError
-from uoro.routes import Route, Routed
 
 anp: Any = autograd.numpy  # it makes its functions at run time, unseen by type checkers
 

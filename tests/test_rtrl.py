@@ -10,7 +10,8 @@ import pytest
 from systems import MODELS, build, entries, make_items, relative
 from uoro_conformance import check_adjointness, check_outcomes_agree, check_rtrl_sums_to_bptt
 
-from uoro import RTRL, Backend, bptt
+from uoro import RTRL, Backend
+from uoro.estimators import bptt
 from uoro.models import Model
 
 STEPS = 6

@@ -22,7 +22,7 @@ from uoro import RTRL, SGD, UORO, Backend, Learner, Streams, load_backend
 from uoro.algebra import coordinates, shaped, size, take
 from uoro.errors import SettingError, StructureError
 from uoro.estimators.scaling import FLAT, row_factors
-from uoro.experiments.naming import parse_estimator
+from uoro.estimators.spelling import parse_estimator
 from uoro.models import GRU, SymbolModel
 
 ALPHABET = 3

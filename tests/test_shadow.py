@@ -21,10 +21,10 @@ from uoro import (
     load_backend,
 )
 from uoro.errors import SettingError
-from uoro.metrics import Progress
+from uoro.learning.carry import Progress
+from uoro.learning.update import Clock, Update
 from uoro.monitors import Shadowed, restart, shadow_report
 from uoro.monitors.batches import add, on_host, ratio, start
-from uoro.update import Clock, Update
 
 UNITS, LAG = 6, 4
 HELD = SGD(1e-12)

@@ -18,7 +18,7 @@ from uoro_torch.module import ModuleTransition
 from uoro_torch.module_dynamics import ModuleDynamics
 
 from uoro import Backend, load_backend, unroll
-from uoro.sweep import Sweep, once, separately, sweep
+from uoro.derivatives.sweep import Sweep, once, separately, sweep
 
 Change = Callable[[Backend, Sweep[Any, Any]], Sweep[Any, Any]]
 

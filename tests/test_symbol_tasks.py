@@ -12,7 +12,7 @@ import pytest
 
 from uoro import UORO, load_backend
 from uoro.errors import SettingError, UOROError
-from uoro.host_noise import SharedNoise, draw_leaf, numbered_generator
+from uoro.learning.host_noise import SharedNoise, draw_leaf, numbered_generator
 from uoro.tasks import (
     AnBn,
     Copy,

@@ -11,9 +11,9 @@ import pytest
 
 from uoro import UORO, Streams
 from uoro.errors import StreamError, UnknownNameError
-from uoro.host_noise import BLOCK, SharedNoise
+from uoro.files.places import BLOCK_BYTES
+from uoro.learning.host_noise import BLOCK, SharedNoise
 from uoro.tasks import Network, Text, influence_balancing, text
-from uoro.tasks.places import BLOCK_BYTES
 from uoro.tasks.text import shakespeare
 
 

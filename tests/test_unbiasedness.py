@@ -10,8 +10,9 @@ import pytest
 from systems import TINY_MODELS, build, entries, jiggle, make_items
 from uoro_conformance import check_mean_over_all_signs, sign_sequences
 
-from uoro import UORO, Backend, Influence, unroll
+from uoro import UORO, Backend, unroll
 from uoro.errors import SettingError
+from uoro.estimators import Influence
 
 
 def _system(backend: Backend, name: str, steps: int) -> tuple[Any, Any, Any, Any]:

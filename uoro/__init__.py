@@ -1,33 +1,54 @@
 """Unbiased online gradients for recurrent models, on any autodiff framework."""
 
+from typing import Any as _Any
+
 from uoro.backend import Backend as Backend
-from uoro.backend import load_backend as load_backend
-from uoro.backend import registered_backends as registered_backends
+from uoro.deprecation import moved_names as _moved_names
+from uoro.derivatives.unroll import unroll as unroll
 from uoro.dynamics import Dynamics as Dynamics
 from uoro.dynamics import Outcome as Outcome
+from uoro.errors import BrokenBackendError as BrokenBackendError
+from uoro.errors import CheckpointError as CheckpointError
 from uoro.errors import DerivativeError as DerivativeError
 from uoro.errors import DerivativeWarning as DerivativeWarning
+from uoro.errors import LockedError as LockedError
+from uoro.errors import MissingFrameworkError as MissingFrameworkError
+from uoro.errors import NonFiniteError as NonFiniteError
+from uoro.errors import ReproductionError as ReproductionError
+from uoro.errors import SettingError as SettingError
+from uoro.errors import StreamError as StreamError
+from uoro.errors import StructureError as StructureError
+from uoro.errors import UnknownNameError as UnknownNameError
+from uoro.errors import UnseekableError as UnseekableError
 from uoro.errors import UOROError as UOROError
 from uoro.estimator import Estimate as Estimate
 from uoro.estimator import Estimator as Estimator
 from uoro.estimators import RTRL as RTRL
 from uoro.estimators import UORO as UORO
-from uoro.estimators import Influence as Influence
-from uoro.estimators import JointInfluence as JointInfluence
 from uoro.estimators import RollingTruncated as RollingTruncated
+from uoro.estimators import Streams as Streams
 from uoro.estimators import Truncated as Truncated
-from uoro.estimators import bptt as bptt
-from uoro.learner import Learner as Learner
-from uoro.metrics import Metrics as Metrics
-from uoro.metrics import Summary as Summary
-from uoro.optimizers import SGD as SGD
-from uoro.optimizers import Adam as Adam
-from uoro.optimizers import Optimizer as Optimizer
-from uoro.parallel import ParallelEstimator as ParallelEstimator
-from uoro.parallel import Streams as Streams
-from uoro.ranks import RankReport as RankReport
-from uoro.ranks import RankRow as RankRow
-from uoro.ranks import suggest_rank as suggest_rank
-from uoro.replicas import Replicas as Replicas
-from uoro.stream import Windows as Windows
-from uoro.unroll import unroll as unroll
+from uoro.learning import SGD as SGD
+from uoro.learning import Adam as Adam
+from uoro.learning import Learner as Learner
+from uoro.learning import Windows as Windows
+from uoro.monitors import suggest_rank as suggest_rank
+from uoro.optimizer import Optimizer as Optimizer
+from uoro.registry import load_backend as load_backend
+from uoro.registry import registered_backends as registered_backends
+
+_MOVED = {
+    "Influence": "uoro.estimators:Influence",
+    "JointInfluence": "uoro.estimators:JointInfluence",
+    "Metrics": "uoro.learning:Metrics",
+    "ParallelEstimator": "uoro.estimators:ParallelEstimator",
+    "RankReport": "uoro.monitors:RankReport",
+    "RankRow": "uoro.monitors:RankRow",
+    "Replicas": "uoro.lab:Replicas",
+    "Summary": "uoro.learning:Summary",
+    "bptt": "uoro.estimators:bptt",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    return _moved_names(__name__, _MOVED)(name)

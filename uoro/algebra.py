@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from uoro.backend import Backend, Tree
-from uoro.errors import StructureError, spelled
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 """The real ones that a tree can be cast to."""
@@ -186,88 +185,3 @@ def in_order(backend: Backend, outputs: dict[int, Tree], count: int) -> list[Tre
 def flatten(backend: Backend, stack: Tree) -> Tree:
     """Make one stack of a stack of stacks."""
     return backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), stack)
-
-
-def leaf_name(name: str) -> str:
-    """Name a leaf in an error; a tree that is a bare array has a leaf without a name."""
-    return f"leaf '{name}'" if name else "the array"
-
-
-def shape_of(leaf: Any) -> tuple[int, ...] | None:
-    """Give the shape of a leaf; ``None`` if it is no array."""
-    shape = getattr(leaf, "shape", None)
-    return tuple(shape) if isinstance(shape, (tuple, list)) else None
-
-
-def require_arrays(backend: Backend, tree: Any, call: str) -> None:
-    """Refuse a tree whose leaves are not arrays of the backend's.
-
-    Args:
-        backend: The backend it is to be of.
-        tree: The tree.
-        call: What was called, as the user wrote it.
-
-    Raises:
-        StructureError: Naming the call, the tree, and the way out.
-    """
-    hint = "wanted are arrays of the framework. Make them: backend.from_host(...)."
-    try:
-        for name, leaf in backend.named_leaves(tree):
-            if shape_of(leaf) is None:
-                raise StructureError(f"{call}: {leaf_name(name)} is {spelled(leaf)}, {hint}")
-        backend.zeros(tree)
-    except (TypeError, AttributeError, RuntimeError, DeprecationWarning) as error:
-        raise StructureError(f"{call}: it is {spelled(tree)}, {hint}") from error
-
-
-def require_like(
-    backend: Backend,
-    got: Any,
-    wanted: Any,
-    *,
-    call: str,
-    batch: tuple[int, ...] = (),
-    tangent: bool = False,
-    hint: str,
-) -> None:
-    """Refuse a tree that differs from another in structure, shapes or dtypes.
-
-    Args:
-        backend: The backend of both trees.
-        got: The tree in question.
-        wanted: The tree it must resemble.
-        call: What was called, as the user wrote it.
-        batch: Leading axes that ``got`` has in addition.
-        tangent: Whether ``got`` must be shaped like a tangent of ``wanted``.
-        hint: The way out.
-
-    Raises:
-        StructureError: Naming the call, the leaf, what was got and what was wanted.
-    """
-    if isinstance(wanted, (tuple, list, dict)) and type(got) is not type(wanted):
-        raise StructureError(
-            f"{call}: it is a {type(got).__name__}, wanted is a {type(wanted).__name__}. {hint}"
-        )
-    mine, theirs = backend.named_leaves(got), backend.named_leaves(wanted)
-    if tangent:
-        theirs = [(name, leaf) for name, leaf in theirs if backend.parts(leaf)]
-    if [name for name, _ in mine] != [name for name, _ in theirs]:
-        raise StructureError(
-            f"{call}: the leaves are {[name for name, _ in mine]}, "
-            f"those wanted are {[name for name, _ in theirs]}. {hint}"
-        )
-    for (name, leaf), (_, model) in zip(mine, theirs, strict=True):
-        shape = shape_of(leaf)
-        if shape is None:
-            raise StructureError(
-                f"{call}: {leaf_name(name)} is {spelled(leaf)}, wanted is an array. {hint}"
-            )
-        wanted_shape = batch + tuple(model.shape)
-        if shape != wanted_shape:
-            raise StructureError(
-                f"{call}: {leaf_name(name)} has shape {shape}, wanted is {wanted_shape}. {hint}"
-            )
-        if leaf.dtype != model.dtype:
-            raise StructureError(
-                f"{call}: {leaf_name(name)} has dtype {leaf.dtype}, wanted is {model.dtype}. {hint}"
-            )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from uoro.backend import Backend, Scalar
-from uoro.errors import require_methods
 
 Params = TypeVar("Params")
 State = TypeVar("State")
@@ -87,18 +86,3 @@ class Dynamics(Protocol[Params, State, Inputs]):
     ) -> tuple[Outcome[State], Pullback[Params, State]]:
         """Take one step and keep what is needed to pull cotangents back, any number of times."""
         ...
-
-
-def require_dynamics(call: str, dynamics: object) -> None:
-    """Refuse anything but dynamics, such as the transition they are made of.
-
-    Raises:
-        SettingError: Naming the call, and the way to make them.
-    """
-    require_methods(
-        call,
-        "dynamics",
-        dynamics,
-        ("forward", "jvp", "vjp"),
-        "what load_backend(name).dynamics(transition) makes of a transition.",
-    )

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from uoro.backend import Law, Scalar, Tree
 from uoro.dynamics import Dynamics
-from uoro.errors import require_methods
 
 Estimand: TypeAlias = Literal["exact", "unbiased", "biased"]
 """What an estimator claims of its gradient, for parameters held at a given sequence of values:
@@ -86,18 +85,3 @@ class Estimator(Protocol):
             The next memory, the next state, and the estimate for this step.
         """
         ...
-
-
-def require_estimator(call: str, estimator: object) -> None:
-    """Refuse anything but an estimator.
-
-    Raises:
-        SettingError: Naming the call, and what would do.
-    """
-    require_methods(
-        call,
-        "estimator",
-        estimator,
-        ("init", "draw", "step"),
-        "an estimator, such as UORO() or RTRL().",
-    )

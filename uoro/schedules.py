@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from uoro.errors import require_number, spelled
+from uoro.arguments import require_number
+from uoro.errors import spelled
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """From the time t, an integer that may be traced, to the learning rate."""

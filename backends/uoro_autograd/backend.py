@@ -12,10 +12,11 @@ import numpy as np
 import optree
 
 from uoro.algebra import DTYPES, bounded, in_order
+from uoro.arguments import require_choice, require_seed
 from uoro.backend import Law
-from uoro.errors import SettingError, StructureError, require_choice, require_seed, spelled
-from uoro.host_noise import NOISE, draw_leaves, numpy_random_state_kept
-from uoro.routes import Route, Routed, Seen, by_differences
+from uoro.derivatives.routes import Route, Routed, Seen, by_differences
+from uoro.errors import SettingError, StructureError, spelled
+from uoro.learning.host_noise import NOISE, draw_leaves, numpy_random_state_kept
 from uoro_autograd.dynamics import AutogradDynamics
 from uoro_autograd.trees import coordinates_of, moving, unflatten
 

@@ -13,9 +13,9 @@ from autograd.builtins import tuple as boxed_tuple
 from autograd.core import VJPNode, backward_pass
 from autograd.tracer import getval, isbox, trace
 
+from uoro.derivatives.transition import checked
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import StructureError
-from uoro.transition import checked
 from uoro_autograd.trees import coordinates_of, flatten, moving, unflatten
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from jax import lax
 from jax.core import Tracer
 
 from uoro.algebra import DTYPES
+from uoro.arguments import require_choice, require_seed
 from uoro.backend import Law
-from uoro.errors import SettingError, StructureError, require_choice, require_seed, spelled
-from uoro.host_noise import numpy_random_state_kept
-from uoro.routes import Route, Routed, Seen, by_differences
+from uoro.derivatives.routes import Route, Routed, Seen, by_differences
+from uoro.errors import SettingError, StructureError, spelled
+from uoro.learning.host_noise import numpy_random_state_kept
 from uoro_jax.compiling import Donating, compiler_options
 from uoro_jax.dynamics import JaxDynamics
 from uoro_jax.factors import factored

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from uoro.errors import SettingError, require_path
+from uoro.arguments import require_path
+from uoro.errors import SettingError
 
 # Without it, XLA on a CPU copies what a loop carries wherever an old value is read after the new
 # one was begun, as θ̃ is by the gradient: 10 % of a step of 64 units, a quarter of one of 512.

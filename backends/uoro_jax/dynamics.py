@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from uoro.derivatives.transition import checked
 from uoro.dynamics import Outcome, Pullback
-from uoro.transition import checked
 from uoro_jax.trees import conjugate, join, like, moving
 
 if TYPE_CHECKING:

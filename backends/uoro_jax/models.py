@@ -7,14 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from uoro.errors import (
-    MissingFrameworkError,
-    SettingError,
-    StructureError,
-    require_callable,
-    require_kind,
-    spelled,
-)
+from uoro.arguments import require_callable, require_kind
+from uoro.errors import MissingFrameworkError, SettingError, StructureError, spelled
 from uoro_jax.trees import coordinates_of, is_array
 
 

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import jax
 
+from uoro.arguments import require_methods
 from uoro.backend import Backend
-from uoro.errors import require_methods, spelled
+from uoro.errors import spelled
 
 
 class GradientTransformation(Protocol):

@@ -12,11 +12,12 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from uoro.arguments import require_count, require_estimator, require_kind, require_stack
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, require_count, require_kind, spelled
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler, require_estimator
-from uoro.parallel import Streams, require_stack
+from uoro.errors import SettingError, spelled
+from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.estimators.streams import Streams
 from uoro_jax.trees import widen
 
 _spec: Any = PartitionSpec

@@ -17,15 +17,10 @@ import torch
 from torch import Tensor
 
 from uoro.algebra import DTYPES, bounded, in_order
+from uoro.arguments import require_choice, require_seed
 from uoro.backend import Law
-from uoro.errors import (
-    SettingError,
-    StructureError,
-    require_choice,
-    require_seed,
-    spelled,
-)
-from uoro.routes import Route, Routed, by_differences
+from uoro.derivatives.routes import Route, Routed, by_differences
+from uoro.errors import SettingError, StructureError, spelled
 from uoro_torch.compiling import CompiledStep
 from uoro_torch.dynamics import TorchDynamics
 from uoro_torch.lists import WIDE, add_up, careful_norm, quick_norms

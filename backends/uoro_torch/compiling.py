@@ -9,7 +9,7 @@ from typing import Any
 import optree
 import torch
 
-from uoro.differences import UNIT
+from uoro.derivatives.differences import UNIT
 from uoro.errors import DerivativeError
 from uoro_torch.trees import moving_leaves
 

@@ -10,12 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from uoro.algebra import leaf_name
+from uoro.arguments import leaf_name, require_count, require_estimator, require_stack
 from uoro.backend import Backend, Law, Tree
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, StructureError, require_count, spelled
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler, require_estimator
-from uoro.parallel import Streams, require_stack
+from uoro.errors import SettingError, StructureError, spelled
+from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.estimators.streams import Streams
 from uoro_torch.trees import as_real, widen
 
 

@@ -10,10 +10,10 @@ import optree
 import torch
 from torch import Tensor
 
+from uoro.derivatives.sweep import Each, Sweep, once, separately
+from uoro.derivatives.transition import checked
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import SettingError
-from uoro.sweep import Each, Sweep, once, separately
-from uoro.transition import checked
 from uoro_torch.observer import require_no_strangers, watched
 from uoro_torch.trees import coordinates_of, detach, join, map_leaves, moving, moving_leaves
 

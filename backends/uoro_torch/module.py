@@ -11,14 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from uoro.errors import (
-    SettingError,
-    StructureError,
-    require_callable,
-    require_count,
-    require_kind,
-    spelled,
-)
+from uoro.arguments import require_callable, require_count, require_kind
+from uoro.errors import SettingError, StructureError, spelled
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 LAYERS = (nn.RNN, nn.GRU, nn.LSTM)

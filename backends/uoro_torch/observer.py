@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from uoro.differences import UNIT
+from uoro.derivatives.differences import UNIT
+from uoro.derivatives.routes import Seen
 from uoro.errors import DerivativeError
-from uoro.host_noise import numpy_random_state_kept
-from uoro.routes import Seen
+from uoro.learning.host_noise import numpy_random_state_kept
 
 _places: ContextVar[list[str] | None] = ContextVar("places", default=None)
 

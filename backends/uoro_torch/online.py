@@ -11,23 +11,24 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from uoro.algebra import leaf_name, moving, require_like, select, shift, take
-from uoro.dynamics import Dynamics
-from uoro.errors import (
-    DerivativeError,
-    SettingError,
-    StructureError,
+from uoro.algebra import moving, select, shift, take
+from uoro.arguments import (
+    leaf_name,
     require_callable,
     require_count,
+    require_estimator,
     require_flag,
     require_kind,
+    require_like,
     require_seed,
-    spelled,
+    require_stack,
 )
-from uoro.estimator import Estimator, require_estimator
+from uoro.derivatives.routes import probe
+from uoro.dynamics import Dynamics
+from uoro.errors import DerivativeError, SettingError, StructureError, spelled
+from uoro.estimator import Estimator
 from uoro.estimators import UORO
-from uoro.parallel import ParallelEstimator, Streams, require_stack
-from uoro.routes import probe
+from uoro.estimators.streams import ParallelEstimator, Streams
 from uoro_torch.backend import TorchBackend
 from uoro_torch.compiling import CompiledStep
 from uoro_torch.distributed import DistributedStreams

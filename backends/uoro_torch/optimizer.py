@@ -10,8 +10,9 @@ import optree
 import torch
 from torch import Tensor
 
+from uoro.arguments import require_methods
 from uoro.backend import Backend
-from uoro.errors import SettingError, StructureError, require_methods
+from uoro.errors import SettingError, StructureError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from uoro.backend import load_backend, registered_backends
 from uoro.errors import MissingFrameworkError, SettingError, UOROError
+from uoro.registry import load_backend, registered_backends
 from uoro_conformance.profiles import PROFILES, profile_named
 from uoro_conformance.report import Entry, ExpectedFailures, Report, require_writable
 from uoro_conformance.running import choose_cases, choose_seed, run_suite

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Backend
+from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, Truncated
-from uoro.unroll import unroll
 from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap

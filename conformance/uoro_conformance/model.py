@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Any
 
 from uoro.algebra import size
+from uoro.derivatives.routes import Routed
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeWarning, StreamError
 from uoro.estimators import UORO
-from uoro.routes import Routed
 from uoro_conformance.designs import hadamard_designs
 from uoro_conformance.exact import (
     check_chain,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from uoro.backend import load_backend, registered_backends
 from uoro.errors import UOROError
+from uoro.registry import load_backend, registered_backends
 from uoro_conformance.finding import Finding
 from uoro_conformance.profiles import PROFILES, profile_named
 from uoro_conformance.report import Entry, ExpectedFailures, Report, require_writable

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Container, Sequence
 from fnmatch import fnmatchcase
 
+from uoro.arguments import require_seed
 from uoro.backend import Backend
-from uoro.errors import SettingError, require_seed
+from uoro.errors import SettingError
 from uoro_conformance.profiles import Profile
 from uoro_conformance.report import Entry, ExpectedFailures, Report
 from uoro_conformance.suite import Bench, Case, cases, run_case

@@ -18,7 +18,7 @@ import numpy as np
 
 from uoro.backend import Backend
 from uoro.estimator import Estimand, Estimate, Estimator, Sampler
-from uoro.learner import Learner
+from uoro.learning.learner import Learner
 from uoro_conformance.finding import Finding
 from uoro_conformance.systems import Trial
 

@@ -11,8 +11,8 @@ import numpy as np
 from uoro.algebra import size
 from uoro.backend import Backend
 from uoro.estimators import UORO, RollingTruncated, Truncated
+from uoro.estimators.streams import Streams
 from uoro.models import InfluenceBalancing
-from uoro.parallel import Streams
 from uoro_conformance.declared import check_declaration
 from uoro_conformance.designs import draws_of
 from uoro_conformance.enumeration import check_mean_over_all_signs

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from uoro.derivatives.sweep import Each, Sweep, once, separately, sweep
 from uoro.dynamics import Dynamics
-from uoro.sweep import Each, Sweep, once, separately, sweep
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 from uoro_conformance.laws import ADJOINT
@@ -23,7 +23,7 @@ def check_sweep(
     count: int | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Compare what `uoro.sweep.sweep` gives with what jvp and vjp give one by one.
+    """Compare what `uoro.derivatives.sweep.sweep` gives with what jvp and vjp give one by one.
 
     Of dynamics without a sweep of their own it holds by definition.
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uoro.backend import Backend
+from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
-from uoro.host_noise import map_host
-from uoro.unroll import unroll
+from uoro.learning.host_noise import map_host
 from uoro_conformance.cells import KINDS, WIDTH
 
 if TYPE_CHECKING:

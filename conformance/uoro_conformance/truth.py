@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from uoro.backend import Backend
-from uoro.differences import Slopes, slopes
+from uoro.derivatives.differences import Slopes, slopes
 from uoro.dynamics import Dynamics
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import Finding, Verdict, precision_of
@@ -32,7 +32,7 @@ def check_truth(
     """Compare the vjp with fourth-order differences of `forward`, each leaf by itself.
 
     An adjoint pair can be wrong together; only this sees it: a derivative that is stopped, scaled,
-    or taken at another point. `uoro.differences.slopes` says how.
+    or taken at another point. `uoro.derivatives.differences.slopes` says how.
 
     Returns:
         A finding whose gap is the largest relative error that the differences cannot explain;

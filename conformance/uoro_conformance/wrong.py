@@ -11,7 +11,7 @@ from uoro.algebra import coordinates, mean, mix, repeat, select, shift, take
 from uoro.backend import Backend
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.estimators import UORO
-from uoro.parallel import Streams
+from uoro.estimators.streams import Streams
 from uoro_conformance.variants import (
     EPSILON,
     Moment,

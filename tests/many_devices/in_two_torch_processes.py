@@ -19,19 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from uoro_torch import DistributedStreams, Online, TorchBackend, TorchOptimizer
 
-from uoro import (
-    RTRL,
-    UORO,
-    Adam,
-    Dynamics,
-    Estimator,
-    Learner,
-    ParallelEstimator,
-    RollingTruncated,
-    Streams,
-    unroll,
-)
+from uoro import RTRL, UORO, Adam, Dynamics, Estimator, Learner, RollingTruncated, Streams, unroll
 from uoro.errors import SettingError, StructureError
+from uoro.estimators import ParallelEstimator
 
 RANK, PROCESSES = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 COUNT, UNITS = 6, 5

@@ -26,13 +26,13 @@ from uoro import (
     Dynamics,
     Estimator,
     Learner,
-    Metrics,
-    ParallelEstimator,
     RollingTruncated,
     Streams,
     unroll,
 )
 from uoro.errors import SettingError, StructureError
+from uoro.estimators import ParallelEstimator
+from uoro.learning import Metrics
 
 DEVICES, COUNT, UNITS = 8, 16, 6
 

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from uoro.checkpoint.arrays import restore, store
-from uoro.checkpoint.atomic import sync_folder, write_atomically
 from uoro.checkpoint.header import (
     BEGINNING,
     DIGITS,
@@ -26,6 +25,7 @@ from uoro.checkpoint.header import (
 )
 from uoro.checkpoint.snapshot import Snapshot
 from uoro.errors import CheckpointError, StructureError
+from uoro.files.atomic import sync_folder, write_atomically
 
 
 def write_checkpoint(path: str | os.PathLike[str], snapshot: Snapshot) -> None:

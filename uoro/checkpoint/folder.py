@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from uoro.checkpoint.atomic import leftovers
+from uoro.arguments import require_count
 from uoro.checkpoint.file import read_checkpoint, write_checkpoint
 from uoro.checkpoint.snapshot import Snapshot
-from uoro.errors import CheckpointError, SettingError, require_count
-from uoro.log import LOGGER
+from uoro.errors import CheckpointError, SettingError
+from uoro.files.atomic import leftovers
+from uoro.learning.log import LOGGER
 
 _NAME = re.compile(r"step-([0-9]{12,})\.safetensors")
 # How often to look again where a run at work removes what is about to be read.

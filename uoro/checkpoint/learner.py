@@ -8,8 +8,8 @@ from typing import Any
 from uoro.checkpoint.file import read_checkpoint, write_checkpoint
 from uoro.checkpoint.snapshot import Snapshot
 from uoro.errors import CheckpointError
-from uoro.learner import Learner
-from uoro.saved import Saved
+from uoro.learning.learner import Learner
+from uoro.learning.saved import Saved
 
 KIND = "uoro learner"
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from uoro.checkpoint.atomic import leftovers, process_lives, write_atomically
 from uoro.errors import CheckpointError, LockedError
+from uoro.files.atomic import leftovers, process_lives, write_atomically
 
 _LOCK = ".run.lock"
 _HOLDER = ".run.lock.json"

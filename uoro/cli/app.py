@@ -19,8 +19,8 @@ from uoro.cli.runs import plot_runs, show_runs
 from uoro.cli.sample import run_sample
 from uoro.cli.train import gather, new_folder, run_training, split_monitors
 from uoro.errors import ReproductionError, SettingError, UOROError
-from uoro.reproduction import Plan
-from uoro.reproduction import report as make_report
+from uoro.lab.reproduce import Plan
+from uoro.lab.reproduce import report as make_report
 
 app = typer.Typer(
     no_args_is_help=True,

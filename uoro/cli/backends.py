@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from uoro.backend import install_command, load_backend, registered_backends
 from uoro.errors import BrokenBackendError, MissingFrameworkError
+from uoro.registry import install_command, load_backend, registered_backends
 
 
 def show_backends(console: Console) -> None:

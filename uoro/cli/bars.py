@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from uoro.reproduction import Run
+from uoro.lab.reproduce import Run
 
 
 @contextmanager

@@ -10,17 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from uoro.backend import load_backend
+from uoro.arguments import require_choice
 from uoro.checkpoint.lock import run_lock
 from uoro.cli.bars import progress_bars
-from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
-from uoro.errors import ReproductionError, SettingError, require_choice
-from uoro.experiments.naming import split_estimators
-from uoro.reproduction import cores, execute
-from uoro.reproduction.run import Done
-from uoro.speed import SCALES, SpeedDocument, SpeedPlan, draw, facts, table
-from uoro.speed.group import require_rows, time_group
+from uoro.errors import ReproductionError, SettingError
+from uoro.estimators.spelling import split_estimators
+from uoro.files.folder import require_folder
+from uoro.lab.bench import SCALES, SpeedDocument, SpeedPlan, draw, facts, table
+from uoro.lab.bench.group import require_rows, time_group
+from uoro.lab.jobs.run import Done
+from uoro.lab.reproduce import cores, execute
+from uoro.registry import load_backend
 
 KINDS = {"speed": time_group}
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from uoro.errors import MissingFrameworkError, SettingError, require_choice, require_count
-from uoro.factory import load_factory
+from uoro.arguments import require_choice, require_count
+from uoro.errors import MissingFrameworkError, SettingError
+from uoro.training.factory import load_factory
 
 
 def run_check(

@@ -20,12 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from uoro.backend import Backend, load_backend
+from uoro.arguments import require_count
+from uoro.backend import Backend
 from uoro.cli.backends import installed_backends
-from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
-from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError, require_count
-from uoro.experiments import (
+from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError
+from uoro.files.folder import require_folder
+from uoro.lab.compare import (
     Cell,
     Choice,
     Plan,
@@ -35,6 +36,7 @@ from uoro.experiments import (
     split_estimators,
     write_json,
 )
+from uoro.registry import load_backend
 from uoro.tasks import (
     Network,
     Task,

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from uoro.backend import load_backend
+from uoro.arguments import require_count
 from uoro.checkpoint.lock import run_lock
 from uoro.cli.bars import progress_bars
-from uoro.cli.folder import require_folder
 from uoro.cli.interrupt import deferred_interrupt
-from uoro.errors import require_count
-from uoro.reproduction import Document, Experiment, Plan, cores, execute, find
+from uoro.files.folder import require_folder
+from uoro.lab.reproduce import Document, Experiment, Plan, cores, execute, find
+from uoro.lab.reproduce.kinds import KINDS
+from uoro.registry import load_backend
 
 COLOURS = {"holds": "green", "does not hold": "red"}
 
@@ -62,7 +63,7 @@ def _reproduce(
         ):
             by_key = dict(wanted)
             for key, done in execute(
-                wanted, at_once, progress=progress, asked_to_stop=asked_to_stop
+                wanted, at_once, kinds=KINDS, progress=progress, asked_to_stop=asked_to_stop
             ):
                 progress(key, 1.0)
                 if isinstance(done, Exception):

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from uoro.cli.interrupt import deferred_signals
 from uoro.errors import SettingError
-from uoro.log import LOGGER
+from uoro.learning.log import LOGGER
 from uoro.training.record import FIGURE, Live
 from uoro.training.run import LOG, Ended, Run
 from uoro.training.settings import SETTINGS, Settings, merged, read_settings

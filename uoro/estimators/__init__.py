@@ -3,6 +3,8 @@
 from uoro.estimators.joint import JointInfluence as JointInfluence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL
+from uoro.estimators.streams import ParallelEstimator as ParallelEstimator
+from uoro.estimators.streams import Streams as Streams
 from uoro.estimators.truncated import Truncated as Truncated
 from uoro.estimators.truncated import bptt as bptt
 from uoro.estimators.uoro import UORO as UORO

@@ -14,10 +14,10 @@ from uoro.algebra import (
     working_precision,
 )
 from uoro.backend import Backend
+from uoro.derivatives.sweep import Sweep
 from uoro.dynamics import Params, State
 from uoro.estimators.projections import projections
 from uoro.estimators.reduction import reduce_pairs, side_of_gram, side_of_rows
-from uoro.sweep import Sweep
 
 
 class JointInfluence(NamedTuple, Generic[State, Params]):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import moving, push, repeat, require_arrays
-from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
-from uoro.errors import SettingError, StructureError, require_count, spelled
+from uoro.algebra import moving, push, repeat
+from uoro.arguments import require_arrays, require_count, require_dynamics
+from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimand, Estimate, Sampler
 
 

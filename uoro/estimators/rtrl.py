@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uoro.algebra import coordinates, mix, require_arrays, require_like, size
-from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
+from uoro.algebra import coordinates, mix, size
+from uoro.arguments import require_arrays, require_dynamics, require_like
+from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.estimator import Estimand, Estimate, Sampler
 
 

@@ -16,9 +16,10 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
-from uoro.algebra import as_precision, moving, require_like, shift, working_precision
+from uoro.algebra import as_precision, moving, shift, working_precision
+from uoro.arguments import require_like
 from uoro.backend import Backend
-from uoro.differences import roundoff_of
+from uoro.derivatives.differences import roundoff_of
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, spelled
 

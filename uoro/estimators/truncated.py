@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.algebra import require_arrays, shape_of
-from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
+from uoro.arguments import require_arrays, require_dynamics, shape_of
+from uoro.derivatives.sweep import mean_direct
+from uoro.derivatives.unroll import unroll
+from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import StructureError, spelled
 from uoro.estimator import Estimand, Estimate, Sampler
-from uoro.sweep import mean_direct
-from uoro.unroll import unroll
 
 
 @dataclass(frozen=True)

@@ -6,29 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, get_args
 
-from uoro.algebra import (
-    DTYPES,
-    flatten,
-    mix,
+from uoro.algebra import DTYPES, flatten, mix, take, working_precision
+from uoro.arguments import (
     require_arrays,
-    require_like,
-    take,
-    working_precision,
-)
-from uoro.backend import Backend, Law, Tree
-from uoro.dynamics import Dynamics, Inputs, Params, State, require_dynamics
-from uoro.errors import (
-    SettingError,
-    StructureError,
     require_choice,
     require_count,
+    require_dynamics,
+    require_like,
     require_number,
-    spelled,
 )
+from uoro.backend import Backend, Law, Tree
+from uoro.derivatives.sweep import Sweep, mean_direct, once, sweep
+from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimand, Estimate, Sampler
 from uoro.estimators.joint import JointInfluence, fresh_projections, merge
 from uoro.estimators.scaling import Scaling, require_scaling, scaled
-from uoro.sweep import Sweep, mean_direct, once, sweep
 
 Reducing: TypeAlias = Literal["independent", "optimal"]
 """How 2k pairs become k again: each old one with a fresh one, or all of them together."""

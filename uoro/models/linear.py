@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from uoro.errors import SettingError, require_count, spelled
+from uoro.arguments import require_count
+from uoro.errors import SettingError, spelled
 from uoro.models.model import Arrays
 
 

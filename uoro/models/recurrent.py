@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from uoro.errors import SettingError, require_count, require_methods, require_number, spelled
+from uoro.arguments import require_count, require_methods, require_number
+from uoro.errors import SettingError, spelled
 from uoro.models.layers import row, sigmoid, softmax_loss, uniform_bias, uniform_map
 from uoro.models.model import Arrays
 

@@ -17,6 +17,9 @@ from uoro.monitors.pair import PairNorms as PairNorms
 from uoro.monitors.pair import pair_norms as pair_norms
 from uoro.monitors.radius import SpectralRadius as SpectralRadius
 from uoro.monitors.radius import spectral_radius as spectral_radius
+from uoro.monitors.ranks import RankReport as RankReport
+from uoro.monitors.ranks import RankRow as RankRow
+from uoro.monitors.ranks import suggest_rank as suggest_rank
 from uoro.monitors.report import shadow_report as shadow_report
 from uoro.monitors.shadow import Shadowed as Shadowed
 from uoro.monitors.shadow import ShadowMemory as ShadowMemory

@@ -29,7 +29,7 @@ def draw_both(first: Estimator, second: Estimator, sampler: Sampler, state: Any)
     it alike would get the same noise. What the first gets is what it has alone. The second asks for
     its noise several times over in one call, and keeps the last, which lies beyond all that the
     first has had: coordinates of one call are independent, and those at the beginning of a longer
-    draw are those of a shorter one, in every bundled backend as in `uoro.host_noise`.
+    draw are those of a shorter one, in every bundled backend as in `uoro.learning.host_noise`.
 
     Raises:
         SettingError: If they draw from different laws, which take unequal shares of random bits.

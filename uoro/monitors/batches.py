@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from uoro.backend import Backend
-from uoro.student import student
+from uoro.monitors.student import student
 
 BATCHES = 32
 """How many batches a run is cut into at most; from the first merger on there are half as many."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from uoro.arguments import require_count
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, require_count
+from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, RollingTruncated
 from uoro.monitors.compiled import Compiled

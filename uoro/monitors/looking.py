@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 from uoro.algebra import take
+from uoro.arguments import require_count
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, require_count
+from uoro.errors import SettingError
 from uoro.estimator import Estimator
+from uoro.estimators.streams import ParallelEstimator
 from uoro.monitors.added import name_added, variance_added
 from uoro.monitors.compiled import Compiled
 from uoro.monitors.monitor import (
@@ -24,7 +26,6 @@ from uoro.monitors.monitor import (
 from uoro.monitors.noise import name_noise, rank_noise
 from uoro.monitors.pair import norms_of_pairs, read_norms
 from uoro.monitors.radius import spectral_radius
-from uoro.parallel import ParallelEstimator
 
 
 class PairMonitor:

@@ -8,8 +8,8 @@ from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import UORO, Influence, JointInfluence
+from uoro.estimators.streams import ParallelEstimator
 from uoro.monitors.shadow import Shadowed, ShadowMemory
-from uoro.parallel import ParallelEstimator
 
 
 class Monitor(Protocol):

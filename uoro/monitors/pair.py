@@ -58,7 +58,8 @@ def pair_norms(backend: Backend, memory: Influence[Any, Any], *, axes: int = 0) 
         axes: How many leading axes are stacks: 1 for a rank beyond 1 or for streams, 2 for both.
 
     Example:
-        >>> from uoro import Influence, load_backend
+        >>> from uoro import load_backend
+        >>> from uoro.estimators import Influence
         >>> from uoro.monitors import pair_norms
         >>> backend = load_backend("autograd")
         >>> xp = backend.xp

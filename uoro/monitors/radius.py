@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from uoro.algebra import working_precision
+from uoro.arguments import require_count
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.errors import require_count
 
 
 class SpectralRadius(NamedTuple):

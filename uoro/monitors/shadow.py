@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from uoro.algebra import size, working_precision
+from uoro.arguments import require_count
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, require_count
+from uoro.errors import SettingError
 from uoro.estimator import Estimand, Estimate, Estimator, Sampler
 from uoro.estimators import RTRL
 from uoro.monitors.apart import draw_both, draws

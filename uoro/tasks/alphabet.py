@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from uoro.errors import SettingError, require_choice
+from uoro.arguments import require_choice
+from uoro.errors import SettingError
 
 Encoding: TypeAlias = Literal["utf-8", "bytes"]
 Malformed: TypeAlias = Literal["stop", "skip"]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uoro.errors import SettingError, require_count, require_seed, spelled
-from uoro.optimizers import Adam
+from uoro.arguments import require_count, require_seed
+from uoro.errors import SettingError, spelled
+from uoro.learning.optimizers import Adam
 from uoro.schedules import inverse
 from uoro.tasks.pairs import PairStream, Symbols, Synthetic
 from uoro.tasks.symbols import Network, symbol_task

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 
-from uoro.errors import (
-    SettingError,
-    StreamError,
-    require_choice,
-    require_count,
-    require_list,
-    require_path,
-)
+from uoro.arguments import require_choice, require_count, require_list, require_path
+from uoro.errors import SettingError, StreamError
+from uoro.files.places import BEGINNING, read_block
 from uoro.tasks.alphabet import (
     Alphabet,
     Codes,
@@ -29,7 +24,6 @@ from uoro.tasks.alphabet import (
 from uoro.tasks.files import FileReader
 from uoro.tasks.growing import GrowingStream
 from uoro.tasks.pairs import PairStream
-from uoro.tasks.places import BEGINNING, read_block
 
 FOUND = (
     "It was not there when the file was opened. The file was changed; open it anew, or give an "

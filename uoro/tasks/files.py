@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from uoro.errors import StreamError
-from uoro.stream import not_a_position, require_numbers
+from uoro.files.places import BEGINNING, Block, Place, read_block
+from uoro.learning.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
 from uoro.tasks.pairs import Symbols
-from uoro.tasks.places import BEGINNING, Block, Place, read_block
 
 
 class FileReader:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from uoro.learning.optimizers import SGD
+from uoro.learning.stream import require_number
 from uoro.models import InfluenceBalancing
-from uoro.optimizers import SGD
 from uoro.schedules import inverse_sqrt
-from uoro.stream import require_number
 from uoro.tasks.task import Task
 
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from uoro.errors import StreamError, UnseekableError
-from uoro.host_noise import numbered_generator
-from uoro.stream import not_a_position, require_numbers
+from uoro.learning.host_noise import numbered_generator
+from uoro.learning.stream import not_a_position, require_numbers
 
 Symbols: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from uoro.errors import StreamError
-from uoro.stream import not_a_position, require_numbers
+from uoro.learning.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
 from uoro.tasks.growing import GrowingStream
 from uoro.tasks.pairs import Symbols

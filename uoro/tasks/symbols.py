@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from uoro.errors import require_count, require_kind, require_known, spelled
+from uoro.arguments import require_count, require_kind, require_known
+from uoro.errors import spelled
+from uoro.learning.stream import BlockStream
 from uoro.models import CELLS, SymbolModel
-from uoro.optimizers import Optimizer
-from uoro.stream import BlockStream
+from uoro.optimizer import Optimizer
 from uoro.tasks.task import Task
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from uoro.learning.stream import BlockStream
 from uoro.models import Model
-from uoro.optimizers import Optimizer
-from uoro.stream import BlockStream
+from uoro.optimizer import Optimizer
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from uoro.errors import SettingError, StreamError, require_choice, require_list, require_path
-from uoro.optimizers import Adam
+from uoro.arguments import require_choice, require_list, require_path
+from uoro.errors import SettingError, StreamError
+from uoro.learning.optimizers import Adam
 from uoro.schedules import inverse_sqrt
 from uoro.tasks.alphabet import Alphabet, Encoding, Malformed
 from uoro.tasks.corpus import Text

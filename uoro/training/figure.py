@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from uoro.drawing import COLOURS, EXPLODED, UNDRAWABLE
 from uoro.errors import SettingError, UnknownNameError
-from uoro.experiments.figure import BEYOND, COLOURS, HIGHEST
 from uoro.training.curve import HIGH, LOW, Column, Event, RunCurve, read_curve
 
 _STYLES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)))
@@ -180,7 +180,7 @@ def _chosen(curves: list[RunCurve], monitor: str) -> list[str]:
 
 def _drawable(column: Column) -> Column:
     """Leave out what is not finite, or overflows in the drawing library."""
-    kept = np.isfinite(column.values) & (np.abs(column.values) < BEYOND)
+    kept = np.isfinite(column.values) & (np.abs(column.values) < UNDRAWABLE)
     return Column(column.items[kept], column.values[kept])
 
 
@@ -190,7 +190,7 @@ def _set_losses(axes: Any, shown: list[float], start: float, rates: list[float])
     if positive and max(positive) > _DECADES * min(positive):
         lowest = min([*positive, *(rate for rate in rates if rate > 0)])
         axes.set_yscale("log")
-        axes.set_ylim(max(lowest, 1e-20) / 2, min(max(positive), HIGHEST * start) * 2)
+        axes.set_ylim(max(lowest, 1e-20) / 2, min(max(positive), EXPLODED * start) * 2)
 
 
 def _set_items(axes: Any, curves: list[RunCurve]) -> None:

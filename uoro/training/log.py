@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uoro.checkpoint.atomic import sync_folder, write_atomically
 from uoro.errors import CheckpointError, StructureError
-from uoro.experiments.record import finite
-from uoro.log import LOGGER
-from uoro.training.numbers import floats, plain
+from uoro.files.atomic import sync_folder, write_atomically
+from uoro.files.numbers import floats, plain
+from uoro.files.results import finite
+from uoro.learning.log import LOGGER
 
 
 class MetricsLog:

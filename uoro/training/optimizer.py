@@ -8,10 +8,11 @@ from typing import Any, cast
 
 from uoro.backend import Backend
 from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError, spelled
-from uoro.factory import load_factory
-from uoro.optimizers import SGD, Adam, Optimizer
+from uoro.learning.optimizers import SGD, Adam
+from uoro.optimizer import Optimizer
 from uoro.schedules import Schedule, constant, inverse, inverse_sqrt
 from uoro.tasks import anbn, copying, distant_brackets, influence_balancing, text
+from uoro.training.factory import load_factory
 from uoro.training.settings import Settings
 
 SCHEDULES = ("constant", "inverse", "inverse_sqrt")

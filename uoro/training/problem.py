@@ -12,18 +12,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from uoro.backend import Backend, load_backend
+from uoro.backend import Backend
+from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
-from uoro.experiments.naming import parse_estimator
-from uoro.factory import load_factory
-from uoro.host_noise import map_host
-from uoro.optimizers import Optimizer
+from uoro.estimators.spelling import parse_estimator
+from uoro.learning.host_noise import map_host
+from uoro.optimizer import Optimizer
+from uoro.registry import load_backend
 from uoro.tasks import TASKS, Task
+from uoro.training.factory import load_factory
 from uoro.training.optimizer import make_optimizer, optimizer_of_task
 from uoro.training.settings import Settings
-from uoro.unroll import unroll
 
 _OURS = ("network", "rate", "decay")
 
@@ -38,8 +39,9 @@ class Problem:
         dynamics: The model of one step of the stream.
         params: The initial parameters.
         state: The initial state.
-        stream: The items, from the first one; the position of a `uoro.stream.SeekableStream` is
-            found again when the run goes on, of another one as many items are drawn and dropped.
+        stream: The items, from the first one; the position of a
+            `uoro.learning.stream.SeekableStream` is found again when the run goes on, of another
+            one as many items are drawn and dropped.
         optimizer: The optimizer; that of the settings if not given.
         estimator: The estimator; that of the settings if not given.
         title: One line for a figure.

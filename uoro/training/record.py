@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from uoro.errors import CheckpointError, UOROError
-from uoro.learner import Learner
-from uoro.log import LOGGER
-from uoro.speed.resident import resident
+from uoro.files.resident import resident
+from uoro.learning.learner import Learner
+from uoro.learning.log import LOGGER
 from uoro.training.curve import METRICS
 from uoro.training.figure import draw_runs
 from uoro.training.log import MetricsLog

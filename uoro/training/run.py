@@ -21,14 +21,14 @@ from uoro.errors import (
     StructureError,
     UOROError,
 )
-from uoro.experiments.record import made_with
-from uoro.host_noise import SharedNoise
-from uoro.learner import Learner
-from uoro.log import LOGGER
-from uoro.metrics import Metrics
+from uoro.estimators.streams import ParallelEstimator
+from uoro.files.results import made_with
+from uoro.learning.carry import Metrics
+from uoro.learning.host_noise import SharedNoise
+from uoro.learning.learner import Learner
+from uoro.learning.log import LOGGER
+from uoro.learning.saved import Saved
 from uoro.monitors import make_monitor, spectral_radius
-from uoro.parallel import ParallelEstimator
-from uoro.saved import Saved
 from uoro.training.alarm import PairAlarm, influence_norm
 from uoro.training.problem import make_problem
 from uoro.training.record import Live, Record

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from uoro.errors import SettingError, StructureError, require_count
+from uoro.arguments import require_count
+from uoro.errors import SettingError, StructureError
 from uoro.models import SymbolModel
 
 Symbols = np.ndarray[Any, np.dtype[np.int64]]

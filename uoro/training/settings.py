@@ -11,16 +11,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import tomli_w
 
-from uoro.checkpoint.atomic import sync_folder, write_atomically
-from uoro.errors import (
-    CheckpointError,
-    SettingError,
-    UnknownNameError,
-    UOROError,
-    require_seed,
-    spelled,
-)
-from uoro.learner import OnNonfinite
+from uoro.arguments import require_seed
+from uoro.errors import CheckpointError, SettingError, UnknownNameError, UOROError, spelled
+from uoro.files.atomic import sync_folder, write_atomically
+from uoro.learning.learner import OnNonfinite
 from uoro.tasks import Network
 
 SETTINGS = "config.toml"

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from uoro.checkpoint.atomic import sync_folder, write_atomically
 from uoro.errors import CheckpointError, StructureError
-from uoro.experiments.record import finite
-from uoro.training.numbers import floats, plain
+from uoro.files.atomic import sync_folder, write_atomically
+from uoro.files.numbers import floats, plain
+from uoro.files.results import finite
 
 STATUS = "run.json"
 FORMAT = 1

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from uoro.algebra import require_like, take
+from uoro.algebra import take
+from uoro.arguments import require_like
 from uoro.backend import Backend
 from uoro.errors import StreamError, StructureError, UnseekableError
-from uoro.log import LOGGER
-from uoro.stream import BlockStream, Windows
-from uoro.stream import take as read
+from uoro.learning.log import LOGGER
+from uoro.learning.stream import BlockStream, Windows
+from uoro.learning.stream import take as read
 
 # Items that are drawn at a time to be dropped.
 _BLOCK = 256

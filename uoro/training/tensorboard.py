@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from uoro.errors import MissingFrameworkError
-from uoro.log import LOGGER
+from uoro.learning.log import LOGGER
 
 
 class TensorBoardWriter:

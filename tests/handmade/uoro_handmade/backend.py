@@ -13,7 +13,7 @@ import numpy as np
 from uoro.algebra import bounded, in_order
 from uoro.backend import Law
 from uoro.errors import SettingError
-from uoro.host_noise import draw_leaves
+from uoro.learning.host_noise import draw_leaves
 from uoro_handmade.dynamics import HandmadeDynamics
 from uoro_handmade.trees import fill, leaves, map_leaves, named_leaves, stack, unstack
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uoro.derivatives.transition import checked
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import StructureError
-from uoro.transition import checked
 from uoro_handmade.tape import Tape
 from uoro_handmade.traced import Traced, derivative, plain, trace
 from uoro_handmade.trees import map_leaves

@@ -1,0 +1,1 @@
+"""Derivatives of a model: how they are taken, chosen, checked and composed."""

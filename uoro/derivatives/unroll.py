@@ -1,0 +1,173 @@
+"""Several steps of a model as one: what memory-T and truncated BPTT are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from uoro.arguments import leaf_name, require_count, require_dynamics, shape_of
+from uoro.backend import Backend, Scalar
+from uoro.derivatives.sweep import Each, Sweep
+from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State
+from uoro.errors import StructureError, spelled
+
+
+@dataclass(frozen=True)
+class Unrolled(Generic[Params, State]):
+    """T steps of ``dynamics`` as one `Dynamics`; make it with `unroll`.
+
+    Its inputs are a stack of T items, its loss the sum of the T losses, its aux their stack.
+    Reverse mode stores the T states and recomputes each step on the way back, so that memory
+    is T states and not T copies of everything a step computes.
+    """
+
+    dynamics: Dynamics[Params, State, Any]
+    length: int
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the step."""
+        return self.dynamics.backend
+
+    @property
+    def span(self) -> int:
+        """T items of the stream for each that the step consumes."""
+        return self.length * self.dynamics.span
+
+    def _require_length(self, inputs: Any) -> None:
+        leaves = self.backend.named_leaves(inputs)
+        if not leaves:
+            raise StructureError(
+                f"unroll(dynamics, {self.length}): the inputs hold no array. Stack {self.length} "
+                "items of the stream; if the model ignores them, any numbers will do."
+            )
+        for name, leaf in leaves:
+            shape = shape_of(leaf)
+            if not shape or shape[0] != self.length:
+                got = f"is {spelled(leaf)}" if shape is None else f"has shape {shape}"
+                raise StructureError(
+                    f"unroll(dynamics, {self.length}): {leaf_name(name)} of the inputs {got}, "
+                    f"wanted is a leading axis of {self.length}. "
+                    f"Stack {self.length} items of the stream."
+                )
+
+    def forward(self, params: Params, state: State, inputs: Any) -> Outcome[State]:
+        """Take T steps."""
+        self._require_length(inputs)
+
+        def body(state: State, item: Any) -> tuple[State, Any]:
+            outcome = self.dynamics.forward(params, state, item)
+            return outcome.next_state, (outcome.loss, outcome.aux)
+
+        last, (losses, aux) = self.backend.scan(body, state, inputs)
+        return Outcome(last, losses.sum(), aux)
+
+    def jvp(
+        self, params: Params, state: State, inputs: Any, state_tangent: State
+    ) -> tuple[State, Scalar]:
+        """Push a tangent through T steps."""
+        self._require_length(inputs)
+
+        def body(carry: tuple[State, State], item: Any) -> tuple[tuple[State, State], Scalar]:
+            state, tangent = carry
+            pushed, rate = self.dynamics.jvp(params, state, item, tangent)
+            return (self.dynamics.forward(params, state, item).next_state, pushed), rate
+
+        (_, tangent), rates = self.backend.scan(body, (state, state_tangent), inputs)
+        return tangent, rates.sum()
+
+    def vjp(
+        self, params: Params, state: State, inputs: Any
+    ) -> tuple[Outcome[State], Pullback[Params, State]]:
+        """Take T steps, and pull cotangents back through them in reverse."""
+        self._require_length(inputs)
+        backend = self.backend
+
+        def record(state: State, item: Any) -> tuple[State, Any]:
+            outcome = self.dynamics.forward(params, state, item)
+            return outcome.next_state, (state, outcome.loss, outcome.aux)
+
+        last, (states, losses, aux) = backend.scan(record, state, inputs)
+
+        def pullback(
+            state_cotangent: State | None, loss_cotangent: Scalar | float | None
+        ) -> tuple[Params, State]:
+            def body(
+                carry: tuple[Params, State], step: tuple[State, Any]
+            ) -> tuple[tuple[Params, State], None]:
+                total, cotangent = carry
+                _, pull = self.dynamics.vjp(params, *step)
+                pulled, cotangent = pull(cotangent, loss_cotangent)
+                return (backend.combine((1.0, total), (1.0, pulled)), cotangent), None
+
+            start = backend.zeros(state) if state_cotangent is None else state_cotangent
+            (total, cotangent), _ = backend.scan(
+                body, (backend.zeros(params), start), (states, inputs), reverse=True
+            )
+            return total, cotangent
+
+        return Outcome(last, losses.sum(), aux), pullback
+
+    def sweep(
+        self,
+        params: Params,
+        state: State,
+        inputs: Any,
+        tangent: State,
+        signs: State,
+        each: Each,
+    ) -> Sweep[State, Params]:
+        """Take the derivatives of `uoro.derivatives.sweep` in one loop there and one back.
+
+        Forward passes are shared: that of the steps with the jvp's, and on the way back that of
+        the gradient with that of the signs.
+        """
+        self._require_length(inputs)
+        backend, dynamics = self.backend, self.dynamics
+
+        def forth(carry: tuple[State, State], item: Any) -> tuple[tuple[State, State], Any]:
+            state, tangent = carry
+            outcome = dynamics.forward(params, state, item)
+            push = each(lambda one: dynamics.jvp(params, state, item, one))
+            pushed, rate = push(tangent)
+            return (outcome.next_state, pushed), (state, outcome.loss, rate, outcome.aux)
+
+        (last, pushed), (states, losses, rates, aux) = backend.scan(forth, (state, tangent), inputs)
+
+        def back(carry: tuple[Any, Any], step: tuple[State, Any]) -> tuple[tuple[Any, Any], None]:
+            (direct, cotangent), of_signs = carry
+            _, pullback = dynamics.vjp(params, *step)
+            owed, cotangent = pullback(cotangent, 1.0)
+
+            def pull(total: Params, nu: State) -> tuple[Params, State]:
+                owed, nu = pullback(nu, None)
+                return backend.combine((1.0, total), (1.0, owed)), nu
+
+            return (
+                (backend.combine((1.0, direct), (1.0, owed)), cotangent),
+                each(pull)(*of_signs),
+            ), None
+
+        nothing = backend.zeros(params)
+        start = (nothing, backend.zeros(state)), (each(lambda _: nothing)(signs), signs)
+        ((direct, _), (pulled, _)), _ = backend.scan(back, start, (states, inputs), reverse=True)
+        outcome = Outcome(last, losses.sum(), aux)
+        return Sweep(outcome, direct, pushed, rates.sum(0), lambda _, kept: kept, pulled)
+
+
+def unroll(dynamics: Dynamics[Params, State, Any], length: int) -> Unrolled[Params, State]:
+    """Make one `Dynamics` of ``length`` steps of another.
+
+    With `UORO` this is memory-T (section 3.4 of the paper); with `Truncated` it is chunked
+    truncated BPTT.
+
+    Args:
+        dynamics: The step.
+        length: T, how many steps make one.
+
+    Raises:
+        SettingError: If the length is not a positive integer, or the dynamics are none.
+    """
+    call = f"unroll(dynamics, {spelled(length)})"
+    require_dynamics(call, dynamics)
+    return Unrolled(dynamics, require_count(call, "length", length))

@@ -1,0 +1,182 @@
+"""Parallel streams: shared params, and for each stream its own state and its own memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from uoro.algebra import mean, select
+from uoro.arguments import require_count, require_dynamics, require_estimator, require_stack
+from uoro.backend import Backend, Law, Tree
+from uoro.dynamics import Dynamics
+from uoro.errors import spelled
+from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+
+
+@runtime_checkable
+class ParallelEstimator(Estimator, Protocol):
+    """An estimator that runs another on several streams at once, wherever they are.
+
+    Laws: it draws, and does to the streams numbered in `rows`, what ``Streams(estimator, count)``
+    draws and does to them; loss and gradient are the means over all `count` streams.
+
+    Attributes:
+        estimator: What runs on each stream.
+        count: How many streams there are in all.
+        rows: Which of them are run here: the stacks that it takes and gives have one row for each.
+    """
+
+    @property
+    def estimator(self) -> Estimator: ...  # noqa: D102
+    @property
+    def count(self) -> int: ...  # noqa: D102
+    @property
+    def rows(self) -> range: ...  # noqa: D102
+
+    def reset(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        memory: Any,
+        state: Any,
+        mask: Any,
+        fresh: Any,
+        *,
+        inputs: Any = None,
+    ) -> tuple[Any, Any]:
+        """Start some streams anew; `Streams.reset` says what the arguments are."""
+        ...
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Run an estimator on B streams at once and average their gradients.
+
+    State, inputs, memory and noise are stacks of B; the params are shared. Each stream has its
+    own memory: one pair shared by all would multiply the relative variance by about B.
+
+    The transition is written for one stream; the backend maps it over all of them.
+
+    Args:
+        estimator: What to run on each stream.
+        count: B.
+
+    Raises:
+        SettingError: If the count is not a positive integer, or the estimator none.
+    """
+
+    estimator: Estimator
+    count: int
+
+    def __post_init__(self) -> None:
+        call = f"Streams(count={spelled(self.count)})"
+        require_count(call, "count", self.count)
+        require_estimator(call, self.estimator)
+
+    @property
+    def estimand(self) -> Estimand:
+        """What the estimator claims holds of the average too."""
+        return self.estimator.estimand
+
+    @property
+    def rows(self) -> range:
+        """All streams are run here."""
+        return range(self.count)
+
+    def init(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
+    ) -> Any:
+        """Make a memory for each stream.
+
+        Args:
+            dynamics: The model of one stream.
+            params: Shared.
+            state: A stack of B states.
+            inputs: A stack of B items, where the estimator needs one.
+
+        Raises:
+            SettingError: If the dynamics are none.
+            StructureError: If a stack does not have one row for each stream.
+        """
+        require_dynamics("Streams.init(dynamics, …)", dynamics)
+        self._require_stack(dynamics.backend, state, "init(state)")
+        if inputs is None:
+            return dynamics.backend.vmap(lambda s: self.estimator.init(dynamics, params, s))(state)
+        self._require_stack(dynamics.backend, inputs, "init(inputs)")
+        return dynamics.backend.vmap(
+            lambda s, i: self.estimator.init(dynamics, params, s, inputs=i)
+        )(state, inputs)
+
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw independent noise for each stream."""
+
+        def per_stream(like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0) -> Tree:
+            return sampler(like, law, batch, stacked + 1)
+
+        return self.estimator.draw(per_stream, state)
+
+    def step(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        memory: Any,
+        state: Any,
+        inputs: Any,
+        noise: Any,
+    ) -> tuple[Any, Any, Estimate]:
+        """Advance every stream.
+
+        Returns:
+            The stacks of next memories and states, and one estimate: mean loss, mean gradient,
+            and the stack of aux.
+        """
+        self._require_stack(dynamics.backend, state, "step(state)")
+        self._require_stack(dynamics.backend, inputs, "step(inputs)")
+        together = getattr(self.estimator, "step_streams", None)
+        if together is not None:
+            stepped: tuple[Any, Any, Estimate] = together(
+                dynamics, params, memory, state, inputs, noise
+            )
+            return stepped
+
+        def one(memory: Any, state: Any, inputs: Any, noise: Any) -> Any:
+            return self.estimator.step(dynamics, params, memory, state, inputs, noise)
+
+        memory, state, each = dynamics.backend.vmap(one)(memory, state, inputs, noise)
+        average = Estimate(each.loss.mean(), mean(dynamics.backend, each.gradient), each.aux)
+        return memory, state, average
+
+    def reset(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        memory: Any,
+        state: Any,
+        mask: Any,
+        fresh: Any,
+        *,
+        inputs: Any = None,
+    ) -> tuple[Any, Any]:
+        """Start some streams anew: their state becomes ``fresh``, their memory the initial one.
+
+        Args:
+            dynamics: The model of one stream.
+            params: Shared.
+            memory: The stack of memories.
+            state: The stack of states.
+            mask: An array of B booleans; true where a stream starts anew.
+            fresh: A stack of B states to start from.
+            inputs: A stack of B items, where the estimator needs one.
+
+        Returns:
+            The memories and the states; those of the other streams are unchanged.
+        """
+        backend = dynamics.backend
+        mask = backend.from_host(mask)
+        self._require_stack(backend, mask, "reset(mask)")
+        self._require_stack(backend, fresh, "reset(fresh)")
+        anew = self.init(dynamics, params, fresh, inputs=inputs)
+        return select(backend, mask, anew, memory), select(backend, mask, fresh, state)
+
+    def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
+        require_stack(backend, tree, self.count, f"Streams(count={self.count}).{what}")

@@ -1,0 +1,12 @@
+"""What a step costs: rows that take turns, a floor to hold them against, and what came of it."""
+
+from uoro.lab.bench.document import SpeedDocument as SpeedDocument
+from uoro.lab.bench.figure import draw as draw
+from uoro.lab.bench.floor import Floor as Floor
+from uoro.lab.bench.floor import Sizes as Sizes
+from uoro.lab.bench.floor import Work as Work
+from uoro.lab.bench.floor import least as least
+from uoro.lab.bench.plan import SCALES as SCALES
+from uoro.lab.bench.plan import SpeedPlan as SpeedPlan
+from uoro.lab.bench.table import facts as facts
+from uoro.lab.bench.table import table as table

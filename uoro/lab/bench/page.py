@@ -1,0 +1,49 @@
+"""The tables of `docs/speed.md`, made of the files that ``uoro bench`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from uoro.errors import ReproductionError
+from uoro.lab.bench.document import SpeedDocument
+from uoro.lab.bench.table import facts, table
+from uoro.lab.jobs.run import Done
+
+MARK = "<!-- Below: python -m uoro.lab.bench.page docs/speed.md docs/speed/*/bench.json -->\n"
+COLUMNS = (0, 1, 4, 5, 6, 7, 9)
+"""Those that a page has room for: row, time, ratio, its quartiles, to what, × floor, × params."""
+
+
+def tables(files: Iterable[Path]) -> str:
+    """Make Markdown of all groups in files, in the order they are given."""
+    groups = [(id, done) for file in files for id, done in SpeedDocument(file, []).results.items()]
+    return "\n".join(f"### {id}\n\n{_markdown(done)}" for id, done in groups)
+
+
+def write(page: Path, files: Iterable[Path]) -> None:
+    """Put the tables under the mark of a page.
+
+    Raises:
+        ReproductionError: If the page has no mark.
+    """
+    text = page.read_text(encoding="utf-8")
+    if MARK not in text:
+        raise ReproductionError(
+            f"uoro.lab.bench.page: {page} has no line {MARK.strip()!r}. Add it."
+        )
+    prose, _, _ = text.partition(MARK)
+    page.write_text(f"{prose}{MARK}\n{tables(files)}", encoding="utf-8")
+
+
+def _markdown(done: Done) -> str:
+    heading, *rows = ([row[column] for column in COLUMNS] for row in table(done))
+    rule = ["---", *["---:"] * (len(COLUMNS) - 1)]
+    lines = ["| " + " | ".join(row) + " |" for row in (heading, rule, *rows)]
+    return "\n".join([*lines, "", *facts(done), ""])
+
+
+if __name__ == "__main__":
+    import sys
+
+    write(Path(sys.argv[1]), map(Path, sys.argv[2:]))

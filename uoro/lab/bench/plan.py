@@ -1,0 +1,127 @@
+"""What is to be timed: groups of rows, each of which has a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from uoro.arguments import (
+    require_choice,
+    require_count,
+    require_kind,
+    require_known,
+    require_number,
+)
+from uoro.errors import SettingError, spelled
+from uoro.lab.jobs.run import Run
+from uoro.models import CELLS
+
+
+class Scale(NamedTuple):
+    """What is timed unless asked otherwise.
+
+    Attributes:
+        cells: Which cells.
+        units: How many units.
+        seconds: How long a turn lasts.
+    """
+
+    cells: tuple[str, ...]
+    units: tuple[int, ...]
+    seconds: float
+
+
+SCALES = {
+    "quick": Scale(("gru",), (64, 256), 0.1),
+    "full": Scale(("gru", "lstm", "rnn"), (16, 64, 256, 512, 1024, 2048), 0.3),
+}
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class SpeedPlan:
+    """How to time.
+
+    Attributes:
+        backends: Names of backends.
+        cells: ``"gru"``, ``"lstm"`` or ``"rnn"``.
+        units: Units of the one layer.
+        rows: Names of rows; those of the backend if empty.
+        repetitions: How many times each row takes its turn.
+        seconds: How long a turn lasts, about.
+        threads: Threads, and cores to which the process is pinned.
+        alphabet: How many symbols there are.
+        dtype: Of all numbers.
+        device: The device, or ``None`` for the backend's own choice.
+
+    Raises:
+        SettingError: If a number is out of its range, or something no tuple, or empty.
+        UnknownNameError: If there is no such cell.
+    """
+
+    backends: tuple[str, ...]
+    cells: tuple[str, ...]
+    units: tuple[int, ...]
+    rows: tuple[str, ...] = ()
+    repetitions: int = 11
+    seconds: float = 0.1
+    threads: int = 1
+    alphabet: int = 3
+    dtype: str = "float32"
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, chosen in (
+            ("backends", self.backends), ("cells", self.cells), ("units", self.units),
+        ):  # fmt: skip
+            require_kind(f"bench --{what}", what, chosen, tuple, "a tuple of at least one.")
+            if not chosen:
+                raise SettingError(f"bench --{what}: it is empty. Name at least one.")
+        require_kind("bench --rows", "rows", self.rows, tuple, "a tuple of names.")
+        for what, names in (("backends", self.backends), ("rows", self.rows)):
+            for name in names:
+                require_kind(f"bench --{what}", "name", name, str, "a string.")
+        if self.device is not None:
+            require_kind("bench --device", "device", self.device, str, "the name of one.")
+        for what, count in (("repetitions", self.repetitions), ("threads", self.threads)):
+            require_count(f"bench --{what} {spelled(count)}", what, count)
+        for units in self.units:
+            require_count(f"bench --units {spelled(units)}", "units", units)
+        call = f"bench --alphabet {spelled(self.alphabet)}"
+        require_count(call, "alphabet", self.alphabet, least=2)
+        require_number(
+            f"bench --seconds {spelled(self.seconds)}",
+            "seconds",
+            self.seconds,
+            "positive and finite",
+            lambda x: x > 0,
+        )
+        require_choice(f"bench --dtype {spelled(self.dtype)}", "dtype", self.dtype, DTYPES)
+        for cell in self.cells:
+            require_known(f"bench --cells {spelled(cell)}", "cell", cell, CELLS)
+
+    def groups(self) -> list[Run]:
+        """List the groups, as runs that can be handed to another process."""
+        return [
+            Run(
+                id=f"{backend} {cell} {units}",
+                kind="speed",
+                settings={
+                    "backend": backend,
+                    "device": self.device,
+                    "dtype": self.dtype,
+                    "cell": cell,
+                    "units": units,
+                    "alphabet": self.alphabet,
+                    "rows": list(self.rows),
+                    "repetitions": self.repetitions,
+                    "seconds": self.seconds,
+                    "threads": self.threads,
+                },
+                cost=self.repetitions * self.seconds,
+            )
+            for backend in dict.fromkeys(self.backends)
+            for cell in dict.fromkeys(self.cells)
+            for units in dict.fromkeys(self.units)
+        ]

@@ -1,0 +1,198 @@
+"""The same task, numbers, stream and signs on several backends and estimators, side by side."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from uoro.arguments import require_kind
+from uoro.backend import Backend
+from uoro.derivatives.unroll import unroll
+from uoro.errors import NonFiniteError
+from uoro.estimators.spelling import Choice
+from uoro.lab.compare.curve import Curve
+from uoro.lab.compare.plan import Cell, Plan
+from uoro.learning.carry import Metrics
+from uoro.learning.host_noise import SharedNoise, map_host
+from uoro.learning.learner import Learner
+from uoro.learning.stream import Windows
+from uoro.tasks import Task
+
+EARLY = 8
+INTERRUPTED = "interrupted"
+EAGER_CHUNK = 50
+PROBES_PER_DECADE = 8
+
+Gradient = list[Any]
+"""A gradient on the host: its leaves in order."""
+
+
+Progress = Callable[[int, float], None]
+"""Called with the items done so far and the recent loss."""
+
+
+def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) -> Iterator[Cell]:
+    """Run every estimator on every backend, one cell after the other.
+
+    Args:
+        plan: What to compare.
+        progress: Called at the start of each cell with the items it is to consume; what it
+            returns is called as they are.
+
+    Yields:
+        Each cell when it is done.
+
+    Raises:
+        SettingError: If the plan is none.
+        KeyboardInterrupt: On Ctrl-C, after the cell it interrupted has been yielded.
+    """
+    require_kind("compare(plan, progress)", "plan", plan, Plan, "a Plan.")
+    references: dict[tuple[str, int], dict[int, Gradient]] = {}
+    for backend in plan.backends:
+        for choice in plan.choices:
+            span = plan.span(backend, choice)
+            items = plan.items(backend) // span * span
+            cell, gradients = _run(plan, backend, choice, span, progress(backend, choice, items))
+            if backend is plan.backends[0]:
+                references[choice.name, span] = gradients
+            else:
+                differences = _differences(gradients, references.get((choice.name, span), {}))
+                cell = replace(
+                    cell,
+                    deviation=float(np.max(differences)) if differences else None,
+                    compared=len(differences),
+                )
+            if cell.items or cell.verdict == "diverged":
+                yield cell
+            if cell.note == INTERRUPTED:
+                raise KeyboardInterrupt
+
+
+def _run(
+    plan: Plan, backend: Backend, choice: Choice, span: int, progress: Progress
+) -> tuple[Cell, dict[int, Gradient]]:
+    """Run one cell, and keep the gradients of some updates, ever rarer."""
+    task, asked = plan.task, plan.items(backend)
+    updates = asked // span
+    curve = Curve(span=span, scale=task.loss_scale)
+    gradients: dict[int, Gradient] = {}
+    rates: list[float] = []
+    compiled: set[int] = set()
+    note = ""
+    failed = False
+
+    # NumPy would warn of an overflow; a loss that is not finite is found and named anyway.
+    with backend.precision(plan.dtype), np.errstate(over="ignore", invalid="ignore"):
+        learner = _learner(plan, backend, choice, span)
+        items = task.stream(plan.seed)
+        stream = Windows(backend, items, span) if span > 1 else items
+
+        def report(metrics: Metrics) -> None:
+            curve.add(metrics.losses)
+            progress(curve.items, curve.recent)
+
+        try:
+            for count in _stretches(updates, span):
+                if count == 1:
+                    before = learner.steps
+                    estimate = learner.step(next(stream))
+                    report(Metrics(before, [float(estimate.loss)]))
+                    if before < EARLY or before >= 10 ** (1 / PROBES_PER_DECADE) * max(gradients):
+                        host = backend.named_leaves(backend.to_host(estimate.gradient))
+                        gradients[before] = [np.asarray(leaf) for _, leaf in host]
+                    continue
+                start = time.perf_counter()
+                chunk = count if backend.compiled else EAGER_CHUNK
+                learner.run(stream, count, chunk=chunk, report=report)
+                if count in compiled or not backend.compiled:
+                    rates.append(count * span / (time.perf_counter() - start))
+                compiled.add(count)
+        except NonFiniteError as error:
+            failed = True
+            note = f"not finite at item {error.step * span:,}"
+        except KeyboardInterrupt:
+            note = INTERRUPTED
+
+    cell = Cell(
+        backend=backend.name,
+        device=backend.device,
+        estimator=choice.name,
+        asked=plan.steps,
+        items=curve.items,
+        first_loss=curve.first,
+        final_loss=curve.last,
+        recent_loss=curve.recent,
+        verdict="diverged" if failed else _verdict(task, curve),
+        note=note,
+        items_per_second=statistics.median(rates) if rates else None,
+        deviation=None,
+        compared=0,
+        curve=curve.finished(),
+    )
+    return cell, gradients
+
+
+def _stretches(updates: int, span: int) -> Iterator[int]:
+    """Cut a run into stretches, each behind a single update whose gradient can be looked at.
+
+    The cuts are the same on every backend, and have few lengths, each of which a compiler has
+    to compile.
+    """
+    done = 0
+    while done < updates:
+        yield 1
+        done += 1
+        if EARLY <= done < updates:
+            items = 100 if done * span < 1000 else 1000
+            count = min(max(2, items // span), updates - done)
+            yield count
+            done += count
+
+
+def _learner(plan: Plan, backend: Backend, choice: Choice, span: int) -> Learner:
+    """Start from the same bits whatever the backend: numbers and noise come from NumPy."""
+    params, state = plan.task.model.init(np.random.default_rng(plan.seed))
+    state = map_host(lambda leaf: leaf.astype(plan.dtype), state)
+    noise = SharedNoise(choice.estimator.draw, state, plan.seed)
+    dynamics = backend.dynamics(partial(plan.task.model.transition, backend.xp))
+    return Learner(
+        unroll(dynamics, span) if span > 1 else dynamics,
+        choice.estimator,
+        plan.task.optimizer,
+        backend.from_host(params, dtype=plan.dtype),
+        backend.from_host(state),
+        seed=plan.seed,
+        noise=noise if noise.used else None,
+    )
+
+
+def _differences(mine: dict[int, Gradient], theirs: dict[int, Gradient]) -> list[float]:
+    """Relative differences, leaves together, at the updates both have."""
+    differences = []
+    for step in mine.keys() & theirs.keys():
+        a, b = mine[step], theirs[step]
+        gap = math.sqrt(sum(float(np.sum((x - y) ** 2)) for x, y in zip(a, b, strict=True)))
+        size = math.sqrt(sum(float(np.sum(y**2)) for y in b))
+        differences.append(gap / size if size else float(gap > 0))
+    return differences
+
+
+def _verdict(task: Task, curve: Curve) -> str:
+    """Judge a run by its recent loss."""
+    if task.solved_below is not None and curve.recent < task.solved_below:
+        return "converged"
+    if not curve.points:
+        return "undecided"
+    start, recent = curve.points[0].loss, curve.recent
+    if recent <= start * 1.01:
+        return "learning" if recent < 0.95 * start else "flat"
+    # Above where it began: on its way up, or coming back from an excursion?
+    highest = max(point.loss for point in curve.points)
+    return "undecided" if recent < 0.9 * highest else "diverged"

@@ -1,0 +1,92 @@
+"""What a measurement starts from: a task's model on a backend, its stream, its noise."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from uoro.algebra import repeat
+from uoro.algebra import take as entry
+from uoro.backend import Backend
+from uoro.derivatives.routes import probe
+from uoro.estimator import Estimator
+from uoro.estimators import UORO
+from uoro.estimators.streams import Streams
+from uoro.lab.jobs.run import Report, Settings
+from uoro.lab.reproduce.learning import CHUNK, EAGER_CHUNK, Trace, make_task
+from uoro.learning.carry import Metrics
+from uoro.learning.host_noise import map_host
+from uoro.learning.learner import Learner
+from uoro.learning.stream import take
+from uoro.registry import load_backend
+
+
+class Bench:
+    """A task's model on a backend, with the numbers that a run starts from.
+
+    Args:
+        settings: Of a run; ``seed`` is that of the network and of the draws.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.backend: Backend = load_backend(settings["backend"], device=settings["device"])
+        self.task = make_task(settings)
+        self.seed: int = settings["seed"]
+        dtype = settings["dtype"]
+        start = self.task.model.init(np.random.default_rng(self.seed))
+        self.params, self.state = (
+            self.backend.from_host(map_host(lambda leaf: np.asarray(leaf, dtype), tree))
+            for tree in start
+        )
+        self.dynamics = self.backend.dynamics(partial(self.task.model.transition, self.backend.xp))
+
+    def items(self, count: int, *, start: int = 0) -> Any:
+        """Give items of the stream as one stack."""
+        stream = self.task.stream(self.seed)
+        stream.take(start)
+        stack, _ = take(self.backend, stream, count)
+        probe(self.dynamics, self.params, self.state, entry(self.backend, stack, 0))
+        return stack
+
+    def train(self, stops: list[int], report: Report) -> tuple[list[Any], float]:
+        """Train with UORO on the stream.
+
+        Returns:
+            The params at some numbers of items, and the mean loss over the last tenth.
+        """
+        learner = Learner(
+            self.dynamics, UORO(), self.task.optimizer, self.params, self.state, seed=self.seed
+        )
+        stream = iter(self.task.stream(self.seed))
+        kept = []
+        trace = Trace(1, self.task.loss_scale, max(1, stops[-1]), max(1, stops[-1] // 10))
+
+        def note(metrics: Metrics) -> None:
+            trace.add(metrics.losses)
+            report(metrics.first_step / max(1, stops[-1]))
+
+        for stop in stops:
+            learner.run(
+                stream,
+                stop - learner.steps,
+                chunk=CHUNK if self.backend.compiled else EAGER_CHUNK,
+                report=note,
+            )
+            kept.append(learner.params)
+        return kept, trace.last
+
+    def draw(self, estimator: Estimator, number: int, *counts: int) -> Any:
+        """Draw independent noise, a stack of stacks of as many as wanted.
+
+        Args:
+            estimator: Whose noise.
+            number: Draws of different numbers are independent.
+            counts: The lengths of the stacks, the outermost first.
+        """
+        like = self.state
+        for count in reversed(counts):
+            estimator, like = Streams(estimator, count), repeat(self.backend, like, count)
+        key = self.backend.fold(self.backend.key(self.seed + 1), number)
+        return estimator.draw(partial(self.backend.random, key), like)

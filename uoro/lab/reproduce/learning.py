@@ -1,0 +1,235 @@
+"""Learning runs: one task, one estimator, one or several seeds side by side."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uoro.backend import Backend
+from uoro.derivatives.unroll import unroll
+from uoro.estimators.spelling import parse_estimator
+from uoro.lab.compare.curve import Curve
+from uoro.lab.jobs.run import Report, Run, Settings
+from uoro.lab.replicas import Losses, Replicas
+from uoro.learning.host_noise import map_host
+from uoro.learning.stream import Windows
+from uoro.registry import load_backend
+from uoro.tasks import TASKS, Network, Task
+
+BLOCKS = 200
+CHUNK = 4000
+EAGER_CHUNK = 100
+
+
+def make_task(settings: Settings) -> Task:
+    """Make the task that the settings name, with its network."""
+    arguments = dict(settings["arguments"])
+    if settings["network"] is not None:
+        arguments["network"] = Network(**settings["network"])
+    make: Any = TASKS[settings["task"]]
+    task: Task = make(**arguments)
+    return task
+
+
+def learning_run(
+    id: str,
+    *,
+    common: Settings,
+    task: str,
+    arguments: Settings,
+    network: Settings | None,
+    estimator: str,
+    items: int,
+    seeds: list[int],
+    window: int,
+    microseconds: float,
+) -> Run:
+    """Describe a learning run.
+
+    Args:
+        id: Its name.
+        common: As `Plan.common` gives them.
+        task: A key of `TASKS`.
+        arguments: What to call it with.
+        network: Fields of `Network`, or ``None`` where the task has no choice.
+        estimator: As on the command line.
+        items: How many items of the stream to consume.
+        seeds: Those that run side by side.
+        window: Over how many of the last items to take the mean loss.
+        microseconds: What an item costs with the JAX backend on one core, roughly.
+    """
+    settings = common | {
+        "task": task,
+        "arguments": arguments,
+        "network": network,
+        "estimator": estimator,
+        "items": items,
+        "seeds": seeds,
+        "window": window,
+    }
+    slower = 1.0 if common["backend"] == "jax" else 50.0
+    return Run(id, "learning", settings, 5.0 + slower * items * len(seeds) * microseconds * 1e-6)
+
+
+class Trace:
+    """What is kept of one replica's losses.
+
+    Args:
+        span: Items each loss sums over.
+        scale: What to multiply a loss by to have it in the task's unit.
+        items: How many items the run is to have.
+        window: Over how many of the last ones to take the mean.
+    """
+
+    def __init__(self, span: int, scale: float, items: int, window: int) -> None:
+        self._curve = Curve(span=span, scale=scale)
+        self._factor = scale / span
+        self._steps = items // span
+        self._last: list[float] = []
+        self._window = max(1, window // span)
+        self._sums = np.zeros(BLOCKS)
+        self._counts = np.zeros(BLOCKS)
+        self._done = 0
+
+    def add(self, losses: list[float]) -> None:
+        """Append the losses of consecutive steps."""
+        self._curve.add(losses)
+        each = np.asarray(losses) * self._factor
+        steps = np.arange(self._done, self._done + len(losses))
+        block = np.minimum(steps * BLOCKS // self._steps, BLOCKS - 1)
+        np.add.at(self._sums, block, each)
+        np.add.at(self._counts, block, 1)
+        self._last.extend(each[steps >= self._steps - self._window].tolist())
+        self._done += len(losses)
+
+    @property
+    def last(self) -> float:
+        """The mean over the last items."""
+        return float(np.mean(self._last)) if self._last else math.nan
+
+    def record(self) -> dict[str, Any]:
+        """Give the record: curve, blocks of equal length, and the means that claims rest on."""
+        points = self._curve.finished()
+        lengths = np.diff([0, *(point.item for point in points)])
+        means = np.array([point.loss for point in points])
+        with np.errstate(invalid="ignore", over="ignore"):
+            cumulated = np.cumsum(lengths * means) / np.cumsum(lengths)
+        blocks = self._sums / np.maximum(self._counts, 1)
+        return {
+            "first": self._curve.first,
+            "final": self._curve.last,
+            "last": self.last,
+            "cumulated": float(cumulated[-1]),
+            "items": [point.item for point in points],
+            "loss": [_short(value) for value in means],
+            "cumulated_loss": [_short(value) for value in cumulated],
+            "blocks": [_short(value) for value in blocks[self._counts > 0]],
+        }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+class Learning(NamedTuple):
+    """A learning run that is ready to begin.
+
+    Attributes:
+        task: What is learned.
+        span: How many items a step consumes.
+        replicas: The learners, one for each seed.
+        streams: What each of them learns from, as many items as are asked for.
+    """
+
+    task: Task
+    span: int
+    replicas: Replicas
+    streams: list[Iterator[Any]]
+
+
+def prepare(backend: Backend, settings: Settings) -> Learning:
+    """Make task, learners and streams; to be called within the precision of the settings."""
+    dtype, seeds = settings["dtype"], settings["seeds"]
+    task = make_task(settings)
+    choice = parse_estimator(settings["estimator"])
+    span = choice.span or settings["items"]
+    dynamics = backend.dynamics(partial(task.model.transition, backend.xp))
+    starts = []
+    for seed in seeds:
+        start = task.model.init(np.random.default_rng(seed))
+        cast = [map_host(lambda leaf: np.asarray(leaf, dtype), tree) for tree in start]
+        starts.append((cast[0], cast[1]))
+    replicas = Replicas(
+        unroll(dynamics, span) if span > 1 else dynamics,
+        choice.estimator,
+        task.optimizer,
+        starts,
+        seeds=seeds,
+    )
+
+    def stream(seed: int) -> Iterator[Any]:
+        items = task.stream(seed)
+        return iter(Windows(backend, items, span)) if span > 1 else iter(items)
+
+    return Learning(task, span, replicas, [stream(seed) for seed in seeds])
+
+
+def learn(settings: Settings, report: Report) -> dict[str, Any]:
+    """Run it.
+
+    Returns:
+        ``replicas``: a record for each seed, as `Trace.record` gives it; and the device.
+    """
+    backend = load_backend(settings["backend"], device=settings["device"])
+    # NumPy would warn of overflows; a run that diverges says so by its losses.
+    with backend.precision(settings["dtype"]), np.errstate(over="ignore", invalid="ignore"):
+        task, span, replicas, streams = prepare(backend, settings)
+        steps = settings["items"] // span
+        traces = [Trace(span, task.loss_scale, steps * span, settings["window"]) for _ in streams]
+
+        def keep(first: int, losses: Losses) -> None:
+            for trace, each in zip(traces, losses, strict=True):
+                trace.add(each)
+            report((first + len(losses[0])) / steps)
+
+        chunk = max(1, (CHUNK if backend.compiled else EAGER_CHUNK) // span)
+        replicas.run(streams, steps, chunk=chunk, report=keep)
+    return {
+        "device": backend.device,
+        "entropy_rate": task.entropy_rate,
+        "loss_name": task.loss_name,
+        "task_settings": task.settings,
+        "replicas": [trace.record() for trace in traces],
+    }
+
+
+def time_estimators(settings: Settings, report: Report) -> dict[str, Any]:
+    """Let the learners of several estimators take turns, and see what an item takes each.
+
+    Returns:
+        ``seconds_per_item``: for each estimator a time for each round.
+    """
+    backend = load_backend(settings["backend"], device=settings["device"])
+    names, rounds = settings["estimators"], settings["rounds"]
+    took: dict[str, list[float]] = {name: [] for name in names}
+    items = CHUNK if backend.compiled else EAGER_CHUNK
+    with backend.precision(settings["dtype"]), np.errstate(over="ignore", invalid="ignore"):
+        ready = {
+            name: prepare(backend, settings | {"estimator": name, "seeds": [0], "items": items})
+            for name in names
+        }
+        for number in range(rounds + 1):
+            for name, (_, span, replicas, streams) in ready.items():
+                steps = items // span
+                begun = time.perf_counter()
+                replicas.run(streams, steps, chunk=steps)
+                took[name].append((time.perf_counter() - begun) / (steps * span))
+            report((number + 1) / (rounds + 1))
+    # In the first round they are compiled.
+    seconds = {name: [_short(each) for each in found[1:]] for name, found in took.items()}
+    return {"device": backend.device, "seconds_per_item": seconds}

@@ -1,0 +1,284 @@
+"""Relative variance of gradient estimates, against the exact gradient and not the sample mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from uoro.algebra import repeat, size
+from uoro.algebra import take as entry
+from uoro.backend import Backend
+from uoro.derivatives.unroll import unroll
+from uoro.dynamics import Dynamics
+from uoro.errors import SettingError
+from uoro.estimator import Estimator
+from uoro.estimators import RTRL, UORO, RollingTruncated
+from uoro.estimators.spelling import parse_estimator
+from uoro.lab.jobs.run import Report, Settings
+from uoro.lab.reproduce.bench import Bench
+from uoro.registry import load_backend
+
+# Runs whose pairs are held at once: so many that their numbers stay below this.
+NUMBERS_AT_ONCE = 2e7
+STEPS_AT_ONCE = 250
+
+
+def square(backend: Backend, tree: Any) -> Any:
+    """Sum of squares."""
+    return backend.inner(tree, tree)
+
+
+def difference(backend: Backend, x: Any, y: Any) -> Any:
+    """``x - y``."""
+    return backend.combine((1.0, x), (-1.0, y))
+
+
+def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
+    """Train, hold the params, and run many times over the same items from the zero state.
+
+    All runs see the same state, as signs do not change it, so that one pass gives the exact
+    gradient and every estimate of it.
+
+    Returns:
+        ``relative_variance``: for each step, ``mean ‖g̃ - g‖² / ‖g‖²``, the first ``skipped``
+        left out; ``mean_error``: for each step, ``‖mean g̃ - g‖² / ‖g‖²``, which for an unbiased
+        estimate is the former divided by the number of runs; ``training_loss``: its mean over the
+        last tenth of training.
+    """
+    if settings["items"] % STEPS_AT_ONCE:
+        raise SettingError(
+            f"noise_in_time(items={settings['items']}): they must come in {STEPS_AT_ONCE}s."
+        )
+    backend, runs = load_backend(settings["backend"], device=settings["device"]), settings["reruns"]
+    with backend.precision(settings["dtype"]):
+        bench = Bench(settings)
+        dynamics = bench.dynamics
+        share = settings["train_items"] / (settings["train_items"] + 500 * settings["items"])
+        (params,), loss = bench.train([settings["train_items"]], lambda done: report(share * done))
+        items = bench.items(settings["items"])
+        estimator, exact = UORO(), RTRL()
+
+        def body(carry: Any, item: Any) -> Any:
+            state, influence, pairs = carry
+            inputs, drawn = item
+            influence, after, truth = exact.step(dynamics, params, influence, state, inputs, None)
+
+            def one(pair: Any, noise: Any) -> Any:
+                pair, _, estimate = estimator.step(dynamics, params, pair, state, inputs, noise)
+                return pair, estimate.gradient
+
+            pairs, gradients = backend.vmap(one)(pairs, drawn)
+            errors = backend.vmap(lambda g: difference(backend, g, truth.gradient))(gradients)
+            mean = backend.map(lambda leaf: leaf.mean(0), errors)
+            spread = backend.vmap(lambda error: square(backend, error))(errors)
+            seen = spread.mean(), square(backend, mean), square(backend, truth.gradient)
+            return (after, influence, pairs), seen
+
+        @backend.compile
+        def stretch(carry: Any, items: Any, number: Any) -> Any:
+            noise = bench.draw(estimator, number, STEPS_AT_ONCE, runs)
+            return backend.scan(body, carry, (items, noise))
+
+        carry = (
+            bench.state,
+            exact.init(dynamics, params, bench.state),
+            repeat(backend, estimator.init(dynamics, params, bench.state), runs),
+        )
+        seen = []
+        for number in range(settings["items"] // STEPS_AT_ONCE):
+            stop = (number + 1) * STEPS_AT_ONCE
+            part = entry(backend, items, slice(stop - STEPS_AT_ONCE, stop))
+            carry, each = stretch(carry, part, number)
+            seen.append([np.asarray(leaf, np.float64) for leaf in backend.to_host(each)])
+            report(share + (1 - share) * stop / settings["items"])
+    spread, mean, true = (
+        np.concatenate(column)[settings["skipped"] :] for column in zip(*seen, strict=True)
+    )
+    return {
+        "device": backend.device,
+        "runs": runs,
+        "training_loss": loss,
+        "relative_variance": _short(spread / true),
+        "mean_error": _short(mean / true),
+    }
+
+
+def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
+    """Run an untrained network for a few steps, many times over.
+
+    The exact gradient of the last loss comes from backpropagation through all of them.
+
+    Returns:
+        ``relative_variance`` of the last step's gradient, and its standard error over the runs.
+    """
+    backend = load_backend(settings["backend"], device=settings["device"])
+    with backend.precision(settings["dtype"]):
+        bench = Bench(settings)
+        dynamics, steps, runs = bench.dynamics, settings["steps"], settings["reruns"]
+        items, estimator = bench.items(steps, start=settings["start"]), UORO()
+
+        # Zeros made inside would be constants, which a compiler takes long to fold.
+        zero = backend.zeros(bench.params)
+        first = entry(backend, items, 0)
+
+        def last(estimator: Estimator, params: Any, zero: Any, memory: Any, noise: Any) -> Any:
+            def body(carry: Any, item: Any) -> Any:
+                state, memory, _ = carry
+                inputs, drawn = item
+                memory, state, estimate = estimator.step(
+                    dynamics, params, memory, state, inputs, drawn
+                )
+                return (state, memory, estimate.gradient), None
+
+            return backend.scan(body, (bench.state, memory, zero), (items, noise))[0][2]
+
+        through_all = RollingTruncated(steps)
+        truth = backend.compile(partial(last, through_all))(
+            bench.params,
+            zero,
+            through_all.init(dynamics, bench.params, bench.state, inputs=first),
+            None,
+        )
+        at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // size(backend, bench.params))))
+
+        @backend.compile
+        def errors(params: Any, zero: Any, pair: Any, truth: Any, number: Any) -> Any:
+            def one(noise: Any) -> Any:
+                found = last(estimator, params, zero, pair, noise)
+                return square(backend, difference(backend, found, truth))
+
+            return backend.vmap(one)(bench.draw(estimator, number, at_once, steps))
+
+        pair = estimator.init(dynamics, bench.params, bench.state)
+        seen: list[float] = []
+        while len(seen) < runs:
+            number = len(seen) // at_once
+            seen += backend.to_host(errors(bench.params, zero, pair, truth, number)).tolist()
+            report(min(1.0, len(seen) / runs))
+        relative = np.array(seen[:runs]) / float(square(backend, truth))
+    return {
+        "device": backend.device,
+        "runs": runs,
+        "parameters": size(backend, bench.params),
+        "relative_variance": float(relative.mean()),
+        "standard_error": float(relative.std(ddof=1) / math.sqrt(runs)),
+    }
+
+
+def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
+    """Compare estimators on what they all estimate: the gradient of a window's losses together.
+
+    A window has as many items as the longest memory; an estimator of shorter memory gives the
+    sum of its gradients over the window. The params are held, at some stages of training.
+
+    Returns:
+        ``relative_variance``: for each estimator, and for each stage, the sum over the windows of
+        ``mean ‖g̃ - g‖²`` divided by that of ``‖g‖²``; and its standard error over the runs.
+    """
+    backend = load_backend(settings["backend"], device=settings["device"])
+    names, length = settings["estimators"], settings["window"]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    errors: dict[str, list[float]] = {name: [] for name in names}
+    with backend.precision(settings["dtype"]):
+        bench = Bench(settings)
+        stages, _ = bench.train(settings["stages"], lambda done: report(done / 2))
+        items = bench.items(settings["windows"] * length)
+        windows = backend.map(lambda leaf: leaf.reshape((-1, length, *leaf.shape[1:])), items)
+        through = _exact(bench, length)
+        measures = {name: _measure(bench, name, length, settings) for name in names}
+        for number, params in enumerate(stages):
+            truth = through(params, windows)
+            true = np.asarray(backend.to_host(backend.vmap(partial(square, backend))(truth)))
+            total = true.astype(np.float64)[settings["skipped_windows"] :].sum()
+            for name in names:
+                spread = measures[name](params, windows, truth)
+                each = spread[settings["skipped_windows"] :].sum(0) / total
+                found[name].append(float(each.mean()))
+                errors[name].append(float(each.std(ddof=1) / math.sqrt(each.size)))
+                report(0.5 + (number + len(found[name]) / len(stages)) / len(stages) / 2)
+    return {
+        "device": backend.device,
+        "stages": settings["stages"],
+        "relative_variance": found,
+        "standard_error": errors,
+    }
+
+
+def _exact(bench: Bench, length: int) -> Callable[..., Any]:
+    """Make the function that gives the exact gradient of each window, by RTRL from the start."""
+    backend, whole, exact = bench.backend, unroll(bench.dynamics, length), RTRL()
+
+    @backend.compile
+    def through(params: Any, windows: Any) -> Any:
+        def body(carry: Any, window: Any) -> Any:
+            state, influence = carry
+            influence, after, truth = exact.step(whole, params, influence, state, window, None)
+            return (after, influence), truth.gradient
+
+        start = bench.state, exact.init(whole, params, bench.state)
+        return backend.scan(body, start, windows)[1]
+
+    return through
+
+
+def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callable[..., Any]:
+    """Make the function that gives the squared errors, for each window and run."""
+    backend, choice, runs = bench.backend, parse_estimator(name), settings["reruns"]
+    estimator, span = choice.estimator, choice.span or 1
+    dynamics: Dynamics[Any, Any, Any] = unroll(bench.dynamics, span) if span > 1 else bench.dynamics
+    pairs = estimator.rank if isinstance(estimator, UORO) else 1
+    numbers = pairs * size(backend, bench.params)
+    at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // numbers)))
+
+    def cut(window: Any) -> Any:
+        if span == 1:
+            return window
+        return backend.map(lambda leaf: leaf.reshape((-1, span, *leaf.shape[1:])), window)
+
+    def body(params: Any, carry: Any, item: Any) -> Any:
+        state, memories = carry
+        window, noise, truth = item
+
+        def one(memory: Any, noise: Any) -> Any:
+            def step(carry: Any, item: Any) -> Any:
+                state, memory, total = carry
+                inputs, drawn = item
+                memory, state, estimate = estimator.step(
+                    dynamics, params, memory, state, inputs, drawn
+                )
+                return (
+                    state,
+                    memory,
+                    backend.combine((1.0, total), (1.0, estimate.gradient)),
+                ), None
+
+            start = state, memory, backend.zeros(params)
+            (after, memory, total), _ = backend.scan(step, start, (cut(window), noise))
+            return memory, after, square(backend, difference(backend, total, truth))
+
+        memories, after, spread = backend.vmap(one)(memories, noise)
+        return (entry(backend, after, 0), memories), spread
+
+    @backend.compile
+    def measure(params: Any, windows: Any, truth: Any, number: Any) -> Any:
+        memory = estimator.init(dynamics, params, bench.state)
+        start = bench.state, repeat(backend, memory, at_once)
+        noise = bench.draw(estimator, number, settings["windows"], at_once, length // span)
+        return backend.scan(partial(body, params), start, (windows, noise, truth))[1]
+
+    def all_runs(params: Any, windows: Any, truth: Any) -> Any:
+        batches = [
+            np.asarray(backend.to_host(measure(params, windows, truth, number)), np.float64)
+            for number in range(-(-runs // at_once))
+        ]
+        return np.concatenate(batches, axis=1)[:, :runs]
+
+    return all_runs
+
+
+def _short(values: Any) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]

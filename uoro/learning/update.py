@@ -1,0 +1,143 @@
+"""One update as a pure function: what `Learner` and `Replicas` repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
+from uoro.estimator import Estimate, Estimator
+from uoro.learning.carry import Progress
+from uoro.optimizer import Optimizer
+
+ERA = 2**31
+"""How many steps a 32-bit integer can number."""
+_ERAS = 2**32 - 1
+
+
+class Clock(NamedTuple):
+    """Which step it is, in integers that a compiler can count with.
+
+    Attributes:
+        key: What the noise of this era is drawn with.
+        era: How many times `ERA` steps are behind.
+        number: How many steps since.
+    """
+
+    key: Any
+    era: int
+    number: Any
+
+    @classmethod
+    def at(cls, backend: Backend, key: Any, steps: int) -> Clock:
+        """Make the clock of a step.
+
+        Args:
+            backend: The backend of the key.
+            key: That of the whole run.
+            steps: How many steps are behind.
+        """
+        era, number = divmod(steps, ERA)
+        if era:
+            key = backend.fold(backend.fold(key, _ERAS), era)
+        return cls(key, era, number)
+
+    @property
+    def room(self) -> int:
+        """How many steps the era has left."""
+        return ERA - int(self.number)
+
+
+@dataclass(frozen=True)
+class Update:
+    """Estimate the gradient on one item, then let the optimizer step.
+
+    Attributes:
+        dynamics: The model.
+        estimator: Where the gradient comes from.
+        optimizer: What to do with it.
+    """
+
+    dynamics: Dynamics[Any, Any, Any]
+    estimator: Estimator
+    optimizer: Optimizer
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the dynamics."""
+        return self.dynamics.backend
+
+    def start(self, now: Progress, inputs: Any) -> Progress:
+        """Make the memories; ``inputs`` is one item, for its shape."""
+        return now._replace(
+            memory=self.estimator.init(self.dynamics, now.params, now.state, inputs=inputs),
+            optimizer=self.optimizer.init(self.backend, now.params),
+        )
+
+    def draw(self, now: Progress, clock: Clock) -> Any:
+        """Draw the noise of a step."""
+        drawn = self.backend.fold(clock.key, clock.number)
+        return self.estimator.draw(partial(self.backend.random, drawn), now.state)
+
+    def estimate(
+        self, now: Progress, inputs: Any, noise: Any, clock: Clock
+    ) -> tuple[Any, Any, Estimate]:
+        """Step the estimator; noise that is ``None`` is drawn."""
+        if noise is None:
+            noise = self.draw(now, clock)
+        return self.estimator.step(self.dynamics, now.params, now.memory, now.state, inputs, noise)
+
+    def apply(
+        self, now: Progress, memory: Any, state: Any, gradient: Any, clock: Clock
+    ) -> Progress:
+        """Step the optimizer; time counts items of the stream."""
+        span = self.dynamics.span
+        # Floating, as integers would overflow in a run of days.
+        time = clock.era * (float(ERA) * span) + clock.number * float(span) + (span - 1)
+        params, optimizer = self.optimizer.update(
+            self.backend, now.params, gradient, now.optimizer, time
+        )
+        return Progress(params, state, memory, optimizer)
+
+    def advance(
+        self, now: Progress, inputs: Any, noise: Any, clock: Clock
+    ) -> tuple[Progress, Estimate, Any]:
+        """Take one step; also give the norm of the gradient."""
+        memory, state, estimate = self.estimate(now, inputs, noise, clock)
+        after = self.apply(now, memory, state, estimate.gradient, clock)
+        return after, estimate, self.backend.norm(estimate.gradient)
+
+    def advance_chunk(
+        self,
+        now: Progress,
+        inputs: Any,
+        noise: Any,
+        clock: Clock,
+        indices: Any,
+        bounds: tuple[Any, Any] | None = None,
+    ) -> tuple[Progress, Any, Any]:
+        """Take a step on each of a stack of items.
+
+        Args:
+            now: Where to start from.
+            inputs: A stack of items.
+            noise: A stack of noise, or ``None`` to draw it.
+            clock: Numbers the first item of the stack.
+            indices: 0, 1, …, one for each item, as an array.
+            bounds: If given, only the items from the first index up to but without the second
+                are taken.
+
+        Returns:
+            What is carried on, the loss of each step, and the norm of the params.
+        """
+
+        def body(now: Progress, item: tuple[Any, Any, Any]) -> tuple[Progress, Any]:
+            inputs, noise, index = item
+            moment = clock._replace(number=clock.number + index)
+            now, estimate, _ = self.advance(now, inputs, noise, moment)
+            return now, estimate.loss
+
+        now, losses = self.backend.scan(body, now, (inputs, noise, indices), bounds=bounds)
+        return now, losses, self.backend.norm(now.params)

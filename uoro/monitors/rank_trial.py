@@ -1,0 +1,179 @@
+"""Trial runs of a rank on a model: inner products of independent gradients, and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple, TypeAlias
+
+from uoro.algebra import gram, repeat, working_precision
+from uoro.algebra import take as entry
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
+from uoro.estimators import UORO
+from uoro.estimators.scaling import Scaling
+from uoro.estimators.streams import Streams
+
+Products: TypeAlias = Sequence[Sequence[float]]
+"""Inner products of replicas, summed over steps."""
+
+TIMED = 3
+"""How often the items are run through for the time, after once for compiling."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What all ranks are tried on.
+
+    Args:
+        dynamics: The model.
+        params: θ, held.
+        state: The state before the first item.
+        items: A stack of them.
+        count: How many.
+        skip: How many of the first count for nothing but the time.
+        replicas: How many run beside each other.
+        seed: Of the signs.
+        scaling: That of `UORO`.
+    """
+
+    dynamics: Dynamics[Any, Any, Any]
+    params: Any
+    state: Any
+    items: Any
+    count: int
+    skip: int
+    replicas: int
+    seed: int
+    scaling: Scaling | None = None
+
+    @property
+    def _backend(self) -> Backend:
+        return self.dynamics.backend
+
+    def products(self, rank: int) -> tuple[Products, float]:
+        """Give ``S_ij`` of the replicas, and the mean variance that a reduction added."""
+        backend, estimator = self._backend, self._estimator(rank)
+        used = self.count - self.skip
+        precision = working_precision(backend, (self.params, self.state))
+        weights = backend.collect([0.0] * self.skip + [1.0] * used)
+        weights = backend.from_host(weights, dtype=precision)
+
+        def run(params: Any, state: Any, items: Any, noise: Any) -> Any:
+            def body(carry: Any, item: Any) -> Any:
+                state, memories, total, added = carry
+                (inputs, weight), drawn = item
+
+                def one(memory: Any, noise: Any) -> Any:
+                    memory, after, estimate = estimator.step(
+                        self.dynamics, params, memory, state, inputs, noise
+                    )
+                    return memory, after, estimate.gradient
+
+                memories, after, gradients = backend.vmap(one)(memories, drawn)
+                total = total + weight * gram(backend, gradients, gradients)
+                added = added + weight * memories.added.mean()
+                return (entry(backend, after, 0), memories, total, added), ()
+
+            memory: Any = estimator.init(self.dynamics, params, state)
+            zeros = backend.zeros(params, batch=(self.replicas,))
+            start = (
+                state,
+                repeat(backend, memory, self.replicas),
+                gram(backend, zeros, zeros),
+                0.0 * memory.added,
+            )
+            return backend.scan(body, start, (items, noise))[0][2:]
+
+        follow = backend.compile(run)
+        items = self.items, weights
+        total, added = backend.to_host(
+            follow(self.params, self.state, items, self._draw(estimator))
+        )
+        return total.tolist(), float(added) / used
+
+    def time(self, rank: int) -> float:
+        """Give the seconds of a step of one estimator, the gradients summed up."""
+        backend, estimator = self._backend, self._estimator(rank)
+
+        def run(params: Any, state: Any, items: Any, noise: Any) -> Any:
+            def body(carry: Any, item: Any) -> Any:
+                state, memory, total = carry
+                memory, state, estimate = estimator.step(
+                    self.dynamics, params, memory, state, *item
+                )
+                total = backend.combine((1.0, total), (1.0, estimate.gradient))
+                return (state, memory, total), estimate.loss
+
+            memory = estimator.init(self.dynamics, params, state)
+            start = state, memory, backend.zeros(params)
+            (_, _, total), losses = backend.scan(body, start, (items, noise))
+            return total, losses
+
+        noise = backend.map(lambda leaf: leaf[:, 0], self._draw(estimator))
+        follow = backend.compile(run)
+
+        def once() -> float:
+            begin = perf_counter()
+            backend.to_host(follow(self.params, self.state, self.items, noise))
+            return perf_counter() - begin
+
+        return min(once() for _ in range(1 + TIMED)) / self.count
+
+    def _estimator(self, rank: int) -> UORO:
+        return UORO(rank=rank, reduction="optimal", scaling=self.scaling)
+
+    def _draw(self, estimator: UORO) -> Any:
+        """Draw the noise of every step and replica."""
+        backend, total = self._backend, self.count * self.replicas
+        key = backend.fold(backend.key(self.seed), estimator.rank)
+        states = repeat(backend, self.state, total)
+        each = Streams(estimator, total).draw(partial(backend.random, key), states)
+        shape = self.count, self.replicas
+        return backend.map(lambda leaf: leaf.reshape((*shape, *leaf.shape[1:])), each)
+
+
+class Part(NamedTuple):
+    """A number found from all replicas, and its standard error."""
+
+    value: float
+    error: float
+
+
+def signal(products: Products) -> Part:
+    """Estimate ``Σ‖g‖²``: the mean of ``S_ij`` over i ≠ j."""
+    return _jackknife(_across, products)
+
+
+def relative_noise(products: Products, signal: Part) -> Part:
+    """Estimate ``Σ E‖g̃ - g‖² / Σ‖g‖²``; NaN where the signal is not told from zero."""
+    if not signal.value > 2 * signal.error:
+        return Part(math.nan, math.nan)
+    spread = _jackknife(lambda some: _own(some) - _across(some), products)
+    relative = spread.value / signal.value
+    return Part(relative, math.hypot(spread.error, relative * signal.error) / signal.value)
+
+
+def _jackknife(statistic: Callable[[Products], float], products: Products) -> Part:
+    """Find the error by leaving out one replica at a time."""
+    count = len(products)
+    without = []
+    for left_out in range(count):
+        kept = [i for i in range(count) if i != left_out]
+        without.append(statistic([[products[i][j] for j in kept] for i in kept]))
+    middle = math.fsum(without) / count
+    squares = math.fsum((value - middle) ** 2 for value in without)
+    return Part(statistic(products), math.sqrt((count - 1) / count * squares))
+
+
+def _own(products: Products) -> float:
+    return math.fsum(row[i] for i, row in enumerate(products)) / len(products)
+
+
+def _across(products: Products) -> float:
+    count = len(products)
+    others = (value for i, row in enumerate(products) for j, value in enumerate(row) if i != j)
+    return math.fsum(others) / (count * (count - 1))
