@@ -51,7 +51,7 @@ def endless_sum(rank: int) -> tuple[Learner, Any]:
     return Learner(dynamics, estimator, SGD(1e-9), jnp.array(weights), jnp.zeros(UNITS)), stream()
 
 
-def gap(memory: Any) -> float:
+def gap(carry: Any) -> float:
     """Compare the inner products of both sides."""
     of_tangents, of_cotangents = (
         rows @ rows.T
@@ -60,7 +60,7 @@ def gap(memory: Any) -> float:
                 [np.asarray(leaf, float).reshape(len(leaf), -1) for leaf in jax.tree.leaves(side)],
                 axis=1,
             )
-            for side in (memory.tangent, memory.cotangent)
+            for side in (carry.tangent, carry.cotangent)
         )
     )
     lengths = np.sqrt(np.diag(of_cotangents))
@@ -83,7 +83,7 @@ def main() -> None:
         gaps = list[float]()
         for steps in (*marks, options.steps):
             learner.run(stream, steps - learner.steps, chunk=1000)
-            gaps.append(gap(learner.memory))
+            gaps.append(gap(learner.carry))
         print(f"{name:12}" + "".join(f"{each:12.1e}" for each in gaps), flush=True)
 
 

@@ -142,12 +142,12 @@ def _require_alike(
     of each step too, as no sign has to do with them; and the others finite and of the right shape.
     """
     estimator, backend = UORO(), dynamics.backend
-    memory = estimator.init(dynamics, params, state)
+    carry = estimator.init(dynamics, params, state)
     their_gradient = brainstate.transform.jit(theirs.gradient)
     for i in range(8):
-        noise = estimator.draw(partial(backend.random, backend.fold(backend.key(0), i)), state)
-        memory, state, estimate = estimator.step(
-            dynamics, params, memory, state, (xs[i], ys[i]), noise
+        signs = estimator.draw(partial(backend.random, backend.fold(backend.key(0), i)), state)
+        carry, state, estimate = estimator.step(
+            dynamics, params, carry, state, (xs[i], ys[i]), signs
         )
         gradient, loss = their_gradient(xs[i], ys[i])
         np.testing.assert_allclose(float(loss), float(estimate.loss), rtol=1e-4)

@@ -30,12 +30,12 @@ class Naive:
         outcome: Any = torch.func.jvp(lambda s: rnn(params, s, item), (state,), (self.tangent,))
         (next_state, loss), (pushed, rate) = outcome
         pull: Any = torch.func.vjp(lambda p: rnn(p, state, item), params)[1]
-        (direct,) = pull(
+        (immediate,) = pull(
             ({k: torch.zeros_like(s) for k, s in next_state.items()}, torch.ones_like(loss))
         )
         signs = {k: torch.randint_like(s, 2) * 2 - 1 for k, s in state.items()}
         (pulled,) = pull((signs, torch.zeros_like(loss)))
-        gradient = {k: direct[k] + rate * self.cotangent[k] for k in params}
+        gradient = {k: immediate[k] + rate * self.cotangent[k] for k in params}
         rho0 = (_norm(self.cotangent) / (_norm(pushed) + 1e-7)).sqrt() + 1e-7
         rho1 = (_norm(pulled) / (_norm(signs) + 1e-7)).sqrt() + 1e-7
         self.tangent = {k: rho0 * pushed[k] + rho1 * signs[k] for k in state}

@@ -40,19 +40,19 @@ class Sweeps(UORO):
     """Joint pairs that are pushed and pulled, and not reduced: what they give means nothing."""
 
     def step(
-        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> Any:
         """Do all of a step but the reduction."""
         backend = dynamics.backend
-        fresh = fresh_projections(backend, noise, self.rank)
-        swept = sweep(dynamics, params, state, inputs, memory.tangent, fresh, backend.vmap)
+        fresh = fresh_projections(backend, signs, self.rank)
+        swept = sweep(dynamics, params, state, inputs, carry.tangent, fresh, backend.vmap)
         pulled = backend.vmap(swept.pull)(fresh, swept.kept)
-        carried = mix(backend, swept.rate, memory.cotangent)
-        gradient = backend.combine((1.0, swept.direct), (1.0, carried))
+        carried = mix(backend, swept.loss_tangent, carry.cotangent)
+        gradient = backend.combine((1.0, swept.immediate), (1.0, carried))
         after = JointInfluence(
             backend.combine((0.5, swept.pushed), (0.5, fresh)),
-            backend.combine((0.5, memory.cotangent), (0.5, pulled)),
-            memory.added,
+            backend.combine((0.5, carry.cotangent), (0.5, pulled)),
+            carry.added,
         )
         outcome = swept.outcome
         return after, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)

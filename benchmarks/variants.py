@@ -39,14 +39,14 @@ class Step(NamedTuple):
     Attributes:
         jacobian: ∂F/∂s, (n, n).
         immediate: ∂F/∂θ, (n, p).
-        sensitivity: ∂ℓ/∂s, (n,).
+        state_gradient: ∂ℓ/∂s, (n,).
         norms: Norms of the rows of ∂F/∂θ as they are known from one row a step, (n,).
         factors: Their roots, as the library finds them by a few forward passes, (n,).
     """
 
     jacobian: Matrix
-    immediate: Matrix
-    sensitivity: Matrix
+    fresh_influence: Matrix
+    state_gradient: Matrix
     norms: Matrix
     factors: Matrix
 
@@ -121,7 +121,7 @@ def separately(
     nu = law(generator, runs, k, n) * (math.sqrt(k) if law is fourier else 1.0)
     scale = scaling(step)
     pushed = pairs.tangents @ step.jacobian.T
-    fresh, pulled = nu * scale, (nu / scale) @ step.immediate
+    fresh, pulled = nu * scale, (nu / scale) @ step.fresh_influence
     norms = [np.linalg.norm(part, axis=-1, keepdims=True) for part in (pulled, fresh)]
     carried = [np.linalg.norm(part, axis=-1, keepdims=True) for part in (pairs.cotangents, pushed)]
     old = np.sqrt(carried[0] / (carried[1] + EPSILON)) + EPSILON
@@ -145,7 +145,7 @@ def together(
     scale = scaling(step)
     pushed = pairs.tangents @ step.jacobian.T
     rows = np.concatenate([pushed, nu * scale], 1)
-    columns = np.concatenate([pairs.cotangents, (nu / scale) @ step.immediate], 1)
+    columns = np.concatenate([pairs.cotangents, (nu / scale) @ step.fresh_influence], 1)
     chance = signs(generator, runs, 1, max(n, k + fresh))[:, 0]
     for run in range(runs):
         right = side_of_gram(np, columns[run] @ columns[run].T)
@@ -169,7 +169,7 @@ def by_rows(step: Step) -> Matrix:
 
     It is the root of the norms of the rows of ∂F/∂θ, for which these take n pullbacks.
     """
-    return _root(np.linalg.norm(step.immediate, axis=1))
+    return _root(np.linalg.norm(step.fresh_influence, axis=1))
 
 
 def by_one_row(step: Step) -> Matrix:
@@ -255,8 +255,8 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
             by_params, by_state = backend.vmap(lambda row: pullback(row, None))(
                 backend.basis(state)
             )
-            direct, sensitivity = pullback(None, 1.0)
-            lifted = backend.map(lambda leaf: leaf[None], (sensitivity, direct))
+            immediate, state_gradient = pullback(None, 1.0)
+            lifted = backend.map(lambda leaf: leaf[None], (state_gradient, immediate))
             rows = (coordinates(backend, part) for part in (by_state, by_params, *lifted))
             factors = [factor[None] for factor in row_factors(dynamics, params, state, item)]
             return outcome.next_state, *rows, coordinates(backend, factors)
@@ -268,12 +268,12 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
         for number in range(options.steps):
             with backend.precision("float64"):
                 state, *parts = derive(state, take(backend, items, number))
-            jacobian, immediate, sensitivity, direct, factors = map(np.asarray, parts)
-            step = Step(jacobian, immediate, sensitivity[0], norms.copy(), factors[0])
-            yield step, (step.sensitivity @ influence, direct[0])
-            influence = jacobian @ influence + immediate
+            jacobian, fresh_influence, state_gradient, immediate, factors = map(np.asarray, parts)
+            step = Step(jacobian, fresh_influence, state_gradient[0], norms.copy(), factors[0])
+            yield step, (step.state_gradient @ influence, immediate[0])
+            influence = jacobian @ influence + fresh_influence
             row = number % n
-            new = float(np.linalg.norm(immediate[row]))
+            new = float(np.linalg.norm(fresh_influence[row]))
             norms[row] = new if number < n else 0.7 * norms[row] + 0.3 * new
 
     return steps(), n, p
@@ -307,11 +307,11 @@ def main() -> None:
     ]
     errors = np.zeros((len(chosen), options.runs))
     square = 0.0
-    for number, (step, (truth, direct)) in enumerate(steps):
+    for number, (step, (truth, immediate)) in enumerate(steps):
         counts = number >= options.skip
-        square += counts * float(((truth + direct) ** 2).sum())
+        square += counts * float(((truth + immediate) ** 2).sum())
         for i, (one, pairs) in enumerate(zip(chosen, carried, strict=True)):
-            rates = pairs.tangents @ step.sensitivity
+            rates = pairs.tangents @ step.state_gradient
             found = np.einsum("rk,rkp->rp", rates, pairs.cotangents)
             gap = found / (one.rank if one.mean else 1) - truth
             errors[i] += counts * (gap**2).sum(1)

@@ -38,13 +38,13 @@ dynamics = backend.dynamics(made.transition)
 estimator, optimizer = UORO(), optax.adam(1e-3)
 
 
-def step(carry, item):
-    params, state, memory, moments = carry
+def step(carried, item):
+    params, state, carry, moments = carried
     inputs, key = item
-    noise = estimator.draw(partial(backend.random, key), state)
-    memory, state, estimate = estimator.step(dynamics, params, memory, state, inputs, noise)
+    signs = estimator.draw(partial(backend.random, key), state)
+    carry, state, estimate = estimator.step(dynamics, params, carry, state, inputs, signs)
     updates, moments = optimizer.update(estimate.gradient, moments, params)
-    return (optax.apply_updates(params, updates), state, memory, moments), estimate.loss
+    return (optax.apply_updates(params, updates), state, carry, moments), estimate.loss
 
 
 # Remember the number seen one step ago.

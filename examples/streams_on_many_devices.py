@@ -47,7 +47,7 @@ learner.run(
     zip(numbers[1:], numbers[:-1], strict=True),
     report=lambda metrics: losses.extend(metrics.losses),
 )
-for name, leaf in learner.memory.cotangent.items():
+for name, leaf in learner.carry.cotangent.items():
     shards = leaf.addressable_shards
     print(f"θ̃ of {name}: {leaf.shape} in all, {shards[0].data.shape} on each of {len(shards)}")
 print(f"loss: {np.mean(losses[:100]):.3f} at first, {np.mean(losses[-100:]):.3f} at last")

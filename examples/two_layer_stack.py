@@ -43,7 +43,7 @@ def by_rtrl(each_layer_alone=False):
     return total
 
 
-def mean_over_signs(memory, now, step):
+def mean_over_signs(carry, now, step):
     """Average the gradients of the steps that are left over all signs from here on."""
     if step == STEPS:
         return backend.zeros(params)
@@ -52,7 +52,7 @@ def mean_over_signs(memory, now, step):
     choices = list(product([1.0, -1.0], repeat=LAYERS * UNITS if step < STEPS - 1 else 0))
     for choice in choices:
         signs = torch.tensor(choice or [1.0] * (LAYERS * UNITS)).double().reshape(LAYERS, UNITS)
-        after = UORO().step(dynamics, params, memory, now, items[step], signs)
+        after = UORO().step(dynamics, params, carry, now, items[step], signs)
         later = mean_over_signs(after[0], after[1], step + 1)
         share = 1.0 / len(choices)
         total = backend.combine((1.0, total), (share, after[2].gradient), (share, later))

@@ -47,7 +47,7 @@ def test_the_norm_is_that_of_the_pair_within_any_shadow(rank: int, shadowed: boo
     dynamics = backend.dynamics(lambda w, s, x: (xp.tanh(w @ s + x), xp.sum(s**2)))
     learner = Learner(dynamics, estimator, SGD(0.01), 0.4 * np.eye(3), np.zeros(3))
     learner.run([np.array(0.3)] * 5)
-    pair = learner.memory.estimator if shadowed else learner.memory
+    pair = learner.carry.estimator if shadowed else learner.carry
     wanted = np.linalg.norm(pair.tangent) * np.linalg.norm(pair.cotangent)
     assert influence_norm(learner.export().arrays) == pytest.approx(float(wanted))
     assert influence_norm({"params": np.ones(3), "state/tangent": np.ones(3)}) is None
@@ -72,7 +72,7 @@ def test_a_run_whose_state_does_not_forget_says_so(
             "task": "unstable.py:factory",
             "options": {"growth": growth},
             "dtype": "as made",
-            "optimizer": {"name": "sgd", "rate": 1e-12},
+            "optimizer": {"name": "sgd", "learning_rate": 1e-12},
             "steps": 200,
             "checkpoints": {"every": 20},
         }

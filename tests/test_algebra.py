@@ -14,7 +14,7 @@ import torch
 from systems import MODELS, build, entries, make_items
 
 from uoro import UORO, Backend, load_backend
-from uoro.backend import Law
+from uoro.backend import Distribution
 from uoro.errors import StructureError
 
 
@@ -71,10 +71,10 @@ def test_uoro_runs_in_low_precision_and_stays_finite(name: str, dtype: str) -> N
     cast: Any = partial(jnp.asarray, dtype=kind) if name == "jax" else methodcaller("to", kind)
     params, state = _cast(params, cast), _cast(state, cast)
     estimator = UORO()
-    memory = estimator.init(dynamics, params, state)
+    carry = estimator.init(dynamics, params, state)
     for step, item in enumerate(entries(backend, make_items(20), 20)):
         signs = backend.random(backend.fold(backend.key(0), step), state, "signs")
-        memory, state, estimate = estimator.step(dynamics, params, memory, state, item, signs)
+        carry, state, estimate = estimator.step(dynamics, params, carry, state, item, signs)
     for path, leaf in backend.named_leaves(estimate.gradient):
         assert dtype in str(leaf.dtype), path
     norm = float(backend.norm(estimate.gradient))
@@ -83,7 +83,7 @@ def test_uoro_runs_in_low_precision_and_stays_finite(name: str, dtype: str) -> N
 
 
 @pytest.mark.parametrize("law", ["signs", "gaussian", "spherical"])
-def test_draws_have_identity_covariance(backend: Backend, law: Law) -> None:
+def test_draws_have_identity_covariance(backend: Backend, law: Distribution) -> None:
     """20,000 draws of four coordinates: second moments within five standard errors."""
     like = backend.from_host({"a": np.zeros(3), "b": np.zeros(())})
     draws = backend.to_host(backend.random(backend.key(3), like, law, (20000,)))

@@ -49,19 +49,19 @@ def test_every_number_is_that_of_algorithm_1(backend: Backend) -> None:
     generator = np.random.default_rng(7)
     estimator = UORO()
     advance = backend.compile(partial(estimator.step, dynamics))
-    memory = estimator.init(dynamics, params, state)
+    carry = estimator.init(dynamics, params, state)
     w, s = backend.to_host(params)["W"], backend.to_host(state)
     tangent, cotangent = np.zeros(N), np.zeros(N * N)
     for step in range(30):
         x, nu = generator.normal(size=N), generator.choice([-1.0, 1.0], N)
-        memory, state, estimate = advance(
-            params, memory, state, backend.from_host(x), backend.from_host(nu)
+        carry, state, estimate = advance(
+            params, carry, state, backend.from_host(x), backend.from_host(nu)
         )
         s, tangent, cotangent, gradient = algorithm_1(w, s, tangent, cotangent, x, nu)
         for got, wanted in (
             (state, s),
-            (memory.tangent, tangent),
-            (memory.cotangent["W"], cotangent.reshape(N, N)),
+            (carry.tangent, tangent),
+            (carry.cotangent["W"], cotangent.reshape(N, N)),
             (estimate.gradient["W"], gradient.reshape(N, N)),
         ):
             gap = relative(backend, got, backend.from_host(wanted))
@@ -74,12 +74,12 @@ def test_rank_k_averages_k_independent_pairs(backend: Backend) -> None:
     joint, single = UORO(rank=3), UORO()
     joint_step = backend.compile(partial(joint.step, dynamics))
     single_step = backend.compile(partial(single.step, dynamics))
-    memory = joint.init(dynamics, params, state)
+    carry = joint.init(dynamics, params, state)
     pairs = [single.init(dynamics, params, state) for _ in range(3)]
     for _ in range(5):
         x = backend.from_host(generator.normal(size=N))
         nu = generator.choice([-1.0, 1.0], (3, N))
-        memory, after, estimate = joint_step(params, memory, state, x, backend.from_host(nu))
+        carry, after, estimate = joint_step(params, carry, state, x, backend.from_host(nu))
         total = backend.zeros(params)
         for i, signs in enumerate(nu):
             pairs[i], _, one = single_step(params, pairs[i], state, x, backend.from_host(signs))
@@ -92,12 +92,12 @@ def test_flipping_the_signs_flips_the_pair_and_not_the_gradient(backend: Backend
     dynamics, params, state = build(backend, DenseTanh())
     generator = np.random.default_rng(5)
     pair = generator.normal(size=N), {"W": generator.normal(size=(N, N))}
-    memory = Influence(*(backend.from_host(part) for part in pair))
+    carry = Influence(*(backend.from_host(part) for part in pair))
     x = backend.from_host(generator.normal(size=N))
     nu = backend.from_host(generator.choice([-1.0, 1.0], N))
     step = UORO().step
-    one, _, first = step(dynamics, params, memory, state, x, nu)
-    minus = backend.combine((-1.0, memory.tangent)), backend.combine((-1.0, memory.cotangent))
+    one, _, first = step(dynamics, params, carry, state, x, nu)
+    minus = backend.combine((-1.0, carry.tangent)), backend.combine((-1.0, carry.cotangent))
     two, _, second = step(
         dynamics, params, Influence(*minus), state, x, backend.combine((-1.0, nu))
     )
@@ -113,12 +113,12 @@ def test_flipping_the_signs_flips_the_pair_and_not_the_gradient(backend: Backend
 def test_a_step_is_a_function_of_its_arguments_and_changes_none(backend: Backend) -> None:
     dynamics, params, state = build(backend, DenseTanh())
     x, nu = backend.from_host(np.ones(N)), backend.from_host(np.ones(N))
-    memory = UORO().init(dynamics, params, state)
-    memory, state, _ = UORO().step(dynamics, params, memory, state, x, nu)
-    before = [np.array(backend.to_host(t)) for t in (params["W"], memory.tangent, state)]
-    one = UORO().step(dynamics, params, memory, state, x, nu)
-    two = UORO().step(dynamics, params, memory, state, x, nu)
-    after = [np.array(backend.to_host(t)) for t in (params["W"], memory.tangent, state)]
+    carry = UORO().init(dynamics, params, state)
+    carry, state, _ = UORO().step(dynamics, params, carry, state, x, nu)
+    before = [np.array(backend.to_host(t)) for t in (params["W"], carry.tangent, state)]
+    one = UORO().step(dynamics, params, carry, state, x, nu)
+    two = UORO().step(dynamics, params, carry, state, x, nu)
+    after = [np.array(backend.to_host(t)) for t in (params["W"], carry.tangent, state)]
     for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in (
@@ -131,12 +131,12 @@ def test_a_step_is_a_function_of_its_arguments_and_changes_none(backend: Backend
 
 def test_signs_of_the_wrong_shape_name_the_leaf_and_both_shapes(backend: Backend) -> None:
     dynamics, params, state = build(backend, DenseTanh())
-    memory = UORO().init(dynamics, params, state)
+    carry = UORO().init(dynamics, params, state)
     x = backend.from_host(np.ones(N))
     with pytest.raises(StructureError, match=r"noise.*\(4,\), wanted is \(5,\).*one sign per"):
-        UORO().step(dynamics, params, memory, state, x, backend.from_host(np.ones(4)))
+        UORO().step(dynamics, params, carry, state, x, backend.from_host(np.ones(4)))
     with pytest.raises(StructureError, match=r"\(5,\), wanted is \(2, 5\)"):
-        UORO(rank=2).step(dynamics, params, memory, state, x, backend.from_host(np.ones(5)))
+        UORO(rank=2).step(dynamics, params, carry, state, x, backend.from_host(np.ones(5)))
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ CASES = {
     "rank 3": Case("gru", UORO(rank=3)),
     "memory 4": Case("lstm", UORO(), span=4),
     "3 streams": Case("gru", Streams(UORO(), 3), streams=3),
-    "gaussian": Case("two leaves", UORO(law="gaussian")),
-    "spherical": Case("two leaves", UORO(law="spherical")),
+    "gaussian": Case("two leaves", UORO(distribution="gaussian")),
+    "spherical": Case("two leaves", UORO(distribution="spherical")),
     "rtrl": Case("stack", RTRL()),
     "chunked": Case("gru", Truncated(), span=5),
     "rolling": Case("gru", RollingTruncated(3)),
@@ -56,28 +56,26 @@ def gradients(case_name: str, backend_name: str) -> list[Any]:
             lambda leaf: leaf.reshape((STEPS, *lead, *((case.span,) if case.span > 1 else ()))),
             make_items(STEPS * case.span * (case.streams or 1)),
         )
-        noise = SharedNoise(case.estimator.draw, state, seed=4)
-        assert isinstance(noise, BlockStream)
-        signs = noise.take(STEPS) if noise.used else None
+        drawn = SharedNoise(case.estimator.draw, state, seed=4)
+        assert isinstance(drawn, BlockStream)
+        signs = drawn.take(STEPS) if drawn.used else None
         dynamics = backend.dynamics(partial(MODELS[case.model].transition, backend.xp))
         if case.span > 1:
             dynamics = unroll(dynamics, case.span)
         params, state = backend.from_host(params), backend.from_host(state)
         items = backend.from_host(items)
 
-        def run(params: Any, memory: Any, state: Any, items: Any, signs: Any) -> Any:
-            def body(carry: Any, item: Any) -> Any:
-                memory, state = carry
-                memory, state, estimate = case.estimator.step(
-                    dynamics, params, memory, state, *item
-                )
-                return (memory, state), estimate.gradient
+        def run(params: Any, carry: Any, state: Any, items: Any, signs: Any) -> Any:
+            def body(carried: Any, item: Any) -> Any:
+                carry, state = carried
+                carry, state, estimate = case.estimator.step(dynamics, params, carry, state, *item)
+                return (carry, state), estimate.gradient
 
-            return backend.scan(body, (memory, state), (items, signs))[1]
+            return backend.scan(body, (carry, state), (items, signs))[1]
 
         first = backend.map(lambda leaf: leaf[0], items)
-        memory = case.estimator.init(dynamics, params, state, inputs=first)
-        stacked = backend.compile(run)(params, memory, state, items, backend.from_host(signs))
+        carry = case.estimator.init(dynamics, params, state, inputs=first)
+        stacked = backend.compile(run)(params, carry, state, items, backend.from_host(signs))
         return [np.asarray(leaf) for _, leaf in backend.named_leaves(backend.to_host(stacked))]
 
 
@@ -105,19 +103,17 @@ def test_float32_stays_float32_and_follows_float64(name: str, estimator: Estimat
         with backend.precision(dtype):
             params, state = model.init(np.random.default_rng(0))
             state = map_host(lambda leaf: leaf.astype(dtype), state)
-            noise = SharedNoise(estimator.draw, state, seed=2)
+            drawn = SharedNoise(estimator.draw, state, seed=2)
             dynamics = backend.dynamics(partial(model.transition, backend.xp))
             params, state = backend.from_host(params, dtype=dtype), backend.from_host(state)
             items = backend.from_host(make_items(10))
-            memory = None
+            carry = None
             for step in range(10):
                 item = backend.map(lambda leaf, step=step: leaf[step], items)
-                if memory is None:
-                    memory = estimator.init(dynamics, params, state, inputs=item)
-                signs = backend.from_host(next(noise)) if noise.used else None
-                memory, state, estimate = estimator.step(
-                    dynamics, params, memory, state, item, signs
-                )
+                if carry is None:
+                    carry = estimator.init(dynamics, params, state, inputs=item)
+                signs = backend.from_host(next(drawn)) if drawn.used else None
+                carry, state, estimate = estimator.step(dynamics, params, carry, state, item, signs)
             for path, leaf in backend.named_leaves((state, estimate.gradient)):
                 assert dtype in str(leaf.dtype), f"{path} is {leaf.dtype}"
             return [

@@ -86,11 +86,11 @@ def test_the_floor_is_what_counting_by_hand_gives(
 
 
 def test_the_floor_takes_the_larger_of_moving_and_calculating() -> None:
-    floor = least(Work("uoro"), SIZES)
-    rates = {"read_rate": 4.0, "update_rate": 8.0}
+    roofline = least(Work("uoro"), SIZES)
+    rates = {"read_throughput": 4.0, "update_throughput": 8.0}
     # 8 numbers of 4 bytes at 4 bytes a second, and 40 read and written at 8: 8 + 40 seconds.
-    assert floor.seconds(4, **rates, operation_rate=1e9) == 48.0
-    assert floor.seconds(4, **rates, operation_rate=2.0) == 124.0
+    assert roofline.seconds(4, **rates, operation_throughput=1e9) == 48.0
+    assert roofline.seconds(4, **rates, operation_throughput=2.0) == 124.0
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_group_times_its_rows_and_says_what_it_left_out(
     for name, row in result["rows"].items():
         assert len(row["microseconds"]) == 3, name
         assert min(row["microseconds"]) > 0, name
-        assert row["floor"]["microseconds"] > 0, name
+        assert row["roofline"]["microseconds"] > 0, name
     bases = {name: row["base"] for name, row in result["rows"].items()}
     assert bases["uoro"] == "tbptt"
     assert bases.get("uoro:memory=16") is None
@@ -377,7 +377,7 @@ def _done(settings: dict[str, Any]) -> Done:
             "streams": 1,
             "first_call_seconds": 1.5,
             "memory": None if memory is None else how,
-            "floor": {"microseconds": 5.0},
+            "roofline": {"microseconds": 5.0},
         }
 
     machine = {"device": "cpu", "hardware": "Abacus", "threads": 1, "cores allowed": 1}
@@ -401,7 +401,7 @@ def test_the_table_has_medians_ratios_and_multiples() -> None:
     assert cells["µs a step"] == "60.0"
     assert cells["ratio"] == "3.00"
     assert cells["to"] == "tbptt"
-    assert cells["× floor"] == "12.0"
+    assert cells["× roofline"] == "12.0"
     assert cells["× params"] == "5.0"
     assert dict(zip(heading, base, strict=True))["ratio"] == ""
     said = "\n".join(facts(_done(run.settings)))

@@ -52,22 +52,22 @@ def test_the_slope_of_a_line_is_exact_and_its_interval_covers_the_truth() -> Non
     generator = np.random.default_rng(0)
     covered = 0
     for _ in range(400):
-        noise = generator.normal(size=20) * np.linspace(0.5, 2, 20)
-        found = slope(list(np.arange(20.0)), list(0.3 * np.arange(20.0) + noise))
+        signs = generator.normal(size=20) * np.linspace(0.5, 2, 20)
+        found = slope(list(np.arange(20.0)), list(0.3 * np.arange(20.0) + signs))
         covered += found.low <= 0.3 <= found.high
     assert 0.92 < covered / 400 < 0.985
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9])
 def test_the_interval_of_a_slope_in_time_covers_the_truth_though_neighbours_are_alike(
-    memory: float,
+    carry: float,
 ) -> None:
     generator = np.random.default_rng(0)
     x, covered, runs = np.log(np.arange(101, 2101)), 0, 300
-    noise = np.zeros((runs, len(x)))
+    signs = np.zeros((runs, len(x)))
     for t in range(1, len(x)):
-        noise[:, t] = memory * noise[:, t - 1] + generator.normal(size=runs)
-    for each in noise:
+        signs[:, t] = carry * signs[:, t - 1] + generator.normal(size=runs)
+    for each in signs:
         fit = slope_in_time(x, 0.3 * x + each)
         covered += fit.low <= 0.3 <= fit.high
     assert 0.91 < covered / runs < 0.99
@@ -173,7 +173,10 @@ def test_figure_2a_holds_only_if_every_seed_and_rate_does() -> None:
     assert _verdicts(Figure2a(), _learned(Figure2a(), PAPER, one_seed_fails))[0] == "does not hold"
 
     def one_rate_converges(run: Run, seed: int) -> float:
-        slow = run.settings["arguments"]["rate"] == 1e-4 and run.settings["estimator"] == "tbptt:10"
+        slow = (
+            run.settings["arguments"]["learning_rate"] == 1e-4
+            and run.settings["estimator"] == "tbptt:10"
+        )
         return 0.4 if slow else as_in_the_paper(run, seed)
 
     assert (
@@ -251,7 +254,10 @@ def test_figure_2b_needs_every_seed_ahead_and_near_the_entropy_rate() -> None:
 
 def test_figure_1c_needs_the_largest_to_jump_and_the_smallest_not_to() -> None:
     def jumps(run: Run, seed: int) -> dict[str, Any]:
-        large = run.settings["network"]["units"] > 200 and run.settings["arguments"]["rate"] == 1e-2
+        large = (
+            run.settings["network"]["units"] > 200
+            and run.settings["arguments"]["learning_rate"] == 1e-2
+        )
         return _record(3.0, blocks=[3.0, 4.5 if large else 3.1, 3.0])
 
     assert _verdicts(Figure1c(), _learned(Figure1c(), PAPER, jumps)) == ["holds", "does not hold"]
@@ -266,8 +272,8 @@ def test_figure_1c_needs_the_largest_to_jump_and_the_smallest_not_to() -> None:
 def _along(variance: Callable[[np.ndarray[Any, Any]], Any], error: float = 1.0) -> Results:
     (run,) = Figure1a().runs(PAPER)
     times = np.arange(2, 10_001)
-    noise = np.exp(np.random.default_rng(0).normal(size=len(times)))
-    values = variance(times) * noise
+    signs = np.exp(np.random.default_rng(0).normal(size=len(times)))
+    values = variance(times) * signs
     chance = np.random.default_rng(1).exponential(size=len(times))
     result = {
         "runs": 100,
@@ -314,15 +320,15 @@ def test_figure_1b_tells_growth_from_shrinking() -> None:
 
 
 def test_section_3_4_judges_rank_at_every_stage_and_memory_at_the_first() -> None:
-    def made(rank: float, memory: float) -> Results:
+    def made(rank: float, carry: float) -> Results:
         found = {}
         for run in Section34().runs(PAPER):
             count = len(run.settings["stages"])
             values = {
                 "uoro": 1.0,
                 "uoro:rank=2": rank,
-                "uoro:memory=2": memory,
-                "uoro:memory=16": memory,
+                "uoro:memory=2": carry,
+                "uoro:memory=16": carry,
             }
             result = {
                 "stages": run.settings["stages"],

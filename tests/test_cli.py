@@ -58,7 +58,7 @@ def test_compare_text_learns_from_a_file(tmp_path: Path) -> None:
     done = _run(
         "compare", "text", "--file", "book.txt", "--units", "8", "--steps", "1200",
         "--backends", "jax,torch", "--estimators", "uoro,tbptt:4", "--eager-steps", "400",
-        "--rate", "0.01", "--dtype", "float32", cwd=tmp_path,
+        "--learning-rate", "0.01", "--dtype", "float32", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "results" / "text" / "compare.json").read_text())
@@ -71,7 +71,7 @@ def test_compare_text_learns_from_a_file(tmp_path: Path) -> None:
 def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     done = _run(
         "compare", "influence-balancing", "--backends", "autograd", "--steps", "2000",
-        "--estimators", "tbptt:10,rtrl", "--rate", "5", cwd=tmp_path,
+        "--estimators", "tbptt:10,rtrl", "--learning-rate", "5", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "diverged, not finite at item" in done.stdout
@@ -88,7 +88,7 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["text", "--estimators", "ouro"], "no estimator 'ouro'. Did you mean 'uoro'?"),
         (["text", "--estimators", "uoro:rank=0"], "rank must be an integer >= 1"),
         (["text", "--estimators", "uoro:memory=0"], "memory must be an integer >= 1"),
-        (["text", "--rate", "-1"], "learning rate must be positive"),
+        (["text", "--learning-rate", "-1"], "learning rate must be positive"),
         (["text", "--file", "no-such-book.txt"], "no-such-book.txt"),
         (["text", "--dtype", "int8"], "must be one of float32, float64"),
         (["text", "--encoding", "latin"], "wanted is 'utf-8' or 'bytes'"),

@@ -117,7 +117,7 @@ def _compare(backend: Backend, one: Learner, two: Learner) -> None:
             relative(backend, mine.gradient, theirs.gradient),
             relative(backend, one.params, two.params),
             relative(backend, one.state, two.state),
-            relative(backend, one.memory, two.memory),
+            relative(backend, one.carry, two.carry),
             abs(float(mine.loss) - float(theirs.loss)),
         ]
         assert max(gaps) < 1e-10, (step, gaps)
@@ -135,8 +135,8 @@ def test_a_learner_compiled_by_the_identity_is_the_eager_one(
 def test_a_learner_whose_compiled_step_is_wrong_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     def drop(made: Any) -> Any:
         after, estimate, size = made
-        memory = after.memory._replace(tangent=torch.zeros_like(after.memory.tangent))
-        return after._replace(memory=memory), estimate, size
+        carry = after.carry._replace(tangent=torch.zeros_like(after.carry.tangent))
+        return after._replace(carry=carry), estimate, size
 
     _compiler(monkeypatch, drop)
     backend = load_backend("torch")

@@ -35,7 +35,7 @@ def test_chunked_truncation_on_influence_balancing_has_the_wrong_sign(backend: B
 class Boasting:
     """Truncation that declares itself something else."""
 
-    estimand: Any
+    guarantee: Any
 
     def init(self, *arguments: Any, inputs: Any = None) -> tuple[()]:
         return ()
@@ -48,28 +48,28 @@ class Boasting:
 
 
 @pytest.mark.parametrize("estimand", ["exact", "unbiased"])
-def test_truncation_that_declares_itself_otherwise_is_refused(estimand: str) -> None:
+def test_truncation_that_declares_itself_otherwise_is_refused(guarantee: str) -> None:
     trial = influence_balancing(load_backend("autograd"), steps=60).unrolled(10)
-    assert check_declaration(trial, Boasting(estimand)).verdict == "biased"
+    assert check_declaration(trial, Boasting(guarantee)).verdict == "biased"
 
 
 def test_a_gradient_that_is_no_number_proves_nothing() -> None:
     @dataclass(frozen=True)
     class NoNumber(Boasting):
         def step(self, *arguments: Any) -> Any:
-            memory, state, estimate = Truncated().step(*arguments)
+            carry, state, estimate = Truncated().step(*arguments)
             backend = arguments[0].backend
             gradient = backend.combine((float("nan"), estimate.gradient))
-            return memory, state, estimate._replace(gradient=gradient)
+            return carry, state, estimate._replace(gradient=gradient)
 
     trial = GALLERY[0].build(load_backend("autograd"))
-    for estimand in ("exact", "unbiased", "biased"):
-        assert check_declaration(trial, NoNumber(estimand)).verdict == "unverifiable"
+    for guarantee in ("exact", "unbiased", "biased"):
+        assert check_declaration(trial, NoNumber(guarantee)).verdict == "unverifiable"
 
 
 def test_rtrl_is_exact_and_uoro_unbiased_as_they_declare(backend: Backend) -> None:
     trial = GALLERY[0].build(backend)
-    for estimator in (RTRL(), UORO(), UORO(rank=2), UORO(law="gaussian")):
+    for estimator in (RTRL(), UORO(), UORO(rank=2), UORO(distribution="gaussian")):
         check_declaration(trial, estimator).require()
 
 

@@ -129,7 +129,9 @@ def test_a_state_whose_shape_changes_later_is_caught_then(backend: Backend) -> N
 def test_estimators_are_named_as_people_write_them() -> None:
     assert parse_estimator("uoro:rank=4").estimator == UORO(rank=4)
     assert parse_estimator("uoro:memory=16").span == 16
-    assert parse_estimator("uoro:rank=2,law=gaussian").estimator == UORO(rank=2, law="gaussian")
+    assert parse_estimator("uoro:rank=2,law=gaussian").estimator == UORO(
+        rank=2, distribution="gaussian"
+    )
     joint = UORO(rank=4, reduction="optimal")
     assert parse_estimator("uoro:rank=4,reduction=optimal").estimator == joint
     assert type(parse_estimator("rtrl").estimator).__name__ == "RTRL"

@@ -79,8 +79,8 @@ def test_an_lstm_learns_the_same_in_torch_and_jax() -> None:
                 if name == "torch"
                 else backend.dynamics(_in_jax)
             )
-            noise = SharedNoise(UORO().draw, state, 0)
-            learner = Learner(dynamics, UORO(), optimizer, host, state, noise=noise)
+            signs = SharedNoise(UORO().draw, state, 0)
+            learner = Learner(dynamics, UORO(), optimizer, host, state, signs=signs)
             losses[name] = list[float]()
             for start in range(0, CHARACTERS, 500):
                 chunk = list[Metrics]()

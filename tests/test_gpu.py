@@ -109,7 +109,7 @@ def test_a_run_on_the_accelerator_equals_the_one_on_the_cpu(name: str, dtype: st
                 Adam(1e-3),
                 backend.from_host(params, dtype=dtype),
                 backend.from_host(stack, dtype=dtype),
-                noise=({"0": {"h": np.ones((2, 4), dtype) * (-1) ** t}} for t in range(20)),
+                signs=({"0": {"h": np.ones((2, 4), dtype) * (-1) ** t}} for t in range(20)),
             )
             learner.run(
                 {n: leaf[2 * i : 2 * i + 2] for n, leaf in items.items()} for i in range(20)

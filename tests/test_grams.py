@@ -90,13 +90,13 @@ def test_joint_pairs_stay_in_the_dtype_of_the_params(name: str) -> None:
     dynamics, params, state = build(backend, MODELS["gru"])
     params, state = (backend.from_host(tree, dtype="bfloat16") for tree in (params, state))
     estimator = UORO(rank=2, reduction="optimal")
-    memory = estimator.init(dynamics, params, state)
+    carry = estimator.init(dynamics, params, state)
     item = entries(backend, make_items(1), 1)[0]
-    noise = estimator.draw(partial(backend.random, backend.key(0)), state)
+    signs = estimator.draw(partial(backend.random, backend.key(0)), state)
     after, _, estimate = backend.compile(partial(estimator.step, dynamics))(
-        params, memory, state, item, noise
+        params, carry, state, item, signs
     )
-    for tree, like in ((after, memory), (estimate.gradient, params)):
+    for tree, like in ((after, carry), (estimate.gradient, params)):
         pairs = zip(backend.named_leaves(tree), backend.named_leaves(like), strict=True)
         for (name, got), (_, wanted) in pairs:
             assert got.dtype == wanted.dtype, name

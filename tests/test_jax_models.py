@@ -38,23 +38,23 @@ def _items(seed: int = 0) -> Any:
 def _run(dynamics: Any, params: Any, state: Any, items: Any, key: Any) -> Any:
     """Run UORO over a stream as a user would, in a scan."""
 
-    def step(carry: Any, item: Any) -> Any:
-        state, memory = carry
+    def step(carried: Any, item: Any) -> Any:
+        state, carry = carried
         inputs, key = item
-        noise = UORO().draw(partial(BACKEND.random, key), state)
-        memory, state, estimate = UORO().step(dynamics, params, memory, state, inputs, noise)
-        return (state, memory), estimate.gradient
+        signs = UORO().draw(partial(BACKEND.random, key), state)
+        carry, state, estimate = UORO().step(dynamics, params, carry, state, inputs, signs)
+        return (state, carry), estimate.gradient
 
     start = state, UORO().init(dynamics, params, state)
     return jax.lax.scan(step, start, (items, jax.random.split(key, STEPS)))[1]
 
 
 def _one_by_one(dynamics: Any, params: Any, state: Any, items: Any, key: Any) -> Any:
-    memory, gradients = UORO().init(dynamics, params, state), []
+    carry, gradients = UORO().init(dynamics, params, state), []
     for number, one in enumerate(jax.random.split(key, STEPS)):
         item = jax.tree.map(lambda leaf, number=number: leaf[number], items)
-        noise = UORO().draw(partial(BACKEND.random, one), state)
-        memory, state, estimate = UORO().step(dynamics, params, memory, state, item, noise)
+        signs = UORO().draw(partial(BACKEND.random, one), state)
+        carry, state, estimate = UORO().step(dynamics, params, carry, state, item, signs)
         gradients.append(estimate.gradient)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *gradients)
 

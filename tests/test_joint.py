@@ -122,14 +122,14 @@ def _worst_gap(
     dynamics, params, state = _tanh(backend, units, dtype)
     joint, exact = _joint(rank), RTRL()
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (steps, 2, units))
-    noise = {"0": {"h": backend.from_host(signs, dtype=dtype)}}
-    stream = backend.from_host(make_items(steps)), noise
+    drawn = {"0": {"h": backend.from_host(signs, dtype=dtype)}}
+    stream = backend.from_host(make_items(steps)), drawn
 
-    def body(carry: Any, inputs: Any) -> Any:
-        memory, influence, state = carry
-        item, noise = inputs
+    def body(carried: Any, inputs: Any) -> Any:
+        carry, influence, state = carried
+        item, drawn = inputs
         after: Any
-        after, _, estimate = joint.step(dynamics, params, memory, state, item, noise)
+        after, _, estimate = joint.step(dynamics, params, carry, state, item, drawn)
         influence, state, wanted = exact.step(dynamics, params, influence, state, item, None)
         apart = backend.combine((1.0, estimate.gradient), (-1.0, wanted.gradient))
         sizes = backend.norm(apart), backend.norm(wanted.gradient)
@@ -171,8 +171,8 @@ def _rows(backend: Backend, stack: Any) -> Any:
     return np.asarray(backend.to_host(coordinates(backend, stack)))
 
 
-def _pairs(backend: Backend, memory: Any, rank: int) -> tuple[Any, Any]:
-    parts = memory.tangent, memory.cotangent
+def _pairs(backend: Backend, carry: Any, rank: int) -> tuple[Any, Any]:
+    parts = carry.tangent, carry.cotangent
     if rank == 1:
         parts = tuple(_lift(backend, part) for part in parts)
     return _rows(backend, parts[0]), _rows(backend, parts[1])
@@ -189,7 +189,7 @@ def test_both_sides_have_the_same_inner_products(
     dynamics, params, state = _tanh(backend, 5, dtype)
     learner = Learner(dynamics, _joint(rank), SGD(1e-3), params, state)
     learner.run(entries(backend, make_items(200), 200))
-    tangents, cotangents = (rows.astype(float) for rows in _pairs(backend, learner.memory, rank))
+    tangents, cotangents = (rows.astype(float) for rows in _pairs(backend, learner.carry, rank))
     wanted = cotangents @ cotangents.T
     lengths = np.sqrt(np.diag(wanted))
     gaps = abs(tangents @ tangents.T - wanted) / (np.outer(lengths, lengths) + 1e-12)
@@ -200,25 +200,25 @@ def test_both_sides_have_the_same_inner_products(
 def test_pairs_that_have_other_ones_are_advanced_without_bias_too(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
     estimator, generator = _joint(2), np.random.default_rng(4)
-    memory: Any = estimator.init(dynamics, params, state)
+    carry: Any = estimator.init(dynamics, params, state)
     tangent, cotangent = (
         backend.map(lambda leaf: leaf + backend.from_host(generator.normal(size=leaf.shape)), tree)
-        for tree in (memory.tangent, memory.cotangent)
+        for tree in (carry.tangent, carry.cotangent)
     )
-    memory = JointInfluence(tangent, backend.combine((30.0, cotangent)), memory.added)
+    carry = JointInfluence(tangent, backend.combine((30.0, cotangent)), carry.added)
     item = entries(backend, make_items(1), 1)[0]
     step = backend.compile(partial(estimator.step, dynamics))
     _, pullback = dynamics.vjp(params, state, item)
     basis = backend.basis(state)
     by_params = _rows(backend, backend.vmap(lambda row: pullback(row, None)[0])(basis))
     by_state = _rows(backend, backend.vmap(lambda row: pullback(row, None)[1])(basis))
-    pairs = _pairs(backend, memory, 2)
+    pairs = _pairs(backend, carry, 2)
     wanted = by_state @ pairs[0].T @ pairs[1] + by_params
     every = np.array(list(product((-1.0, 1.0), repeat=6))).reshape((-1, 2, 3))
     mean = 0.0 * wanted
     for signs in every:
-        noise = {"0": {"h": backend.from_host(signs)}}
-        after, _, _ = step(params, memory, state, item, noise)
+        drawn = {"0": {"h": backend.from_host(signs)}}
+        after, _, _ = step(params, carry, state, item, drawn)
         tangents, cotangents = _pairs(backend, after, 2)
         mean += tangents.T @ cotangents / len(every)
     np.testing.assert_allclose(mean, wanted, atol=1e-7 * abs(wanted).max())
@@ -263,16 +263,16 @@ def test_a_reduction_that_is_unknown_or_not_of_signs_is_refused() -> None:
     with pytest.raises(SettingError, match="reduction"):
         UORO(reduction="best")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(SettingError, match="draws signs"):
-        UORO(reduction="optimal", law="gaussian")
+        UORO(reduction="optimal", distribution="gaussian")
 
 
 def test_memories_of_the_other_reduction_are_refused(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
     item = entries(backend, make_items(1), 1)[0]
     for one, other in ((UORO(rank=2), _joint(2)), (_joint(2), UORO(rank=2))):
-        noise = {"0": {"h": backend.from_host(np.ones((2, 3)))}}
+        drawn = {"0": {"h": backend.from_host(np.ones((2, 3)))}}
         with pytest.raises(StructureError, match="Make it by init"):
-            one.step(dynamics, params, other.init(dynamics, params, state), state, item, noise)
+            one.step(dynamics, params, other.init(dynamics, params, state), state, item, drawn)
 
 
 def test_monitors_measure_joint_pairs_and_take_no_noise_from_them(backend: Backend) -> None:
@@ -280,10 +280,10 @@ def test_monitors_measure_joint_pairs_and_take_no_noise_from_them(backend: Backe
     learner = Learner(dynamics, _joint(2), SGD(1e-3), params, state)
     items = entries(backend, make_items(4), 4)
     learner.run(items)
-    point = learner.params, learner.memory, learner.state, items[0]
+    point = learner.params, learner.carry, learner.state, items[0]
     monitor = make_monitor("pair")
     found = monitor.measure(dynamics, monitor.wrap(learner.estimator), *point)
-    tangents, cotangents = _pairs(backend, learner.memory, 2)
+    tangents, cotangents = _pairs(backend, learner.carry, 2)
     largest = (np.linalg.norm(tangents, axis=1) * np.linalg.norm(cotangents, axis=1)).max()
     assert found["pair/largest"] == pytest.approx(largest)
     for name in ("noise", "noise:replicas=2"):
@@ -299,17 +299,17 @@ def test_the_variance_added_is_told_relative_to_the_estimate(rank: int) -> None:
     items = entries(backend, make_items(4), 4)
     learner.run(items)
     monitor = make_monitor("added")
-    estimator, memory = monitor.wrap(learner.estimator), learner.memory
-    found = monitor.measure(dynamics, estimator, learner.params, memory, learner.state, items[0])
-    tangents, cotangents = _pairs(backend, memory, rank)
+    estimator, carry = monitor.wrap(learner.estimator), learner.carry
+    found = monitor.measure(dynamics, estimator, learner.params, carry, learner.state, items[0])
+    tangents, cotangents = _pairs(backend, carry, rank)
     squared = float(((tangents.T @ cotangents) ** 2).sum())
-    assert found["added/variance"] == float(memory.added) > 0
+    assert found["added/variance"] == float(carry.added) > 0
     assert found["added/influence_squared"] == pytest.approx(squared)
-    assert found["added/relative"] == pytest.approx(float(memory.added) / squared)
-    both = backend.collect([memory, memory])
+    assert found["added/relative"] == pytest.approx(float(carry.added) / squared)
+    both = backend.collect([carry, carry])
     streams = Streams(estimator, 2)
     found = monitor.measure(dynamics, streams, learner.params, both, None, None)
-    assert found["added/variance"] == pytest.approx(2 * float(memory.added))
+    assert found["added/variance"] == pytest.approx(2 * float(carry.added))
     assert found["added/influence_squared"] == pytest.approx(2 * squared)
 
 
@@ -325,9 +325,9 @@ def test_streams_of_joint_pairs_are_each_what_they_are_alone(backend: Backend) -
     for number in range(4):
         items = entries(backend, make_items(3, seed=number), 3)
         key = backend.fold(backend.key(1), number)
-        noise = streams.draw(partial(backend.random, key), states)
+        drawn = streams.draw(partial(backend.random, key), states)
         stacked = backend.collect(items)
-        together, following, estimate = step_all(params, together, states, stacked, noise)
+        together, following, estimate = step_all(params, together, states, stacked, drawn)
         gradients = []
         for b in range(3):
             alone[b], _, each = step_one(
@@ -335,7 +335,7 @@ def test_streams_of_joint_pairs_are_each_what_they_are_alone(backend: Backend) -
                 alone[b],
                 take(backend, states, b),
                 items[b],
-                take(backend, noise, b),
+                take(backend, drawn, b),
             )
             gradients.append(each.gradient)
             kept = take(backend, together, b)

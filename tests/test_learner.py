@@ -48,7 +48,7 @@ def _learner(backend: Backend, estimator: Estimator | None = None, **options: An
 
 def _host(learner: Learner) -> list[Any]:
     backend = learner.backend
-    trees = (learner.params, learner.state, learner.memory)
+    trees = (learner.params, learner.state, learner.carry)
     return [np.array(a) for tree in trees for _, a in backend.named_leaves(backend.to_host(tree))]
 
 
@@ -93,7 +93,7 @@ def test_run_goes_on_where_it_stopped(backend: Backend) -> None:
 def test_noise_given_as_a_stream_is_used(backend: Backend) -> None:
     _, state = MODELS["gru"].init(np.random.default_rng(0))
     runs = [
-        _learner(backend, seed=seed, noise=SharedNoise(UORO().draw, state, 9)) for seed in (1, 2)
+        _learner(backend, seed=seed, signs=SharedNoise(UORO().draw, state, 9)) for seed in (1, 2)
     ]
     for learner in runs:
         learner.run(_items(6), chunk=4)
@@ -111,9 +111,9 @@ def test_windows_feed_unrolled_dynamics(backend: Backend) -> None:
         def init(self, backend: Backend, params: Any) -> Any:
             return ()
 
-        def update(self, backend: Any, params: Any, gradient: Any, memory: Any, time: Any) -> Any:
+        def update(self, backend: Any, params: Any, gradient: Any, carry: Any, time: Any) -> Any:
             times.append(time)
-            return params, memory
+            return params, carry
 
     learner = Learner(unroll(dynamics, 4), Truncated(), Watch(), params, state)
     stream = Windows(backend, iter(_items(14)), 4)
@@ -184,7 +184,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_params(backend
 def test_noise_that_ends_early_is_an_error(backend: Backend) -> None:
     signs = {"0": {"h": np.ones(4)}}
     for chunk in (1, 4):
-        learner = _learner(backend, noise=iter([signs] * 2))
+        learner = _learner(backend, signs=iter([signs] * 2))
         with pytest.raises(StreamError, match="noise ended at or soon after step"):
             learner.run(_items(4), chunk=chunk)
 
@@ -249,10 +249,10 @@ def _quadratic(backend: Backend) -> tuple[Any, Any]:
 
 
 def _descend(backend: Backend, optimizer: Any, params: Any, steps: int = 20) -> Any:
-    memory = optimizer.init(backend, params)
+    carry = optimizer.init(backend, params)
     for time in range(steps):
         gradient = backend.map(lambda leaf: 2.0 * leaf + 0.1, params)
-        params, memory = optimizer.update(backend, params, gradient, memory, time)
+        params, carry = optimizer.update(backend, params, gradient, carry, time)
     return backend.to_host(params)
 
 
@@ -372,13 +372,13 @@ def test_the_estimator_lives_in_the_users_own_jit_and_scan() -> None:
 
     @jax.jit
     def train(params: Any, state: Any, items: Any, seed: Any) -> Any:
-        def body(carry: Any, item: Any) -> Any:
-            params, memory, state, key = carry
+        def body(carried: Any, item: Any) -> Any:
+            params, carry, state, key = carried
             key, draw = jax.random.split(key)
             signs = estimator.draw(partial(backend.random, draw), state)
-            memory, state, estimate = estimator.step(dynamics, params, memory, state, item, signs)
+            carry, state, estimate = estimator.step(dynamics, params, carry, state, item, signs)
             params = jax.tree.map(lambda p, g: p - 0.1 * g, params, estimate.gradient)
-            return (params, memory, state, key), estimate.loss
+            return (params, carry, state, key), estimate.loss
 
         start = params, estimator.init(dynamics, params, state), state, jax.random.key(seed)
         return jax.lax.scan(body, start, items)[1]

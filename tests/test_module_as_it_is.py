@@ -77,15 +77,15 @@ def test_gradients_are_those_of_the_module_called_as_a_function(
     monkeypatch: pytest.MonkeyPatch, name: str, estimator: Any
 ) -> None:
     model = MODULES[name]().double()
-    direct = _gradients(model, estimator)
+    immediate = _gradients(model, estimator)
     monkeypatch.setattr(ModuleTransition, "_holds", lambda self, params: False)
     functional_ones = _gradients(model, estimator)
-    torch.testing.assert_close(direct, functional_ones, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(immediate, functional_ones, rtol=1e-10, atol=1e-12)
     model.register_buffer("unused", torch.zeros(1))
     monkeypatch.undo()
-    torch.testing.assert_close(_gradients(model, estimator), direct, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(_gradients(model, estimator), immediate, rtol=1e-10, atol=1e-12)
     trained = {name for name, param in model.named_parameters() if param.requires_grad}
-    assert all(set(found) == trained for found in direct)
+    assert all(set(found) == trained for found in immediate)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -160,6 +160,6 @@ def _everything(online: Online, grads: dict[str, Tensor]) -> dict[str, Tensor]:
     leaves = {"state": online.state}
     leaves |= {f"grad {key}": grad for key, grad in grads.items()}
     leaves |= {f"param {key}": param for key, param in online.params.items()}
-    named = online.dynamics.backend.named_leaves(online.memory)
+    named = online.dynamics.backend.named_leaves(online.carry)
     leaves |= {f"memory {key}": leaf for key, leaf in named}
     return {key: leaf.detach().clone() for key, leaf in leaves.items()}

@@ -227,25 +227,25 @@ def test_signal_and_noise_of_rank_two_are_right_on_average_over_all_signs(
     first, last = backend.map(lambda leaf: leaf[:2], items), items[2]
 
     def one(signs: Any) -> Any:
-        def body(carry: Any, item: Any) -> Any:
-            memory, state, _ = carry
-            return (*estimator.step(dynamics, params, memory, state, *item)[:2], state), None
+        def body(carried: Any, item: Any) -> Any:
+            carry, state, _ = carried
+            return (*estimator.step(dynamics, params, carry, state, *item)[:2], state), None
 
-        carry = estimator.init(dynamics, params, start), start, start
-        (memory, state, _), _ = backend.scan(body, carry, (first, signs))
-        found = rank_noise(dynamics, params, memory, state, last)
-        noise = signs[0]
-        _, _, estimate = estimator.step(dynamics, params, memory, state, last, noise)
+        carried = estimator.init(dynamics, params, start), start, start
+        (carry, state, _), _ = backend.scan(body, carried, (first, signs))
+        found = rank_noise(dynamics, params, carry, state, last)
+        drawn = signs[0]
+        _, _, estimate = estimator.step(dynamics, params, carry, state, last, drawn)
         square = backend.inner(estimate.gradient, estimate.gradient)
         return found.signal_squared, found.noise_squared, square
 
     signs = backend.from_host(_all_signs(8).reshape(256, 2, 2, 2))
     found = backend.to_host(backend.compile(backend.vmap(one))(signs))
-    signal, noise, square = (np.asarray(column).mean() for column in found)
+    signal, drawn, square = (np.asarray(column).mean() for column in found)
     true = _truth(3)[2]
     assert signal == pytest.approx(true, rel=1e-10)
-    assert noise == pytest.approx(square - true, rel=1e-10)
-    assert noise > 0.1 * true
+    assert drawn == pytest.approx(square - true, rel=1e-10)
+    assert drawn > 0.1 * true
 
 
 def test_signal_and_noise_from_replicas_are_right_on_average_over_all_signs() -> None:
@@ -255,23 +255,23 @@ def test_signal_and_noise_from_replicas_are_right_on_average_over_all_signs() ->
         estimator = Shadowed(UORO(), UORO(rank=replicas))
 
         def one(signs: Any) -> Any:
-            def body(carry: Any, item: Any) -> Any:
-                memory, state = carry
+            def body(carried: Any, item: Any) -> Any:
+                carry, state = carried
                 x, drawn = item
-                noise = {"estimator": drawn[0], "shadow": drawn[1:]}
-                memory, state, estimate = estimator.step(dynamics, params, memory, state, x, noise)
-                return (memory, state), backend.inner(estimate.gradient, estimate.gradient)
+                drawn = {"estimator": drawn[0], "shadow": drawn[1:]}
+                carry, state, estimate = estimator.step(dynamics, params, carry, state, x, drawn)
+                return (carry, state), backend.inner(estimate.gradient, estimate.gradient)
 
             # What is drawn at the last step comes too late for any gradient.
             padded = backend.xp.concatenate([signs, signs[:1]])
-            carry = estimator.init(dynamics, params, start), start
-            (memory, _), squares = backend.scan(body, carry, (items, padded))
-            return memory, squares
+            carried = estimator.init(dynamics, params, start), start
+            (carry, _), squares = backend.scan(body, carried, (items, padded))
+            return carry, squares
 
         signs = backend.from_host(_all_signs(12).reshape(4096, 2, 3, 2))
-        memories, squares = backend.to_host(backend.compile(backend.vmap(one))(signs))
+        carries, squares = backend.to_host(backend.compile(backend.vmap(one))(signs))
         found = [
-            replica_noise(backend, backend.map(lambda leaf, i=i: leaf[i], memories), replicas)
+            replica_noise(backend, backend.map(lambda leaf, i=i: leaf[i], carries), replicas)
             for i in range(4096)
         ]
     true = np.mean(_truth(steps))
@@ -312,13 +312,13 @@ def test_all_monitors_look_at_one_run_and_do_not_disturb_it(backend: Backend) ->
     for item in items[:4]:
         learner.step(item)
         plain.step(item)
-    pairs = unwrap(learner.memory)
+    pairs = unwrap(learner.carry)
     assert type(pairs) is Influence
     gap = relative(backend, learner.params, plain.params)
     assert gap < 1e-12 if backend.compiled else gap == 0, gap
     found: dict[str, float] = {}
     for monitor in monitors:
-        now = learner.params, learner.memory, learner.state, items[4]
+        now = learner.params, learner.carry, learner.state, items[4]
         measured = monitor.measure(dynamics, estimator, *now)
         again = monitor.measure(dynamics, estimator, *now)
         if monitor.name != "radius":
@@ -328,8 +328,8 @@ def test_all_monitors_look_at_one_run_and_do_not_disturb_it(backend: Backend) ->
     assert found["pair pair/finite"] == 1
     assert found["pair pair/norm"] == pytest.approx(pair_norms(backend, pairs, axes=1).norm)
     assert 0 < found["radius radius"] < 10
-    direct = rank_noise(dynamics, learner.params, pairs, learner.state, items[4])
-    assert found["noise noise/noise_squared"] == pytest.approx(float(direct.noise_squared))
+    immediate = rank_noise(dynamics, learner.params, pairs, learner.state, items[4])
+    assert found["noise noise/noise_squared"] == pytest.approx(float(immediate.noise_squared))
     assert found["noise:replicas=2 noise/noise_squared"] > 0
     assert found["shadow shadow/samples"] == 4
     if not backend.compiled:
@@ -348,8 +348,8 @@ def test_monitors_that_only_look_take_streams(name: str) -> None:
         [backend.from_host(jiggle(host, np.random.default_rng(i))) for i in range(2)]
     )
     estimator, stacked = Streams(UORO(rank=2), 2), backend.collect([item, item])
-    memory = estimator.init(dynamics, params, states)
-    ones = backend.map(lambda leaf: leaf + 1.0, memory)
+    carry = estimator.init(dynamics, params, states)
+    ones = backend.map(lambda leaf: leaf + 1.0, carry)
     for spelling, wanted in (("pair", "pair/norm"), ("radius", "radius")):
         monitor = make_monitor(spelling)
         assert monitor.wrap(estimator) is estimator
@@ -388,14 +388,14 @@ def test_a_shadow_that_was_not_there_cannot_be_read() -> None:
     dynamics, params, state = build(backend, MODELS["linear"])
     estimator = Shadowed(UORO(), RollingTruncated(2))
     item = entries(backend, make_items(1), 1)[0]
-    memory = estimator.init(dynamics, params, state, inputs=item)
+    carry = estimator.init(dynamics, params, state, inputs=item)
     for spelling in ("shadow", "shadow:window=3", "noise:replicas=2"):
         with pytest.raises(SettingError, match=r"not in this run.*wrap\(estimator\)"):
-            make_monitor(spelling).measure(dynamics, estimator, params, memory, state, item)
+            make_monitor(spelling).measure(dynamics, estimator, params, carry, state, item)
     with pytest.raises(SettingError, match="the memory is NoneType"):
         make_monitor("pair").measure(dynamics, UORO(), params, None, state, item)
     with pytest.raises(SettingError, match="a single pair"):
-        rank_noise(dynamics, params, memory.estimator, state, item)
+        rank_noise(dynamics, params, carry.estimator, state, item)
 
 
 @pytest.mark.parametrize(

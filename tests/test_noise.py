@@ -42,10 +42,10 @@ def _over_all_signs() -> np.ndarray[Any, Any]:
 
     def last(estimator: Any, noise: list[Any]) -> np.ndarray[Any, Any]:
         state = bench.state
-        memory = estimator.init(dynamics, bench.params, state, inputs=items[0])
+        carry = estimator.init(dynamics, bench.params, state, inputs=items[0])
         for item, drawn in zip(items, noise, strict=True):
-            memory, state, estimate = estimator.step(
-                dynamics, bench.params, memory, state, item, drawn
+            carry, state, estimate = estimator.step(
+                dynamics, bench.params, carry, state, item, drawn
             )
         return flat(estimate.gradient)
 

@@ -43,12 +43,12 @@ def flat(backend: Any, tree: Any) -> np.ndarray[Any, Any]:
 def influence(name: str, dtype: str, estimator: UORO) -> tuple[Any, np.ndarray[Any, Any]]:
     """Go along with the params held, and give the memory and the last gradient."""
     backend, dynamics, params, state = model(name, dtype)
-    memory = estimator.init(dynamics, params, state)
+    carry = estimator.init(dynamics, params, state)
     step = backend.compile(partial(estimator.step, dynamics))
     for number, item in enumerate(items(backend)):
-        noise = estimator.draw(partial(backend.random, backend.fold(backend.key(0), number)), state)
-        memory, state, estimate = step(params, memory, state, item, noise)
-    return memory, flat(backend, estimate.gradient)
+        signs = estimator.draw(partial(backend.random, backend.fold(backend.key(0), number)), state)
+        carry, state, estimate = step(params, carry, state, item, signs)
+    return carry, flat(backend, estimate.gradient)
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
@@ -63,7 +63,7 @@ def test_the_pair_keeps_its_dtype_and_the_gradient_has_that_of_the_params(
         kinds = {
             what: {str(leaf.dtype).rpartition(".")[2] for _, leaf in backend.named_leaves(tree)}
             for what, tree in (
-                ("pair", learner.memory), ("gradient", estimate.gradient),
+                ("pair", learner.carry), ("gradient", estimate.gradient),
                 ("params", learner.params), ("state", learner.state),
             )
         }  # fmt: skip
@@ -84,9 +84,9 @@ def test_a_narrow_pair_gives_the_gradient_of_a_wide_one_to_its_rounding(
 
 def test_a_wide_pair_of_narrow_params_is_not_rounded() -> None:
     backend = load_backend("jax")
-    memory, _ = influence("jax", "bfloat16", UORO(pair_dtype="float32"))
-    kept = flat(backend, memory.cotangent)
-    rounded = flat(backend, backend.from_host(memory.cotangent, dtype="bfloat16"))
+    carry, _ = influence("jax", "bfloat16", UORO(pair_dtype="float32"))
+    kept = flat(backend, carry.cotangent)
+    rounded = flat(backend, backend.from_host(carry.cotangent, dtype="bfloat16"))
     assert np.mean(kept != rounded) > 0.5
 
 
@@ -97,7 +97,7 @@ def test_streams_and_memory_t_take_it_too(name: str) -> None:
     learner = Learner(unroll(dynamics, 3), estimator, SGD(1e-3), params, repeat(backend, state, 2))
     symbols = np.random.default_rng(1).integers(0, 4, (2, 2, 3))
     learner.step({"symbol": symbols[0], "target": symbols[1]})
-    kinds = {str(leaf.dtype).rpartition(".")[2] for _, leaf in backend.named_leaves(learner.memory)}
+    kinds = {str(leaf.dtype).rpartition(".")[2] for _, leaf in backend.named_leaves(learner.carry)}
     assert kinds == {"float16"}
 
 

@@ -171,8 +171,8 @@ def made(backend: Any = REFERENCE) -> dict[str, Any]:
 def started(estimator: Any, **more: Any) -> Callable[[], dict[str, Any]]:
     def good() -> dict[str, Any]:
         arguments = made()
-        memory = estimator.init(**arguments)
-        return arguments | {"memory": memory, "noise": None} | more
+        carry = estimator.init(**arguments)
+        return arguments | {"memory": carry, "noise": None} | more
 
     return good
 
@@ -291,18 +291,19 @@ CALLS = [
             UORO(), UORO(pair_dtype="float32"), RTRL(), Truncated(), RollingTruncated(3)
         )
     ),
-    Call("UORO.step", UORO().step, started(UORO(), noise=np.ones(2)), ("memory", "noise")),
+    Call("UORO.step", UORO().step, started(UORO(), signs=np.ones(2)), ("memory", "noise")),
     Call("RTRL.step", RTRL().step, started(RTRL()), ("memory",)),
     Call("RollingTruncated.step", RollingTruncated(3).step, started(RollingTruncated(3)),
          ("memory",)),
     Call("Streams.init", Streams(UORO(), 2).init, stacks, ("dynamics", "state", "inputs")),
     # What follows the gradient.
-    Call("SGD", SGD, lambda: {"rate": 0.1}),
-    Call("Adam", Adam, lambda: {"rate": 0.1, "beta1": 0.9, "beta2": 0.9, "epsilon": 1e-8}),
-    Call("constant", constant, lambda: {"rate": 0.1}),
-    Call("inverse_sqrt", inverse_sqrt, lambda: {"rate": 0.1, "decay": 1.0}),
-    Call("inverse", inverse, lambda: {"rate": 0.1, "decay": 1.0}),
-    Call("as_schedule", as_schedule, lambda: {"rate": 0.1, "call": "f"}, ("rate",)),
+    Call("SGD", SGD, lambda: {"learning_rate": 0.1}),
+    Call("Adam", Adam, lambda: {"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.9, "epsilon": 1e-8}),
+    Call("constant", constant, lambda: {"learning_rate": 0.1}),
+    Call("inverse_sqrt", inverse_sqrt, lambda: {"learning_rate": 0.1, "decay": 1.0}),
+    Call("inverse", inverse, lambda: {"learning_rate": 0.1, "decay": 1.0}),
+    Call("as_schedule", as_schedule, lambda: {"learning_rate": 0.1, "call": "f"},
+         ("learning_rate",)),
     # What runs it.
     Call("Replicas", replicas, lambda: {"dynamics": made()["dynamics"], "estimator": UORO(),
          "optimizer": SGD(1.0), "starts": [(np.array(0.5), np.ones(2))], "seeds": [0]}),
@@ -331,13 +332,14 @@ CALLS = [
     Call("DistantBrackets.stream", DistantBrackets().stream, lambda: {"seed": 0}),
     Call("Copy", Copy, lambda: {"lag": 5, "a": 8}),
     Call("Copy.stream", Copy().stream, lambda: {"seed": 0}),
-    Call("anbn", anbn, lambda: {"k": 1, "l": 3, "rate": 0.1, "decay": 0.0}),
+    Call("anbn", anbn, lambda: {"k": 1, "l": 3, "learning_rate": 0.1, "decay": 0.0}),
     Call("distant_brackets", distant_brackets,
-         lambda: {"s": 1, "k": 5, "a": 9, "rate": 0.1, "decay": 0.0}),
-    Call("copying", copying, lambda: {"lag": 5, "a": 8, "rate": 0.1, "decay": 0.0}),
+         lambda: {"s": 1, "k": 5, "a": 9, "learning_rate": 0.1, "decay": 0.0}),
+    Call("copying", copying, lambda: {"lag": 5, "a": 8, "learning_rate": 0.1, "decay": 0.0}),
     Call("influence_balancing", influence_balancing,
-         lambda: {"units": 4, "minus": 1, "rate": 0.1}),
-    Call("text", text, lambda: {"paths": [BOOK], "rate": 0.1, "decay": 0.0}, ("rate", "decay")),
+         lambda: {"units": 4, "minus": 1, "learning_rate": 0.1}),
+    Call("text", text, lambda: {"paths": [BOOK], "learning_rate": 0.1, "decay": 0.0},
+         ("learning_rate", "decay")),
     Call("InfluenceBalancing", InfluenceBalancing, lambda: {"units": 4, "minus": 1}),
     Call("Tanh", Tanh, lambda: {"units": 4}),
     Call("GRU", GRU, lambda: {"units": 4}),
@@ -569,7 +571,8 @@ COMMANDS = [
     (["compare"], [""]),
     (["compare", "influence-balancing", "--backends", "autograd", "--steps", "9"], [
         "--backends", "--estimators", "--steps", "--eager-steps", "--seed", "--dtype", "--out",
-        "--rate", "--units", "--minus", "--file", "--encoding", "--model", "--layers", "--device",
+        "--learning-rate", "--units", "--minus", "--file", "--encoding", "--model", "--layers",
+        "--device",
     ]),
     (["compare", "anbn", "--backends", "autograd", "--steps", "99"], ["--units", "--model"]),
     (["compare", "text", "--file", str(BOOK), "--backends", "autograd"], ["--encoding", "--file"]),

@@ -57,7 +57,7 @@ def test_noise_is_what_it_is_beside_the_exact_gradient() -> None:
     found = {rank: trial.products(rank)[0] for rank in (2, UNITS)}
     noise = relative_noise(found[2], signal(found[UNITS]))
     joint, exact = UORO(rank=2, reduction="optimal"), RTRL()
-    memories: list[Any] = [joint.init(dynamics, params, state)] * replicas
+    carries: list[Any] = [joint.init(dynamics, params, state)] * replicas
     influence: Any = exact.init(dynamics, params, state)
     generator = np.random.default_rng(0)
     error, square = 0.0, 0.0
@@ -65,8 +65,8 @@ def test_noise_is_what_it_is_beside_the_exact_gradient() -> None:
         influence, after, truth = exact.step(dynamics, params, influence, state, item, None)
         for replica in range(replicas):
             signs = {"0": {"h": generator.choice([-1.0, 1.0], (2, UNITS))}}
-            memories[replica], _, estimate = joint.step(
-                dynamics, params, memories[replica], state, item, signs
+            carries[replica], _, estimate = joint.step(
+                dynamics, params, carries[replica], state, item, signs
             )
             gap = backend.combine((1.0, estimate.gradient), (-1.0, truth.gradient))
             error += (number >= skip) * float(backend.inner(gap, gap)) / replicas

@@ -44,7 +44,7 @@ def _tiny(
     chosen: dict[str, Any] = {
         "common": Plan(backend="autograd").common("float64"),
         "task": "influence-balancing",
-        "arguments": {"rate": 1e-3},
+        "arguments": {"learning_rate": 1e-3},
         "network": None,
         "estimator": "uoro",
         "items": items,

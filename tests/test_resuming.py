@@ -104,9 +104,9 @@ def test_what_one_backend_saved_another_goes_on_from(
     _, state = MODELS["gru"].init(np.random.default_rng(0))
 
     def make(name: str) -> Learner:
-        noise = SharedNoise(estimator.draw, state, 5)
-        given = noise if noise.used else None
-        return _learner(load_backend(name), estimator, noise=given)
+        signs = SharedNoise(estimator.draw, state, 5)
+        given = signs if signs.used else None
+        return _learner(load_backend(name), estimator, signs=given)
 
     with jax.enable_x64(True):
         one, other = (make(name) for name in names)
@@ -347,8 +347,8 @@ def test_a_run_goes_on_beyond_what_an_integer_counts(backend: Backend) -> None:
         def init(self, backend: Backend, params: Any) -> Any:
             return ()
 
-        def update(self, backend: Any, params: Any, gradient: Any, memory: Any, time: Any) -> Any:
-            return backend.map(lambda leaf: leaf * 0.0 + time * 1e-9, params), memory
+        def update(self, backend: Any, params: Any, gradient: Any, carry: Any, time: Any) -> Any:
+            return backend.map(lambda leaf: leaf * 0.0 + time * 1e-9, params), carry
 
     start = ERA - 3
     for span in (1, 4):

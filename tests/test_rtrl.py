@@ -71,15 +71,15 @@ def test_influence_of_the_linear_system_has_its_closed_form(backend: Backend) ->
     """For s' = A s + θ c, ∂s_t/∂θ is the sum of A^k c over k < t."""
     dynamics, params, state = build(backend, MODELS["linear"])
     estimator = RTRL()
-    memory = estimator.init(dynamics, params, state)
+    carry = estimator.init(dynamics, params, state)
     for _ in range(5):
-        memory, state, _ = estimator.step(
-            dynamics, params, memory, state, backend.from_host(np.zeros(())), None
+        carry, state, _ = estimator.step(
+            dynamics, params, carry, state, backend.from_host(np.zeros(())), None
         )
     matrix = 0.5 * np.eye(4) + 0.5 * np.eye(4, k=1)
     column = np.array([1.0, 1.0, -1.0, -1.0])
     wanted = sum(np.linalg.matrix_power(matrix, k) @ column for k in range(5))
-    np.testing.assert_allclose(backend.to_host(memory)["theta"], wanted, rtol=1e-14)
+    np.testing.assert_allclose(backend.to_host(carry)["theta"], wanted, rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -87,13 +87,13 @@ def test_joint_pairs_of_the_rank_of_the_state_are_rtrl(backend: Backend) -> None
     dynamics, params, state = build(backend, TINY_MODELS["gru"])
     n = size(backend, state)
     joint, exact = UORO(rank=n, reduction="optimal", scaling="rows"), RTRL()
-    memories = [each.init(dynamics, params, state) for each in (joint, exact)]
+    carries = [each.init(dynamics, params, state) for each in (joint, exact)]
     generator = np.random.default_rng(0)
     for item in entries(backend, make_items(20), 20):
         signs = backend.from_host(generator.choice([-1.0, 1.0], (2, n)))
-        noise = shaped(backend, signs, state)
-        memories[0], _, ours = joint.step(dynamics, params, memories[0], state, item, noise)
-        memories[1], state, theirs = exact.step(dynamics, params, memories[1], state, item, None)
+        drawn = shaped(backend, signs, state)
+        carries[0], _, ours = joint.step(dynamics, params, carries[0], state, item, drawn)
+        carries[1], state, theirs = exact.step(dynamics, params, carries[1], state, item, None)
         gap = backend.combine((1.0, ours.gradient), (-1.0, theirs.gradient))
         assert float(backend.norm(gap)) < 1e-12 * float(backend.norm(theirs.gradient))
 
@@ -155,7 +155,7 @@ def test_it_keeps_dtypes_and_stays_finite_in_low_precision(backend: Backend, dty
     estimator = UORO(rank=2, reduction="optimal", scaling="rows")
     learner = Learner(dynamics, estimator, SGD(0.01), params, state)
     learner.run(entries(backend, make_items(20), 20))
-    for tree in (learner.memory.tangent, learner.params):
+    for tree in (learner.carry.tangent, learner.params):
         for _, leaf in backend.named_leaves(tree):
             assert str(leaf.dtype).endswith(dtype)
             wide = backend.to_host(backend.from_host(leaf, dtype="float32"))

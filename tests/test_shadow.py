@@ -67,7 +67,7 @@ def report_of(name: str, estimator: Estimator, steps: int) -> dict[str, float]:
         shadowed = Shadowed(estimator, RTRL())
         learner = Learner(dynamics, shadowed, HELD, recall_params(), np.zeros(UNITS))
         learner.run(zip(*numbers(steps, 1), strict=True), chunk=1024)
-        return shadow_report(backend, learner.memory)
+        return shadow_report(backend, learner.carry)
 
 
 def test_the_cosine_of_uoro_is_small_and_that_of_its_mean_is_not() -> None:
@@ -104,11 +104,11 @@ def test_the_interval_of_the_bias_contains_zero_as_often_as_it_says() -> None:
         def one(seed: Any, items: Any) -> Any:
             now = update.start(Progress(params, state, None, None), None)
             clock, indices = Clock(backend.key(seed), 0, 0), backend.xp.arange(steps)
-            return update.advance_chunk(now, items, None, clock, indices)[0].memory
+            return update.advance_chunk(now, items, None, clock, indices)[0].carry
 
         items = backend.collect([numbers(steps, 100 + seed) for seed in range(seeds)])
-        memories = backend.compile(backend.vmap(one))(backend.xp.arange(seeds), items)
-        host = backend.to_host(memories)
+        carries = backend.compile(backend.vmap(one))(backend.xp.arange(seeds), items)
+        host = backend.to_host(carries)
         reports = [
             shadow_report(backend, backend.map(lambda leaf, i=i: leaf[i], host))
             for i in range(seeds)
@@ -134,24 +134,24 @@ def _compare_one_by_one(backend: Backend, every: int) -> None:
     dynamics, params, state = build(backend, MODELS["two leaves"])
     items, steps = entries(backend, make_items(75), 75), 75
     shadowed, alone, exact = Shadowed(UORO(), RTRL(), every), UORO(), RTRL()
-    memory = shadowed.init(dynamics, params, state)
+    carry = shadowed.init(dynamics, params, state)
     mine, its = alone.init(dynamics, params, state), exact.init(dynamics, params, state)
     rows = []
 
     @backend.compile
-    def step(memory: Any, mine: Any, its: Any, state: Any, item: Any, noise: Any) -> Any:
-        memory, after, _ = shadowed.step(dynamics, params, memory, state, item, noise)
-        mine, _, estimate = alone.step(dynamics, params, mine, state, item, noise)
+    def step(carry: Any, mine: Any, its: Any, state: Any, item: Any, signs: Any) -> Any:
+        carry, after, _ = shadowed.step(dynamics, params, carry, state, item, signs)
+        mine, _, estimate = alone.step(dynamics, params, mine, state, item, signs)
         its, _, truth = exact.step(dynamics, params, its, state, item, None)
-        return (memory, mine, its, after), (estimate.gradient, truth.gradient)
+        return (carry, mine, its, after), (estimate.gradient, truth.gradient)
 
     for number in range(steps):
-        noise = shadowed.draw(partial(backend.random, backend.fold(backend.key(0), number)), state)
-        (memory, mine, its, state), gradients = step(memory, mine, its, state, items[number], noise)
+        signs = shadowed.draw(partial(backend.random, backend.fold(backend.key(0), number)), state)
+        (carry, mine, its, state), gradients = step(carry, mine, its, state, items[number], signs)
         pair = [_flat(backend, tree) for tree in gradients]
         if number % every == 0:
             rows.append(pair)
-    found = shadow_report(backend, memory)
+    found = shadow_report(backend, carry)
 
     estimated, true = (np.array(column) for column in zip(*rows, strict=True))
     along, size = ((estimated - true) * true).sum(1), (true**2).sum(1)
@@ -203,11 +203,11 @@ def test_a_run_is_what_it_is_without_the_shadow(
             learner = Learner(dynamics, each, SGD(0.05), recall_params(), np.zeros(UNITS), seed=3)
             for item in zip(*numbers(8, 0), strict=True):
                 learner.step(item)
-            memory = learner.memory.estimator if isinstance(each, Shadowed) else learner.memory
-            ended.append((learner.params, learner.state, memory))
+            carry = learner.carry.estimator if isinstance(each, Shadowed) else learner.carry
+            ended.append((learner.params, learner.state, carry))
         gap = relative(backend, ended[1], ended[0])
     assert gap < 1e-13 if backend.compiled else gap == 0, gap
-    assert Shadowed(estimator, shadow).estimand == "unbiased"
+    assert Shadowed(estimator, shadow).guarantee == "unbiased"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_the_shadow_draws_apart_from_the_estimator(
 ) -> None:
     """768 correlations of 300 draws: one beyond 6 standard deviations in a million tests."""
     state = backend.from_host({"a": np.zeros((2, 2)), "b": np.zeros(3)})
-    first, second = UORO(rank=mine, law=law), UORO(rank=its, law=law)
+    first, second = UORO(rank=mine, distribution=law), UORO(rank=its, distribution=law)
     key, draws = backend.key(0), 300
 
     def drawer(estimator: Estimator) -> Any:
@@ -234,7 +234,7 @@ def test_the_shadow_draws_apart_from_the_estimator(
         )
 
     # Around another shadow: neither of the three must know of another.
-    both, alone = drawer(Shadowed(Shadowed(first, UORO(law=law)), second)), drawer(first)
+    both, alone = drawer(Shadowed(Shadowed(first, UORO(distribution=law)), second)), drawer(first)
     kept = []
     for number in range(draws):
         drawn = both(number)
@@ -268,19 +268,19 @@ def test_the_memory_keeps_its_shapes_and_dtypes(backend: Backend) -> None:
         for tree in (recall_params(), np.zeros(UNITS), (np.array(1.0), np.array(-1.0)))
     )
     shadowed = Shadowed(Shadowed(Shadowed(UORO(), RTRL()), RollingTruncated(2)), UORO(rank=2))
-    noise = shadowed.draw(partial(backend.random, backend.key(0)), state)
+    signs = shadowed.draw(partial(backend.random, backend.key(0)), state)
     first = shadowed.init(dynamics, params, state, inputs=item)
 
     @backend.compile
-    def step(memory: Any, state: Any) -> Any:
-        return shadowed.step(dynamics, params, memory, state, item, noise)[:2]
+    def step(carry: Any, state: Any) -> Any:
+        return shadowed.step(dynamics, params, carry, state, item, signs)[:2]
 
     second, state = step(first, state)
     third, _ = step(backend.from_host(backend.to_host(second)), state)
     wanted = _kinds(backend, first)
     assert {dtype for _, _, dtype in wanted if "float64" in dtype} == set()
-    for memory in (second, third, restart(backend, third)):
-        assert _kinds(backend, memory) == wanted
+    for carry in (second, third, restart(backend, third)):
+        assert _kinds(backend, carry) == wanted
     assert shadow_report(backend, third)["samples"] == 2
 
 
@@ -304,17 +304,17 @@ def test_a_run_goes_on_from_numbers_on_the_host(eager: Backend) -> None:
     shadowed = Shadowed(UORO(), RTRL())
     items = entries(eager, make_items(6), 6)
 
-    def steps(memory: Any, state: Any, first: int, last: int) -> Any:
+    def steps(carry: Any, state: Any, first: int, last: int) -> Any:
         for number in range(first, last):
             sampler = partial(eager.random, eager.fold(eager.key(0), number))
-            noise = shadowed.draw(sampler, state)
-            memory, state, _ = shadowed.step(dynamics, params, memory, state, items[number], noise)
-        return memory, state
+            signs = shadowed.draw(sampler, state)
+            carry, state, _ = shadowed.step(dynamics, params, carry, state, items[number], signs)
+        return carry, state
 
     whole = steps(shadowed.init(dynamics, params, state), state, 0, 6)
     half = steps(shadowed.init(dynamics, params, state), state, 0, 3)
-    memory, state = eager.from_host(eager.to_host(half))
-    rest = steps(memory, state, 3, 6)
+    carry, state = eager.from_host(eager.to_host(half))
+    rest = steps(carry, state, 3, 6)
     wanted = shadow_report(eager, whole[0])
     assert shadow_report(eager, rest[0]) == pytest.approx(wanted, abs=0, nan_ok=True)
 
@@ -324,15 +324,15 @@ def test_a_restart_forgets_the_samples_and_nothing_else(eager: Backend) -> None:
     shadowed = Shadowed(Shadowed(UORO(), RTRL()), Truncated())
     learner = Learner(dynamics, shadowed, SGD(0.01), params, state)
     learner.run(entries(eager, make_items(40), 40))
-    memory = restart(eager, learner.memory)
-    for old, new in ((learner.memory, memory), (learner.memory.estimator, memory.estimator)):
+    carry = restart(eager, learner.carry)
+    for old, new in ((learner.carry, carry), (learner.carry.estimator, carry.estimator)):
         assert shadow_report(eager, old)["samples"] == 40
         report = shadow_report(eager, new)
         assert report.pop("samples") == 0
         assert all(np.isnan(value) for value in report.values()), report
         assert int(new.samples.batches.length) == 1
     for part in ("estimator", "shadow"):
-        old, new = getattr(learner.memory.estimator, part), getattr(memory.estimator, part)
+        old, new = getattr(learner.carry.estimator, part), getattr(carry.estimator, part)
         assert relative(eager, new, old) == 0
 
 
@@ -352,7 +352,9 @@ def test_two_laws_and_no_steps_are_refused(backend: Backend) -> None:
         Shadowed(UORO(), RTRL(), every=0)
     state = backend.from_host(np.zeros(3))
     with pytest.raises(SettingError, match=r"'signs', its shadow from 'gaussian'.*one law"):
-        Shadowed(UORO(), UORO(law="gaussian")).draw(partial(backend.random, backend.key(0)), state)
+        Shadowed(UORO(), UORO(distribution="gaussian")).draw(
+            partial(backend.random, backend.key(0)), state
+        )
 
 
 # The batches
@@ -372,12 +374,12 @@ def test_batches_keep_every_sample_however_many_there_are(eager: Backend) -> Non
 
 def test_the_interval_of_a_ratio_covers_it_though_samples_depend_on_those_before() -> None:
     generator = np.random.default_rng(0)
-    runs, steps, memory = 400, 3200, 0.9
-    noise = np.zeros((runs, steps))
+    runs, steps, carry = 400, 3200, 0.9
+    signs = np.zeros((runs, steps))
     for t in range(1, steps):
-        noise[:, t] = memory * noise[:, t - 1] + generator.standard_t(5, size=runs)
+        signs[:, t] = carry * signs[:, t - 1] + generator.standard_t(5, size=runs)
     below = generator.gamma(2.0, size=(runs, steps))
-    above = 0.3 * below + noise
+    above = 0.3 * below + signs
     covered = 0
     for x, y in zip(above, below, strict=True):
         found = ratio(x.reshape(32, -1).sum(1).tolist(), y.reshape(32, -1).sum(1).tolist())

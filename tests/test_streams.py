@@ -28,19 +28,19 @@ def test_streams_equal_separate_runs_averaged(backend: Backend, estimator: Estim
     item = entries(backend, make_items(1), 1)[0]
     stacked_item = backend.collect([item] * COUNT)
     stack = backend.collect(states)
-    memory = together.init(dynamics, params, stack, inputs=stacked_item)
-    memories = [estimator.init(dynamics, params, s, inputs=item) for s in states]
+    carry = together.init(dynamics, params, stack, inputs=stacked_item)
+    carries = [estimator.init(dynamics, params, s, inputs=item) for s in states]
     joint_step = backend.compile(partial(together.step, dynamics))
     each_step = backend.compile(partial(estimator.step, dynamics))
     for step in range(3):
         items = entries(backend, make_items(COUNT, seed=step), COUNT)
         sampler = partial(backend.random, backend.fold(backend.key(0), step))
-        noise = together.draw(sampler, stack)
-        memory, stack, estimate = joint_step(params, memory, stack, backend.collect(items), noise)
+        signs = together.draw(sampler, stack)
+        carry, stack, estimate = joint_step(params, carry, stack, backend.collect(items), signs)
         total, losses = backend.zeros(params), []
         for i in range(COUNT):
-            mine = None if noise is None else backend.map(lambda leaf, i=i: leaf[i], noise)
-            memories[i], states[i], one = each_step(params, memories[i], states[i], items[i], mine)
+            mine = None if signs is None else backend.map(lambda leaf, i=i: leaf[i], signs)
+            carries[i], states[i], one = each_step(params, carries[i], states[i], items[i], mine)
             total = backend.combine((1.0, total), (1.0 / COUNT, one.gradient))
             losses.append(float(one.loss))
         assert relative(backend, estimate.gradient, total) < 1e-13
@@ -65,10 +65,10 @@ def test_resetting_one_stream_zeroes_its_pair_and_leaves_the_others(backend: Bac
     learner = Learner(dynamics, Streams(UORO(), COUNT), SGD(0.01), params, stack)
     items = {name: leaf.reshape(5, COUNT) for name, leaf in make_items(5 * COUNT).items()}
     learner.run([{name: leaf[i] for name, leaf in items.items()} for i in range(5)])
-    before = [np.array(a) for _, a in backend.named_leaves(backend.to_host(learner.memory))]
+    before = [np.array(a) for _, a in backend.named_leaves(backend.to_host(learner.carry))]
     fresh = backend.zeros(stack)
     learner.reset(np.array([False, True, False]), fresh)
-    after = [np.array(a) for _, a in backend.named_leaves(backend.to_host(learner.memory))]
+    after = [np.array(a) for _, a in backend.named_leaves(backend.to_host(learner.carry))]
     states = backend.to_host(learner.state)["0"]["h"]
     assert np.all(states[1] == 0)
     assert np.all(states[0] != 0)

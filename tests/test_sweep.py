@@ -35,16 +35,19 @@ MISTAKES: dict[str, tuple[str, Change]] = {
     "another loss": ("loss", lambda backend, s: _outcome(s, loss=s.outcome.loss + 0.001)),
     "a gradient of the wrong sign": (
         "direct gradient",
-        lambda backend, s: s._replace(direct=backend.combine((-1.0, s.direct))),
+        lambda backend, s: s._replace(immediate=backend.combine((-1.0, s.immediate))),
     ),
     "a tangent that is dropped": (
         "pushed tangent",
         lambda backend, s: s._replace(pushed=backend.combine((0.0, s.pushed))),
     ),
-    "a rate that is dropped": ("rate", lambda backend, s: s._replace(rate=0.0 * s.rate)),
+    "a rate that is dropped": (
+        "rate",
+        lambda backend, s: s._replace(loss_tangent=0.0 * s.loss_tangent),
+    ),
     "the gradient in the place of the signs pulled back": (
         "pulled signs",
-        lambda backend, s: s._replace(pull=lambda signs, kept: s.direct),
+        lambda backend, s: s._replace(pull=lambda signs, kept: s.immediate),
     ),
     "nothing kept of the signs": (
         "pulled signs",
@@ -134,9 +137,9 @@ def test_a_sweep_of_a_linear_model_is_its_matrices(backend: Backend, mapped: boo
         "next state": (swept.outcome.next_state, second),
         "loss": (swept.outcome.loss, c @ (first + second) + 2 * d @ theta),
         "aux": (swept.outcome.aux["x"], x),
-        "direct": (swept.direct, x[0] * c + influence.T @ c + 2 * d),
+        "direct": (swept.immediate, x[0] * c + influence.T @ c + 2 * d),
         "pushed": (swept.pushed, given[0] @ (a @ a).T),
-        "rate": (swept.rate, given[0] @ (a + a @ a).T @ c),
+        "rate": (swept.loss_tangent, given[0] @ (a + a @ a).T @ c),
         "pulled": (each(swept.pull)(pulled, swept.kept), given[1] @ influence),
     }
     for name, (got, numbers) in wanted.items():
@@ -189,7 +192,7 @@ def test_torch_sweeps_what_it_has_no_gradient_of(name: str, trained: bool) -> No
     check_sweep(dynamics, params, state, item).require()
     assert all(param.grad is None for param in params.values())
     swept = sweep(dynamics, params, state, item, *_pair(state), once)
-    leaves = [swept.outcome.loss, *swept.direct.values(), *swept.pull(None, swept.kept).values()]
+    leaves = [swept.outcome.loss, *swept.immediate.values(), *swept.pull(None, swept.kept).values()]
     assert not any(leaf.requires_grad for leaf in leaves)
 
 

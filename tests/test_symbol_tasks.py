@@ -175,8 +175,7 @@ def test_noise_of_the_same_seed_is_not_drawn_from_the_bits_of_the_stream() -> No
     # The lengths of 256 lines, and signs that would be their five highest bits.
     lengths = AnBn(1, 32)._block(numbered_generator(3, 0))
     runs = np.diff(np.flatnonzero(np.concatenate([[2], lengths]) == 2))[::2] - 2
-    noise = SharedNoise(UORO().draw, np.zeros(32), 3)
-    signs = noise.take(256)
+    signs = SharedNoise(UORO().draw, np.zeros(32), 3).take(256)
     top = (signs[:, ::-1][:, :5] > 0) @ (2 ** np.arange(4, -1, -1))
     assert np.mean(top[: len(runs)] == runs[: len(top)]) < 0.2
     backend = load_backend("autograd")

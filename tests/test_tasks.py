@@ -127,9 +127,9 @@ def test_influence_balancing_knows_its_solution() -> None:
 def test_shared_noise_does_not_depend_on_how_it_is_asked_for() -> None:
     state = {"b": np.zeros(3), "a": np.zeros((2, 2))}
     whole = SharedNoise(UORO().draw, state, 5).take(2 * BLOCK + 9)
-    noise = SharedNoise(UORO().draw, state, 5)
-    parts = [noise.take(count) for count in (1, BLOCK, BLOCK + 7)] + [
-        {name: leaf[None] for name, leaf in next(noise).items()}
+    signs = SharedNoise(UORO().draw, state, 5)
+    parts = [signs.take(count) for count in (1, BLOCK, BLOCK + 7)] + [
+        {name: leaf[None] for name, leaf in next(signs).items()}
     ]
     for name in state:
         np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), whole[name])
@@ -139,8 +139,8 @@ def test_shared_noise_does_not_depend_on_how_it_is_asked_for() -> None:
 
 def test_shared_noise_of_ranks_and_streams_is_independent() -> None:
     state = np.zeros((3, 50))
-    noise = SharedNoise(Streams(UORO(rank=2), 3).draw, state, 1).take(4)
-    assert noise.shape == (4, 3, 2, 50)
-    rows = noise.reshape(24, 50)
+    signs = SharedNoise(Streams(UORO(rank=2), 3).draw, state, 1).take(4)
+    assert signs.shape == (4, 3, 2, 50)
+    rows = signs.reshape(24, 50)
     products = rows @ rows.T / 50
     assert np.abs(products - np.eye(24)).max() < 0.75, "no two rows are equal or opposite"

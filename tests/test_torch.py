@@ -100,7 +100,7 @@ def test_nothing_keeps_the_graph_of_the_past(estimator: Estimator, streams: int 
         loss = online.step(torch.ones(*lead, 4))
     backend = TorchBackend()
     grad = params["A"].grad
-    for _, leaf in backend.named_leaves((online.state, online.memory, loss, grad)):
+    for _, leaf in backend.named_leaves((online.state, online.carry, loss, grad)):
         assert isinstance(leaf, Tensor)
         assert not leaf.requires_grad
         assert leaf.grad_fn is None

@@ -69,20 +69,20 @@ def test_streams_in_one_batch_are_streams_alone(name: str, dtype: Any, estimator
         gradients.append({name: param.grad for name, param in online.params.items()})
     singles = []
     for row in range(3):
-        memory = estimator.init(alone.dynamics, alone.params, alone.state)
+        carry = estimator.init(alone.dynamics, alone.params, alone.state)
         state, found = alone.state, []
         for step in range(4):
             key = backend.fold(backend.key(0), step)
-            noise = online.estimator.draw(partial(backend.random, key), start)
-            noise = None if noise is None else take(backend, noise, row)
+            signs = online.estimator.draw(partial(backend.random, key), start)
+            signs = None if signs is None else take(backend, signs, row)
             item = inputs[step, row], targets[step, row], torch.tensor(0)
-            memory, state, estimate = estimator.step(
-                alone.dynamics, alone.params, memory, state, item, noise
+            carry, state, estimate = estimator.step(
+                alone.dynamics, alone.params, carry, state, item, signs
             )
             found.append(estimate.gradient)
         singles.append(found)
-        mine = take(backend, online.memory, row)
-        torch.testing.assert_close(mine, memory, rtol=1e-4, atol=1e-6)
+        mine = take(backend, online.carry, row)
+        torch.testing.assert_close(mine, carry, rtol=1e-4, atol=1e-6)
     for step in range(4):
         for leaf, got in gradients[step].items():
             mean = torch.stack([found[step][leaf] for found in singles]).mean(0)
@@ -220,14 +220,14 @@ def test_a_reset_of_some_streams_zeroes_their_pairs() -> None:
     online = Online.for_module(Spiking(_NewSpike), MSE, start, streams=3, check=False)
     for _ in range(3):
         online.step(torch.randn(3, IN), torch.randn(3, OUT))
-    kept = online.memory.tangent["voltage"][1].clone()
+    kept = online.carry.tangent["voltage"][1].clone()
     online.reset([True, False, True])
-    assert torch.equal(online.memory.tangent["voltage"][1], kept)
-    assert not online.memory.tangent["voltage"][[0, 2]].any()
-    assert not online.memory.cotangent["into.weight"][[0, 2]].any()
+    assert torch.equal(online.carry.tangent["voltage"][1], kept)
+    assert not online.carry.tangent["voltage"][[0, 2]].any()
+    assert not online.carry.cotangent["into.weight"][[0, 2]].any()
     assert torch.equal(online.state["voltage"][0], start["voltage"][0])
     online.reset()
-    assert online.memory is None
+    assert online.carry is None
 
 
 def test_integers_are_carried_for_every_stream() -> None:
@@ -243,7 +243,7 @@ def test_integers_are_carried_for_every_stream() -> None:
     for _ in range(3):
         online.step(torch.randn(2, IN), torch.randn(2, OUT))
     assert online.state["clock"].tolist() == [3, 4]
-    assert online.memory.tangent["clock"] is None
+    assert online.carry.tangent["clock"] is None
 
 
 def test_a_module_that_is_no_longer_the_one_given_is_refused() -> None:
@@ -329,7 +329,7 @@ def test_sparse_gradients_become_dense() -> None:
 
 def test_any_estimator_takes_a_module() -> None:
     start = {"clock": torch.tensor(0), "hidden": torch.zeros(UNITS)}
-    for estimator in (RTRL(), RollingTruncated(3), UORO(rank=3, law="gaussian")):
+    for estimator in (RTRL(), RollingTruncated(3), UORO(rank=3, distribution="gaussian")):
         online = Online.for_module(Counting(), MSE, start, estimator=estimator)
         for _ in range(4):
             assert torch.isfinite(online.step(torch.randn(IN), torch.randn(OUT)))
@@ -341,7 +341,7 @@ def test_frozen_parameters_are_not_touched_and_not_carried() -> None:
         param.requires_grad_(False)
     online = Online.for_module(model, MSE, torch.zeros(UNITS))
     online.step(torch.randn(IN), torch.randn(OUT))
-    assert set(online.memory.cotangent) == {"readout.weight", "readout.bias"}
+    assert set(online.carry.cotangent) == {"readout.weight", "readout.bias"}
     assert all(param.grad is None for param in model.core.parameters())
 
 

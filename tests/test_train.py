@@ -160,21 +160,22 @@ BREAKS = ("shape", "text", "raise")
 def test_flags_a_file_and_assignments_give_the_same_settings(tmp_path: Path) -> None:
     flags = {
         "task": "anbn", "steps": 40, "backend": "autograd", "network.cell": "rnn",
-        "network.units": 3, "checkpoints.every": 10, "metrics.every": 7, "optimizer.rate": 0.5,
+        "network.units": 3, "checkpoints.every": 10, "metrics.every": 7,
+        "optimizer.learning_rate": 0.5,
     }  # fmt: skip
     rest = ["chunk=10", "metrics.recent=20", "options.k=2"]
-    table = TINY | {"optimizer": {"rate": 0.5}, "options": {"k": 2}}
+    table = TINY | {"optimizer": {"learning_rate": 0.5}, "options": {"k": 2}}
     (tmp_path / "run.toml").write_text(tomli_w.dumps(table))
     spelled = [
         'task="anbn"', "steps=40", "backend=autograd", "network.cell=rnn", "network.units=3",
-        "checkpoints.every=10", "metrics.every=7", "optimizer.rate=0.5",
+        "checkpoints.every=10", "metrics.every=7", "optimizer.learning_rate=0.5",
     ]  # fmt: skip
     wanted = Settings.of(table)
     assert gather(None, None, flags, rest) == wanted
     assert gather(tmp_path / "run.toml", None, {}, []) == wanted
     assert gather(None, None, {}, spelled + rest) == wanted
     assert gather(tmp_path / "run.toml", None, {"steps": 50}, ["chunk=3"]) == settings(
-        steps=50, chunk=3, optimizer={"rate": 0.5}, options={"k": 2}
+        steps=50, chunk=3, optimizer={"learning_rate": 0.5}, options={"k": 2}
     )
 
 
@@ -185,7 +186,7 @@ def test_the_complete_settings_are_written_and_make_the_same_run(tmp_path: Path)
     ).status == 0  # fmt: skip
     written = read_settings(tmp_path / "one" / "config.toml")
     assert written["optimizer"] == {
-        "name": "adam", "rate": 0.001, "schedule": "inverse_sqrt", "decay": 0.03,
+        "name": "adam", "learning_rate": 0.001, "schedule": "inverse_sqrt", "decay": 0.03,
     }  # fmt: skip
     assert (written["dtype"], written["seed"], written["chunk"]) == ("float32", 0, 256)
     config = tmp_path / "one" / "config.toml"
@@ -229,7 +230,7 @@ def test_the_complete_settings_are_written_and_make_the_same_run(tmp_path: Path)
         (["anbn", "--optimizer", "adm"], "Did you mean 'adam'?"),
         (["anbn", "--optimizer", "optax.adamw"], "Take --backend jax"),
         (["anbn", "--optimizer", "torch.Adam"], "Take --backend torch"),
-        (["anbn", "--rate", "-1"], "must be positive"),
+        (["anbn", "--learning-rate", "-1"], "must be positive"),
         (["anbn", "--schedule", "linear"], "no schedule 'linear'"),
         (["text", "--file", "no-such-book.txt"], "no-such-book.txt"),
         (["no_such_module:make"], "the module 'no_such_module' cannot be found"),
@@ -269,11 +270,12 @@ def test_a_run_goes_on_with_its_settings_unless_it_is_told_by_force(tmp_path: Pa
     )
     assert ended.step == 30
     assert len(Checkpoints(folder / "checkpoints").paths()) == 2
-    assert go_on(folder, steps=40, force=True, optimizer={"rate": 0.1}).step == 40
+    assert go_on(folder, steps=40, force=True, optimizer={"learning_rate": 0.1}).step == 40
     assert (
-        "another setting: optimizer.rate: 0.001 before, 0.1 now" in (folder / "log.txt").read_text()
+        "another setting: optimizer.learning_rate: 0.001 before, 0.1 now"
+        in (folder / "log.txt").read_text()
     )
-    assert read_settings(folder / "config.toml")["optimizer"]["rate"] == 0.1
+    assert read_settings(folder / "config.toml")["optimizer"]["learning_rate"] == 0.1
 
 
 def test_checkpoints_of_a_run_without_settings_are_not_written_over(tmp_path: Path) -> None:
@@ -293,7 +295,8 @@ JUNK = st.recursive(
         st.dictionaries(
             st.one_of(
                 st.sampled_from(
-                    ["task", "options", "network", "units", "cell", "optimizer", "name", "rate",
+                    ["task", "options", "network", "units", "cell", "optimizer", "name",
+                     "learning_rate",
                      "steps", "seed", "metrics", "every", "monitors", "learner", "stream", "meter",
                      "recent", "total", "items", "marked", "own", "line", "counts", "spent"]
                 ),
@@ -344,7 +347,7 @@ def test_no_junk_for_a_file_of_settings_raises_anything_of_its_own(
 
 
 def test_no_junk_in_a_checkpoint_raises_anything_of_its_own(tmp_path: Path) -> None:
-    begin(tmp_path, steps=10, noise="shared")
+    begin(tmp_path, steps=10, signs="shared")
     (path,) = Checkpoints(tmp_path / "checkpoints").paths()
     found = Checkpoints(tmp_path / "checkpoints").latest()
     assert found is not None
@@ -426,10 +429,10 @@ def test_every_estimator_goes_on_bit_for_bit(tmp_path: Path, estimator: str) -> 
     ("backend", "optimizer"),
     [
         ("autograd", {"name": "adam", "schedule": "inverse", "decay": 0.1}),
-        ("autograd", {"name": "sgd", "rate": 0.1, "schedule": "inverse_sqrt"}),
-        ("autograd", {"name": "MINE:own_optimizer", "rate": 0.1}),
-        ("jax", {"name": "optax.adamw", "rate": 0.01, "weight_decay": 0.1}),
-        ("torch", {"name": "torch.RMSprop", "rate": 0.01, "momentum": 0.5}),
+        ("autograd", {"name": "sgd", "learning_rate": 0.1, "schedule": "inverse_sqrt"}),
+        ("autograd", {"name": "MINE:own_optimizer", "learning_rate": 0.1}),
+        ("jax", {"name": "optax.adamw", "learning_rate": 0.01, "weight_decay": 0.1}),
+        ("torch", {"name": "torch.RMSprop", "learning_rate": 0.01, "momentum": 0.5}),
     ],
 )
 def test_every_optimizer_goes_on_bit_for_bit(

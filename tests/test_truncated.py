@@ -24,9 +24,9 @@ def _stationary_gradient(estimator: Any, span: int = 1) -> float:
         dynamics = unroll(dynamics, span)
     params, state = backend.from_host({"theta": 0.0}), backend.from_host(np.zeros(23))
     item = backend.from_host(np.zeros(() if span == 1 else span))
-    memory = estimator.init(dynamics, params, state, inputs=item)
+    carry = estimator.init(dynamics, params, state, inputs=item)
     for _ in range(300 // span):
-        memory, state, estimate = estimator.step(dynamics, params, memory, state, item, None)
+        carry, state, estimate = estimator.step(dynamics, params, carry, state, item, None)
     return float(estimate.gradient["theta"]) / span
 
 
@@ -62,11 +62,11 @@ def test_a_window_longer_than_the_past_is_exact(backend: Backend, name: str) -> 
     dynamics, params, state = build(backend, MODELS[name])
     items = entries(backend, make_items(4), 4)
     rolling, exact = RollingTruncated(6), RTRL()
-    memories = [e.init(dynamics, params, state, inputs=items[0]) for e in (rolling, exact)]
+    carries = [e.init(dynamics, params, state, inputs=items[0]) for e in (rolling, exact)]
     steps = [backend.compile(partial(e.step, dynamics)) for e in (rolling, exact)]
     for item in items:
-        results = [s(params, m, state, item, None) for s, m in zip(steps, memories, strict=True)]
-        memories = [result[0] for result in results]
+        results = [s(params, m, state, item, None) for s, m in zip(steps, carries, strict=True)]
+        carries = [result[0] for result in results]
         state = results[0][1]
         assert relative(backend, results[0][2].gradient, results[1][2].gradient) < 1e-12
 

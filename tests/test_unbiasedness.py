@@ -53,9 +53,9 @@ class OneSided(UORO):
     """Wrong on purpose: the fresh part is scaled on the tangent's side only."""
 
     def step(
-        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> Any:
-        pair, next_state, estimate = super().step(dynamics, params, memory, state, inputs, noise)
+        pair, next_state, estimate = super().step(dynamics, params, carry, state, inputs, signs)
         tangent = dynamics.backend.combine((1.001, pair.tangent))
         return Influence(tangent, pair.cotangent), next_state, estimate
 

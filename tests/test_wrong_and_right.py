@@ -127,8 +127,8 @@ class KeepsItsState(Streams):
     """Streams whose reset forgets the state."""
 
     def reset(self, *arguments: Any, inputs: Any = None) -> Any:
-        memory, _ = super().reset(*arguments, inputs=inputs)
-        return memory, arguments[3]
+        carry, _ = super().reset(*arguments, inputs=inputs)
+        return carry, arguments[3]
 
 
 class OnlyOnce:

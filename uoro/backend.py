@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from uoro.dynamics import Dynamics
 
 Tree = TypeVar("Tree")
-Law: TypeAlias = Literal["signs", "gaussian", "spherical"]
+Distribution: TypeAlias = Literal["signs", "gaussian", "spherical"]
 """Law of a random tree ν with E[ν νᵀ] = I: fair signs (the paper's), standard normal
 coordinates, or a uniform direction of length sqrt(number of coordinates)."""
 
@@ -214,14 +214,19 @@ class Backend(Protocol):
         ...
 
     def random(
-        self, key: Any, like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0
+        self,
+        key: Any,
+        like: Tree,
+        distribution: Distribution,
+        batch: tuple[int, ...] = (),
+        stacked: int = 0,
     ) -> Tree:
-        """Draw independent tangents from ``law``, in the dtypes of ``like``.
+        """Draw independent tangents from ``distribution``, in the dtypes of ``like``.
 
         Args:
             key: Equal keys give equal draws.
             like: One tree, or with ``stacked=1`` a stack of them, and so on.
-            law: What to draw.
+            distribution: What to draw.
             batch: Axes to add, each entry an independent draw; they follow the stacked ones.
             stacked: How many leading axes of ``like`` are stack axes already.
         """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from uoro.backend import Law, Scalar, Tree
+from uoro.backend import Distribution, Scalar, Tree
 from uoro.dynamics import Dynamics
 
-Estimand: TypeAlias = Literal["exact", "unbiased", "biased"]
+Guarantee: TypeAlias = Literal["exact", "unbiased", "biased"]
 """What an estimator claims of its gradient, for parameters held at a given sequence of values:
 it is that of RTRL; its expectation is that of RTRL; or neither."""
 
@@ -30,9 +30,14 @@ class Sampler(Protocol):
     """Draws one random tree; see `uoro.backend.Backend.random`."""
 
     def __call__(
-        self, like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0, /
+        self,
+        like: Tree,
+        distribution: Distribution,
+        batch: tuple[int, ...] = (),
+        stacked: int = 0,
+        /,
     ) -> Tree:
-        """Draw from ``law``; `Backend.random` says what the arguments mean."""
+        """Draw from ``distribution``; `Backend.random` says what the arguments mean."""
         ...
 
 
@@ -50,7 +55,7 @@ class Estimator(Protocol):
     """
 
     @property
-    def estimand(self) -> Estimand: ...  # noqa: D102
+    def guarantee(self) -> Guarantee: ...  # noqa: D102
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
@@ -74,10 +79,10 @@ class Estimator(Protocol):
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
-        noise: Any,
+        signs: Any,
     ) -> tuple[Any, Any, Estimate]:
         """Advance by one step.
 

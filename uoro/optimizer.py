@@ -19,7 +19,7 @@ class Optimizer(Protocol):
         ...
 
     def update(
-        self, backend: Backend, params: Any, gradient: Any, memory: Any, time: Any
+        self, backend: Backend, params: Any, gradient: Any, opt_state: Any, time: Any
     ) -> tuple[Any, Any]:
         """Take one step downhill.
 
@@ -27,7 +27,7 @@ class Optimizer(Protocol):
             backend: The backend of the trees.
             params: The present parameters.
             gradient: Shaped like them.
-            memory: As `init` or the last call gave it.
+            opt_state: As `init` or the last call gave it.
             time: Index of the newest item of the stream that the gradient has seen, from 0.
 
         Returns:

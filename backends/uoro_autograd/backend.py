@@ -13,7 +13,7 @@ import optree
 
 from uoro.algebra import DTYPES, bounded, in_order
 from uoro.arguments import require_choice, require_seed
-from uoro.backend import Law
+from uoro.backend import Distribution
 from uoro.derivatives.routes import Route, Routed, Seen, by_differences
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.learning.host_noise import NOISE, draw_leaves, numpy_random_state_kept
@@ -171,14 +171,16 @@ class AutogradBackend:
         self,
         key: np.random.SeedSequence,
         like: Any,
-        law: Law,
+        distribution: Distribution,
         batch: tuple[int, ...] = (),
         stacked: int = 0,
     ) -> Any:
         """Draw with Philox, seeded by the key."""
         leaves, structure = optree.tree_flatten(moving(like))
         generator = np.random.Generator(np.random.Philox(key))
-        return optree.tree_unflatten(structure, draw_leaves(generator, law, leaves, batch, stacked))
+        return optree.tree_unflatten(
+            structure, draw_leaves(generator, distribution, leaves, batch, stacked)
+        )
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
         """Turn numbers into arrays; cast floating leaves if asked to."""

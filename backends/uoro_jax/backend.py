@@ -18,7 +18,7 @@ from jax.core import Tracer
 
 from uoro.algebra import DTYPES
 from uoro.arguments import require_choice, require_seed
-from uoro.backend import Law
+from uoro.backend import Distribution
 from uoro.derivatives.routes import Route, Routed, Seen, by_differences
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.learning.host_noise import numpy_random_state_kept
@@ -216,7 +216,7 @@ class JaxBackend:
         self,
         key: jax.Array,
         like: Any,
-        law: Law,
+        distribution: Distribution,
         batch: tuple[int, ...] = (),
         stacked: int = 0,
     ) -> Any:
@@ -228,7 +228,7 @@ class JaxBackend:
         ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
         if not leaves:
             return like
-        if law == "signs":
+        if distribution == "signs":
             words = jax.random.bits(key, (-(-ends[-1] // 32), 1), jnp.uint32)
             flat = (((words >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(-1)) * 2.0 - 1.0
         else:
@@ -240,7 +240,7 @@ class JaxBackend:
             flat[start:end].reshape(shape)
             for start, end, shape in zip(starts, ends, shapes, strict=True)
         ]
-        if law == "spherical":
+        if distribution == "spherical":
             lead = draws[0].shape[: stacked + len(batch)]
             rows = jnp.concatenate([draw.reshape((*lead, -1)) for draw in draws], -1)
             scale = math.sqrt(rows.shape[-1]) / jnp.linalg.norm(rows, axis=-1)

@@ -54,8 +54,8 @@ class JaxDynamics:
             outcome = self._outcome(params, join(state, moved), inputs)
             return like(state, outcome.next_state), outcome.loss
 
-        pushed, rate = self._push(of_state, moving(state), state_tangent)
-        return pushed, rate
+        pushed, loss_tangent = self._push(of_state, moving(state), state_tangent)
+        return pushed, loss_tangent
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Take one step, to be pulled back any number of times.

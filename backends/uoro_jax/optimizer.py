@@ -53,8 +53,8 @@ class OptaxOptimizer:
         return self.transformation.init(params)
 
     def update(
-        self, backend: Backend, params: Any, gradient: Any, memory: Any, time: Any
+        self, backend: Backend, params: Any, gradient: Any, opt_state: Any, time: Any
     ) -> tuple[Any, Any]:
         """Transform the gradient and apply it; the transformation keeps its own time."""
-        updates, memory = self.transformation.update(gradient, memory, params)
-        return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates), memory
+        updates, opt_state = self.transformation.update(gradient, opt_state, params)
+        return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates), opt_state

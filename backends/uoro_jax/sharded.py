@@ -16,7 +16,7 @@ from uoro.arguments import require_count, require_estimator, require_kind, requi
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, spelled
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
 from uoro.estimators.streams import Streams
 from uoro_jax.trees import widen
 
@@ -96,9 +96,9 @@ class ShardedStreams:
             )
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """What the estimator claims holds of the average too."""
-        return self.estimator.estimand
+        return self.estimator.guarantee
 
     @property
     def rows(self) -> range:
@@ -134,10 +134,10 @@ class ShardedStreams:
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
-        noise: Any,
+        signs: Any,
     ) -> tuple[Any, Any, Estimate]:
         """Advance every stream on its device, and average over all of them.
 
@@ -152,16 +152,16 @@ class ShardedStreams:
         self._require_stack(dynamics.backend, inputs, "step(inputs)")
 
         def one(params: Any, *stacks: Any) -> Any:
-            memory, state, estimate = self._alone.step(dynamics, params, *stacks)
+            carry, state, estimate = self._alone.step(dynamics, params, *stacks)
             loss, gradient = jax.tree.map(
                 lambda leaf: _pmean(widen(leaf), self._axis).astype(leaf.dtype),
                 (estimate.loss, estimate.gradient),
             )
-            return memory, state, Estimate(loss, gradient, estimate.aux)
+            return carry, state, Estimate(loss, gradient, estimate.aux)
 
         estimates: Any = Estimate(_whole, _whole, self._split)
         results = (self._split, self._split, estimates)
-        stepped = self._on_each(one, results)(params, memory, state, inputs, noise)
+        stepped = self._on_each(one, results)(params, carry, state, inputs, signs)
         after: tuple[Any, Any, Estimate] = stepped
         return after
 
@@ -169,7 +169,7 @@ class ShardedStreams:
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         mask: Any,
         fresh: Any,
@@ -184,7 +184,7 @@ class ShardedStreams:
         mask = dynamics.backend.from_host(mask)
         self._require_stack(dynamics.backend, mask, "reset(mask)")
         self._require_stack(dynamics.backend, fresh, "reset(fresh)")
-        after: tuple[Any, Any] = self._reset(dynamics, params, memory, state, mask, fresh, inputs)
+        after: tuple[Any, Any] = self._reset(dynamics, params, carry, state, mask, fresh, inputs)
         return after
 
     @cached_property

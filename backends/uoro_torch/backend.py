@@ -18,7 +18,7 @@ from torch import Tensor
 
 from uoro.algebra import DTYPES, bounded, in_order
 from uoro.arguments import require_choice, require_seed
-from uoro.backend import Law
+from uoro.backend import Distribution
 from uoro.derivatives.routes import Route, Routed, by_differences
 from uoro.errors import SettingError, StructureError, spelled
 from uoro_torch.compiling import CompiledStep
@@ -268,7 +268,7 @@ class TorchBackend:
         self,
         key: tuple[int, ...],
         like: Any,
-        law: Law,
+        distribution: Distribution,
         batch: tuple[int, ...] = (),
         stacked: int = 0,
     ) -> Any:
@@ -281,12 +281,12 @@ class TorchBackend:
             shape = (*leaf.shape[:stacked], *batch, *leaf.shape[stacked:])
             draw = torch.empty(shape, dtype=leaf.dtype, device=self._device)
             numbers = as_real(draw)
-            if law == "signs":
+            if distribution == "signs":
                 numbers.random_(0, 2, generator=generator).mul_(2).sub_(1)
             else:
                 numbers.normal_(generator=generator)
             draws.append(draw)
-        if law == "spherical" and draws:
+        if distribution == "spherical" and draws:
             lead = draws[0].shape[: stacked + len(batch)]
             rows = torch.cat([as_real(draw).reshape((*lead, -1)).double() for draw in draws], -1)
             scale = math.sqrt(rows.shape[-1]) / torch.linalg.vector_norm(rows, dim=-1)

@@ -11,10 +11,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from uoro.arguments import leaf_name, require_count, require_estimator, require_stack
-from uoro.backend import Backend, Law, Tree
+from uoro.backend import Backend, Distribution, Tree
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
 from uoro.estimators.streams import Streams
 from uoro_torch.trees import as_real, widen
 
@@ -92,9 +92,9 @@ class DistributedStreams:
         self._params_compared = False
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """What the estimator claims holds of the average too."""
-        return self.estimator.estimand
+        return self.estimator.guarantee
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
@@ -129,10 +129,12 @@ class DistributedStreams:
         def mine(leaf: Tensor) -> Tensor:
             return leaf[self.rows.start : self.rows.stop]
 
-        def keep(like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0) -> Tree:
+        def keep(
+            like: Tree, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0
+        ) -> Tree:
             some: Any = like
             whole: Any = optree.tree_map(of_all, some)
-            drawn: Any = sampler(whole, law, batch, stacked)
+            drawn: Any = sampler(whole, distribution, batch, stacked)
             kept: Any = optree.tree_map(mine, drawn)
             return cast(Tree, kept)
 
@@ -142,10 +144,10 @@ class DistributedStreams:
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
-        noise: Any,
+        signs: Any,
     ) -> tuple[Any, Any, Estimate]:
         """Advance the streams of this process, and average over all processes.
 
@@ -158,15 +160,15 @@ class DistributedStreams:
         """
         self._require_stack(dynamics.backend, state, "step(state)")
         self._require_stack(dynamics.backend, inputs, "step(inputs)")
-        memory, state, here = self._alone.step(dynamics, params, memory, state, inputs, noise)
+        carry, state, here = self._alone.step(dynamics, params, carry, state, inputs, signs)
         loss, gradient = self._average((here.loss, here.gradient))
-        return memory, state, Estimate(loss, gradient, here.aux)
+        return carry, state, Estimate(loss, gradient, here.aux)
 
     def reset(
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         mask: Any,
         fresh: Any,
@@ -181,7 +183,7 @@ class DistributedStreams:
         mask = dynamics.backend.from_host(mask)
         self._require_stack(dynamics.backend, mask, "reset(mask)")
         self._require_stack(dynamics.backend, fresh, "reset(fresh)")
-        return self._alone.reset(dynamics, params, memory, state, mask, fresh, inputs=inputs)
+        return self._alone.reset(dynamics, params, carry, state, mask, fresh, inputs=inputs)
 
     def require_same(self, tree: Any, call: str, hint: str) -> None:
         """Refuse tensors that are not the same, bit for bit, in all processes.

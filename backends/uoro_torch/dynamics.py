@@ -74,8 +74,8 @@ class TorchDynamics:
             return (*like(state, outcome.next_state), outcome.loss)
 
         with self._kernels():
-            *pushed, rate = self._push(outputs, leaves, tangents)
-        return optree.tree_unflatten(structure, pushed), rate
+            *pushed, loss_tangent = self._push(outputs, leaves, tangents)
+        return optree.tree_unflatten(structure, pushed), loss_tangent
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Take one step on a graph that serves any number of pullbacks."""
@@ -142,7 +142,7 @@ class TorchDynamics:
             loss: Any = outcome.loss
             require_no_strangers([*following, loss], [*roots, *starts])
             self._require_sound(outcome)
-            direct, sensitivity = _pulled([loss], roots, starts, [None])
+            immediate, state_gradient = _pulled([loss], roots, starts, [None])
             tangents, nus = optree.tree_leaves(tangent), optree.tree_leaves(signs)
             found = [
                 _pull_and_push(
@@ -157,15 +157,17 @@ class TorchDynamics:
             [torch.stack(parts) if stacked else parts[0] for parts in zip(*lists, strict=True)]
             for lists in zip(*found, strict=True)
         )
-        rates = [
-            self.backend.inner(sensitivity, [leaf[i] for leaf in tangents] if stacked else tangents)
+        loss_tangents = [
+            self.backend.inner(
+                state_gradient, [leaf[i] for leaf in tangents] if stacked else tangents
+            )
             for i in range(pairs)
         ]
         return Sweep(
             Outcome(detach(outcome.next_state), loss.detach(), detach(outcome.aux)),
-            optree.tree_unflatten(param_structure, direct),
+            optree.tree_unflatten(param_structure, immediate),
             optree.tree_unflatten(optree.tree_structure(tangent), pushed),
-            torch.stack(rates) if stacked else rates[0],
+            torch.stack(loss_tangents) if stacked else loss_tangents[0],
             lambda _signs, kept: kept,
             optree.tree_unflatten(param_structure, pulled),
         )

@@ -80,13 +80,13 @@ class ModuleDynamics(TorchDynamics):
                 return (*like(state, outcome.next_state), outcome.loss)
 
             with self._kernels():
-                *pushed, rate = self._push(outputs, leaves, optree.tree_leaves(tangent))
-            return (optree.tree_unflatten(structure, pushed), rate), ()
+                *pushed, loss_tangent = self._push(outputs, leaves, optree.tree_leaves(tangent))
+            return (optree.tree_unflatten(structure, pushed), loss_tangent), ()
 
-        (pushed, rate), _ = call(
+        (pushed, loss_tangent), _ = call(
             native, detach(params), (state, inputs), state_tangent, rows=self._rows
         )
-        return pushed, rate
+        return pushed, loss_tangent
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Take one step on a graph that serves any number of pullbacks."""

@@ -59,7 +59,7 @@ class Online:
     Attributes:
         dynamics: The model; ``dynamics.describe()`` says how it is differentiated.
         state: The present state.
-        memory: What the estimator carries; ``None`` before the first step.
+        carry: What the estimator carries; ``None`` before the first step.
         steps: How many steps were taken.
 
     Example:
@@ -110,7 +110,7 @@ class Online:
         given: Any = model
         dynamics = given if hasattr(given, "vjp") else backend.dynamics(given)
         self.dynamics = dynamics
-        self.memory: Any = None
+        self.carry: Any = None
         self.steps = 0
         self._initial = state
         self._module: nn.Module | None = None
@@ -225,13 +225,13 @@ class Online:
             item = self._item(inputs)
         if self._example is None or self._mode != self._training():
             self._begin(item)
-        if self.memory is None:
-            self.memory = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
-        noise = self.estimator.draw(
+        if self.carry is None:
+            self.carry = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
+        signs = self.estimator.draw(
             partial(backend.random, backend.fold(backend.key(self._seed), self.steps)), self.state
         )
-        self.memory, self.state, estimate = self._advance(
-            self.params, self.memory, self.state, item, noise
+        self.carry, self.state, estimate = self._advance(
+            self.params, self.carry, self.state, item, signs
         )
         self.steps += 1
         places = set[int]()
@@ -273,7 +273,7 @@ class Online:
             hint="Give one like the state that training began with.",
         )
         if mask is None:
-            self.state, self.memory = fresh, None
+            self.state, self.carry = fresh, None
             return
         if self._parallel is None:
             raise SettingError(
@@ -281,13 +281,13 @@ class Online:
                 "Leave it out, or use streams=..., or estimator=Streams(UORO(), count)."
             )
         mask = self._mask(mask)
-        if self.memory is None:
+        if self.carry is None:
             self.state = select(self.dynamics.backend, mask, fresh, self.state)
             return
-        self.memory, self.state = self._parallel.reset(
+        self.carry, self.state = self._parallel.reset(
             self.dynamics,
             self.params,
-            self.memory,
+            self.carry,
             self.state,
             mask,
             fresh,
@@ -319,7 +319,7 @@ class Online:
             "steps": self.steps,
             "seed": self._seed,
             "state": optree.tree_leaves(self.state),
-            "memory": None if self.memory is None else optree.tree_leaves(self.memory),
+            "memory": None if self.carry is None else optree.tree_leaves(self.carry),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -336,11 +336,11 @@ class Online:
             raise StructureError(f"{call}: got {spelled(saved)}, wanted is what state_dict() gave.")
         seed = require_seed(call, saved["seed"])
         steps = require_count(call, "steps", saved["steps"], least=0)
-        state, memory = _filled(self.state, saved["state"], "state"), None
+        state, carry = _filled(self.state, saved["state"], "state"), None
         if saved["memory"] is not None:
             empty = self.estimator.init(self.dynamics, self.params, state, inputs=self._example)
-            memory = _filled(empty, saved["memory"], "memory")
-        self._seed, self.steps, self.state, self.memory = seed, steps, state, memory
+            carry = _filled(empty, saved["memory"], "memory")
+        self._seed, self.steps, self.state, self.carry = seed, steps, state, carry
 
     def _begin(self, item: Any) -> None:
         """Look at the model, again when it goes from training to evaluation; have it compiled."""

@@ -63,14 +63,14 @@ class TorchOptimizer:
         return ()
 
     def update(
-        self, backend: Backend, params: Any, gradient: Any, memory: tuple[()], time: Any
+        self, backend: Backend, params: Any, gradient: Any, opt_state: tuple[()], time: Any
     ) -> tuple[Any, tuple[()]]:
         """Fill ``.grad`` and step; the optimizer keeps its own time."""
         leaves = zip(optree.tree_leaves(params), optree.tree_leaves(gradient), strict=True)
         for param, grad in leaves:
             param.grad = grad.clone(memory_format=torch.contiguous_format)
         self.optimizer.step()
-        return params, memory
+        return params, opt_state
 
     def export(self, backend: Backend) -> tuple[Any, Any]:
         """Give what the optimizer keeps: its tensors, and its numbers as JSON can say them.

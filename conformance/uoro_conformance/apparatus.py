@@ -40,7 +40,7 @@ class Measurement(NamedTuple):
         gradient: Of the exact gradients, over all designs together.
         gradient_terms: Of ``‖∂ℓ/∂s‖ ‖s̃‖ ‖θ̃‖``, over all designs together.
         outcome_error: Of the next states and losses passed on minus those of the model, relative.
-        memory: The memory that each design leads to.
+        carry: The memory that each design leads to.
         next_state: The next state, from the model itself.
     """
 
@@ -52,7 +52,7 @@ class Measurement(NamedTuple):
     gradient: Any
     gradient_terms: Any
     outcome_error: Any
-    memory: Any
+    carry: Any
     next_state: Any
 
 
@@ -105,31 +105,31 @@ class Apparatus:
 
     def after(self, measurement: Measurement, number: int) -> Any:
         """Pick the memory that one of the designs leads to."""
-        stack = measurement.memory
+        stack = measurement.carry
         return take(self.backend, stack, number % self._count(stack))
 
     def _count(self, stack: Any) -> int:
         return int(self.backend.named_leaves(stack)[0][1].shape[0])
 
-    def _flat(self, memory: Any, *, stacked: bool) -> tuple[Any, Any]:
+    def _flat(self, carry: Any, *, stacked: bool) -> tuple[Any, Any]:
         """Give tangents as a matrix, one row a pair, and cotangents as a stack."""
-        pair = memory.tangent, memory.cotangent
+        pair = carry.tangent, carry.cotangent
         if not stacked:
             pair = repeat(self.backend, pair, 1)
         return flat_pairs(self.backend, *pair, self.rank)
 
     def _measure(
-        self, params: Any, memory: Any, state: Any, item: Any, noise: Any, probes: Any
+        self, params: Any, carry: Any, state: Any, item: Any, drawn: Any, probes: Any
     ) -> Measurement:
         backend, norm = self.backend, self.backend.norm
 
         def one(signs: Any) -> Any:
             after, next_state, estimate = self.estimator.step(
-                self.dynamics, params, memory, state, item, signs
+                self.dynamics, params, carry, state, item, signs
             )
             return after, next_state, estimate.loss, estimate.gradient
 
-        after, states, losses, gradients = self._each(one)(noise)
+        after, states, losses, gradients = self._each(one)(drawn)
         looks = coordinates(backend, probes)
         rows, cotangents = self._flat(after, stacked=True)
         averaged = rows.shape[0] // self.rank if self.joint else rows.shape[0]
@@ -138,11 +138,11 @@ class Apparatus:
         weight = norm(mix(backend, abs(looks) @ abs(rows).T / averaged, sizes))
 
         outcome, pullback = self.dynamics.vjp(params, state, item)
-        direct, sensitivity = pullback(None, 1.0)
+        immediate, state_gradient = pullback(None, 1.0)
         if self.joint:
-            draws = backend.map(lambda leaf: leaf[:, 0], noise)
+            draws = backend.map(lambda leaf: leaf[:, 0], drawn)
         else:
-            draws = noise if draws_of(self.estimator) == 1 else unstack(backend, noise)
+            draws = drawn if draws_of(self.estimator) == 1 else unstack(backend, drawn)
         signs = coordinates(backend, draws)
         images = mix(backend, looks @ signs.T / signs.shape[0], draws)
 
@@ -150,15 +150,15 @@ class Apparatus:
             return pullback(image, None)[0], pullback(look, None)[1]
 
         fresh, back = self._each(pull)(probes, images)
-        tangents, carried = self._flat(memory, stacked=False)
+        tangents, carried = self._flat(carry, stacked=False)
         rank = 1 if self.joint else tangents.shape[0]
         seen = coordinates(backend, back) @ tangents.T
         exact = backend.combine((1.0, fresh), (1.0, mix(backend, seen / rank, carried)))
 
-        row = coordinates(backend, repeat(backend, sensitivity, 1))[0]
+        row = coordinates(backend, repeat(backend, state_gradient, 1))[0]
         through = mix(backend, row @ tangents.T / rank, carried)
-        count = self._count(noise)
-        wanted = repeat(backend, backend.combine((1.0, direct), (1.0, through)), count)
+        count = self._count(drawn)
+        wanted = repeat(backend, backend.combine((1.0, immediate), (1.0, through)), count)
         passed_on = repeat(backend, [*moving(backend, outcome.next_state), outcome.loss], count)
         changed = backend.combine((1.0, [*moving(backend, states), losses]), (-1.0, passed_on))
         return Measurement(
@@ -170,7 +170,7 @@ class Apparatus:
             gradient=norm(wanted),
             gradient_terms=norm(row) * norm(tangents) * norm(carried) * count**0.5 / rank,
             outcome_error=norm(changed) / (norm(passed_on) + 1e-30),
-            memory=after,
+            carry=after,
             next_state=outcome.next_state,
         )
 

@@ -39,17 +39,17 @@ def check_unbiased(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Find
 
 
 def check_declaration(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Finding:
-    """Check that an estimator is what its ``estimand`` declares.
+    """Check that an estimator is what its ``guarantee`` declares.
 
     Returns:
         *biased* if it declares itself exact or unbiased and is not. One that declares itself
         biased is what it declares; the evidence then has the bias.
     """
-    law = f"{_name(estimator)} is {estimator.estimand}, as it declares"
-    if estimator.estimand == "exact":
+    law = f"{_name(estimator)} is {estimator.guarantee}, as it declares"
+    if estimator.guarantee == "exact":
         return _compare_with_rtrl(trial, estimator, seed)._replace(law=law)
     found = check_unbiased(trial, estimator, seed=seed)
-    if estimator.estimand == "unbiased":
+    if estimator.guarantee == "unbiased":
         return found._replace(law=law)
     evidence = found.evidence if found.verdict == "biased" else f"No bias here. {found.evidence}"
     if found.verdict in ("biased", "holds"):
@@ -74,13 +74,13 @@ def _compare_with_rtrl(trial: Trial, estimator: Estimator, seed: int) -> Finding
     dtype = precision_of(backend, trial.state, trial.params[0])
     allowed = EXACT * UNIT[dtype]
     key, state = backend.key(seed), trial.state
-    memory = trial.memory_of(estimator)
+    carry = trial.memory_of(estimator)
     influence = exact.init(dynamics, trial.params[0], state)
     follow, follow_exact = compiled_step(dynamics, estimator), compiled_step(dynamics, exact)
     worst_gap, evidence = 0.0, ""
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
-        noise = estimator.draw(partial(backend.random, backend.fold(key, step)), state)
-        memory, _, estimate = follow(params, memory, state, item, noise)
+        signs = estimator.draw(partial(backend.random, backend.fold(key, step)), state)
+        carry, _, estimate = follow(params, carry, state, item, signs)
         influence, state, wanted = follow_exact(params, influence, state, item, None)
         got, true = estimate.gradient, wanted.gradient
         error = float(backend.norm(backend.combine((1.0, got), (-1.0, true))))

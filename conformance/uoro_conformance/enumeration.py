@@ -75,28 +75,28 @@ def check_mean_over_all_signs(
         tolerance = 1e4 * UNIT[precision_of(backend, state, params[0])]
     estimator = estimator if estimator is not None else UORO()
     exact = RTRL()
-    noise = sign_sequences(backend, state, len(items), rank=draws_of(estimator))
-    count = int(backend.named_leaves(noise[0])[0][1].shape[0])
+    drawn = sign_sequences(backend, state, len(items), rank=draws_of(estimator))
+    count = int(backend.named_leaves(drawn[0])[0][1].shape[0])
 
-    def all_at_once(theta: Any, memory: Any, state: Any, item: Any, signs: Any) -> Any:
-        def one(memory: Any, signs: Any) -> Any:
-            memory, _, estimate = estimator.step(dynamics, theta, memory, state, item, signs)
-            return memory, estimate.gradient
+    def all_at_once(theta: Any, carry: Any, state: Any, item: Any, signs: Any) -> Any:
+        def one(carry: Any, signs: Any) -> Any:
+            carry, _, estimate = estimator.step(dynamics, theta, carry, state, item, signs)
+            return carry, estimate.gradient
 
-        memory, gradients = backend.vmap(one)(memory, signs)
-        return memory, mean(backend, gradients)
+        carry, gradients = backend.vmap(one)(carry, signs)
+        return carry, mean(backend, gradients)
 
     estimate_step = backend.compile(all_at_once)
     exact_step = backend.compile(partial(exact.step, dynamics))
-    memory = repeat(backend, estimator.init(dynamics, params[0], state), count)
+    carry = repeat(backend, estimator.init(dynamics, params[0], state), count)
     influence, start = exact.init(dynamics, params[0], state), state
     gaps = []
-    for theta, item, signs in zip(params, items, noise, strict=True):
-        memory, average = estimate_step(theta, memory, state, item, signs)
+    for theta, item, signs in zip(params, items, drawn, strict=True):
+        carry, average = estimate_step(theta, carry, state, item, signs)
         influence, state, estimate = exact_step(theta, influence, state, item, None)
         gaps.append(relative_gap(backend, average, estimate.gradient))
 
-    rows, cotangents = flat_pairs(backend, memory.tangent, memory.cotangent, estimator.rank)
+    rows, cotangents = flat_pairs(backend, carry.tangent, carry.cotangent, estimator.rank)
     outer = mix(backend, rows.T / (count if is_joint(estimator) else rows.shape[0]), cotangents)
     gaps.append(relative_gap(backend, outer, influence))
     return Finding(

@@ -192,33 +192,33 @@ def _path(
     Kept for the next check: several look at the same measurements.
     """
     lab, found = apparatus(trial.dynamics, estimator, batched=batched), list[Seen]()
-    backend, memory, state = lab.backend, trial.memory_of(estimator), trial.state
+    backend, carry, state = lab.backend, trial.memory_of(estimator), trial.state
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         number = seed * 1000 + step
         if projections is None:
-            noise, probes = lab.designs(state, number), backend.basis(state)
+            signs, probes = lab.designs(state, number), backend.basis(state)
         else:
-            noise = lab.some_designs(state, number)
+            signs = lab.some_designs(state, number)
             probes = gaussian(backend, state, seed, step, count=projections)
-        measure = partial(lab.measure, params, memory, state, item, noise, probes)
+        measure = partial(lab.measure, params, carry, state, item, signs, probes)
         path = measure()
-        found.append(Seen(f"step {step} of the path", path._replace(memory=None), measure))
+        found.append(Seen(f"step {step} of the path", path._replace(carry=None), measure))
         for index, scale in enumerate(SCALES[dtype]):
-            at = at_scale(lab, memory, scale, number, index)
-            measure = partial(lab.measure, params, at, state, item, noise, probes)
+            at = at_scale(lab, carry, scale, number, index)
+            measure = partial(lab.measure, params, at, state, item, signs, probes)
             where = f"step {step}, scale {scale:g}"
-            found.append(Seen(where, measure()._replace(memory=None), measure))
-        memory, state = lab.after(path, 7 * step + seed), path.next_state
+            found.append(Seen(where, measure()._replace(carry=None), measure))
+        carry, state = lab.after(path, 7 * step + seed), path.next_state
     return found
 
 
-def at_scale(lab: Apparatus, memory: Any, scale: float, *seed: int) -> Any:
+def at_scale(lab: Apparatus, carry: Any, scale: float, *seed: int) -> Any:
     """Replace the pair by a random one, its tangent of the given scale; joint pairs, balanced."""
-    tangent, cotangent = gaussian(lab.backend, (memory.tangent, memory.cotangent), *seed)
+    tangent, cotangent = gaussian(lab.backend, (carry.tangent, carry.cotangent), *seed)
     tangent = lab.backend.combine((scale, tangent))
     if lab.joint:
         tangent, cotangent = balanced(lab.backend, tangent, cotangent, lab.rank)
-    return memory._replace(tangent=tangent, cotangent=cotangent)
+    return carry._replace(tangent=tangent, cotangent=cotangent)
 
 
 def _units(error: float, weight: float, dtype: str) -> float:
@@ -236,15 +236,15 @@ def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0
     """
     law = "flipped signs flip the pair"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    memory, state = trial.memory_of(estimator), trial.state
+    carry, state = trial.memory_of(estimator), trial.state
 
     def minus(tree: Any) -> Any:
         return backend.combine((-1.0, tree))
 
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         signs = lab.one_design(state, seed * 1000 + step)
-        flipped = memory._replace(tangent=minus(memory.tangent), cotangent=minus(memory.cotangent))
-        one, after, first = lab.step(params, memory, state, item, signs)
+        flipped = carry._replace(tangent=minus(carry.tangent), cotangent=minus(carry.cotangent))
+        one, after, first = lab.step(params, carry, state, item, signs)
         two, _, second = lab.step(params, flipped, state, item, minus(signs))
         for name, got, wanted in (
             ("tangent", two.tangent, minus(one.tangent)),
@@ -253,13 +253,13 @@ def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0
         ):
             gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
             if gap != 0.0:
-                again = lab.step(params, memory, state, item, signs)
+                again = lab.step(params, carry, state, item, signs)
                 same = math.isfinite(gap) and relative_gap(backend, again[0], one) == 0.0
                 verdict: Verdict = "not Algorithm 1" if same else "unverifiable"
                 evidence = f"step {step}: the {name} differs by {gap:.3g} where it must be equal."
                 evidence += "" if same else " (Not finite, or two equal calls differ too.)"
                 return Finding(law, verdict, gap, 0.0, evidence, trial.line)
-        memory, state = one, after
+        carry, state = one, after
     return Finding(law, "holds", 0.0, 0.0, "Bit for bit.", trial.line)
 
 
@@ -271,10 +271,10 @@ def check_determinism(trial: Trial, estimator: Estimator, *, seed: int = 0) -> F
     """
     law = "a step is a function of its arguments"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    memory = trial.memory_of(estimator)
-    if hasattr(memory, "tangent") and hasattr(memory, "cotangent"):
-        memory = at_scale(lab, memory, 1.0, seed)
-    arguments = trial.params[0], memory, trial.state, trial.items[0]
+    carry = trial.memory_of(estimator)
+    if hasattr(carry, "tangent") and hasattr(carry, "cotangent"):
+        carry = at_scale(lab, carry, 1.0, seed)
+    arguments = trial.params[0], carry, trial.state, trial.items[0]
     signs = lab.one_design(trial.state, seed)
     one, two = (backend.to_host(lab.step(*arguments, signs)) for _ in range(2))
     leaves = zip(backend.named_leaves(one), backend.named_leaves(two), strict=True)

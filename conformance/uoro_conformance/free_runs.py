@@ -75,7 +75,7 @@ def check_by_sampling(
                 np.concatenate(
                     [leaf.reshape(batch, rank, -1) for _, leaf in _leaves(backend, tree)], axis=2
                 )
-                for tree in (runs.memory.tangent, runs.memory.cotangent)
+                for tree in (runs.carry.tangent, runs.carry.cotangent)
             )
             for _, weights in blocks:
                 seen = np.matmul(tangents, weights)
@@ -132,7 +132,7 @@ class Runs(NamedTuple):
 
     last: Any
     total: Any
-    memory: Any
+    carry: Any
 
 
 def run_freely(
@@ -147,7 +147,7 @@ def run_freely(
     """Make batch ``number`` of ``count`` runs through a trial, with the estimator's own draws."""
     dynamics, backend, state = trial.dynamics, trial.dynamics.backend, trial.state
     key = backend.fold(backend.key(seed), number)
-    memory, total, last = repeat(backend, trial.memory_of(estimator), count), None, None
+    carry, total, last = repeat(backend, trial.memory_of(estimator), count), None, None
     key_of_both: Any = (dynamics, estimator)
     advance = _advance_all(*key_of_both, batched)
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
@@ -158,10 +158,10 @@ def run_freely(
         ) -> Any:
             return backend.random(key, like, law, (count, *batch), stacked)
 
-        noise = estimator.draw(sampler, state)
-        memory, state, last = advance(params, memory, state, item, noise)
+        signs = estimator.draw(sampler, state)
+        carry, state, last = advance(params, carry, state, item, signs)
         total = last if total is None else backend.combine((1.0, total), (1.0, last))
-    return Runs(last, total, memory)
+    return Runs(last, total, carry)
 
 
 @lru_cache(maxsize=64)
@@ -170,14 +170,12 @@ def _advance_all(dynamics: Any, estimator: Any, batched: bool) -> Any:
     backend = dynamics.backend
     each = backend.vmap if batched else partial(one_by_one, backend)
 
-    def advance(params: Any, memory: Any, state: Any, item: Any, noise: Any) -> Any:
-        def one(memory: Any, noise: Any) -> Any:
-            after, following, estimate = estimator.step(
-                dynamics, params, memory, state, item, noise
-            )
+    def advance(params: Any, carry: Any, state: Any, item: Any, signs: Any) -> Any:
+        def one(carry: Any, signs: Any) -> Any:
+            after, following, estimate = estimator.step(dynamics, params, carry, state, item, signs)
             return after, following, estimate.gradient
 
-        after, states, gradients = each(one)(memory, noise)
+        after, states, gradients = each(one)(carry, signs)
         return after, take(backend, states, 0), gradients
 
     return backend.compile(advance) if batched else advance
@@ -209,9 +207,9 @@ def _exact_last_gradient(trial: Trial) -> Any:
     if size(backend, trial.state) * size(backend, trial.params[0]) <= LARGEST_INFLUENCE:
         return _exact(trial).last
     whole, state = RollingTruncated(len(trial.items)), trial.state
-    memory, gradient = whole.init(dynamics, trial.params[0], state, inputs=trial.items[0]), None
+    carry, gradient = whole.init(dynamics, trial.params[0], state, inputs=trial.items[0]), None
     for params, item in zip(trial.params, trial.items, strict=True):
-        memory, state, estimate = whole.step(dynamics, params, memory, state, item, None)
+        carry, state, estimate = whole.step(dynamics, params, carry, state, item, None)
         gradient = estimate.gradient
     return gradient
 

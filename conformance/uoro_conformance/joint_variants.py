@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from uoro.algebra import coordinates, mix, repeat, shaped, take
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators.projections import projections
 from uoro.estimators.reduction import unit_rows, water_filling
 
@@ -42,7 +42,7 @@ class JointMoment(NamedTuple):
     params: Any
     state: Any
     item: Any
-    memory: JointPairs
+    carry: JointPairs
     next_state: Any
     pullback: Any
     fresh: Any
@@ -63,15 +63,15 @@ Rows = tuple[Any, Any]
 """What ``√d_i u_i`` and ``√d_i v_i`` are multiplied by to make each pair: two matrices (m, k)."""
 
 
-def orthogonal_projections(backend: Backend, noise: Any, rank: int) -> Any:
+def orthogonal_projections(backend: Backend, drawn: Any, rank: int) -> Any:
     """Make ν of the first draw, as the library does."""
-    return projections(backend, take(backend, noise, 0), rank)
+    return projections(backend, take(backend, drawn, 0), rank)
 
 
 def push_all(now: JointMoment) -> Any:
     """Push the carried tangents forward."""
     push = now.backend.vmap(lambda one: now.dynamics.jvp(now.params, now.state, now.item, one)[0])
-    return push(now.memory.tangent)
+    return push(now.carry.tangent)
 
 
 def pull_all(now: JointMoment) -> Any:
@@ -83,7 +83,7 @@ def once_each(now: JointMoment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
     """Line carried and fresh pairs up: a matrix each of tangents and cotangents, one row a pair."""
     backend, concatenate = now.backend, now.backend.xp.concatenate
     tangents = concatenate([coordinates(backend, pushed), coordinates(backend, now.fresh)], 0)
-    cotangents = coordinates(backend, now.memory.cotangent), coordinates(backend, pulled)
+    cotangents = coordinates(backend, now.carry.cotangent), coordinates(backend, pulled)
     return tangents, concatenate(list(cotangents), 0)
 
 
@@ -114,7 +114,7 @@ def singular(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
 
 def sum_of_old(now: JointMoment, new: Any, rates: Any) -> Any:
     """Give the part of the gradient through the state: the pairs it arrived with, added up."""
-    return mix(now.backend, rates, now.memory.cotangent)
+    return mix(now.backend, rates, now.carry.cotangent)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class JointVariant:
     joint: bool = True
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """They all claim it."""
         return "unbiased"
 
@@ -167,22 +167,22 @@ class JointVariant:
         return sampler(state, "signs", (self.draws,))
 
     def step(
-        self, dynamics: Any, params: Any, memory: JointPairs, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: JointPairs, state: Any, inputs: Any, drawn: Any
     ) -> tuple[JointPairs, Any, Estimate]:
         """Advance by one step, piece by piece."""
         backend = dynamics.backend
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        signs = coordinates(backend, noise)
+        signs = coordinates(backend, drawn)
         now = JointMoment(
             dynamics=dynamics,
             backend=backend,
             params=params,
             state=state,
             item=inputs,
-            memory=memory,
+            carry=carry,
             next_state=outcome.next_state,
             pullback=pullback,
-            fresh=self.project(backend, noise, self.rank),
+            fresh=self.project(backend, drawn, self.rank),
             signs=signs[-1],
             first_signs=signs[0],
             rank=self.rank,
@@ -196,9 +196,9 @@ class JointVariant:
             shaped(backend, of_left.T @ (root * parts.left), take(backend, now.fresh, 0)),
             shaped(backend, of_right.T @ (root * parts.right), params),
         )
-        direct, sensitivity = pullback(None, 1.0)
-        row = coordinates(backend, repeat(backend, sensitivity, 1))[0]
-        through = self.through(now, new, coordinates(backend, memory.tangent) @ row)
-        after = JointPairs(*new, self.report(now, parts, rows), params, now.signs, memory.clock + 1)
-        gradient = backend.combine((1.0, direct), (1.0, through))
+        immediate, state_gradient = pullback(None, 1.0)
+        row = coordinates(backend, repeat(backend, state_gradient, 1))[0]
+        through = self.through(now, new, coordinates(backend, carry.tangent) @ row)
+        after = JointPairs(*new, self.report(now, parts, rows), params, now.signs, carry.clock + 1)
+        gradient = backend.combine((1.0, immediate), (1.0, through))
         return after, outcome.next_state, Estimate(outcome.loss, gradient)

@@ -42,10 +42,10 @@ def check_adjointness(
     backend, norm = dynamics.backend, dynamics.backend.norm
     dtype = precision_of(backend, state, params)
     tangent, cotangent = gaussian(backend, state, seed, 0), gaussian(backend, state, seed, 1)
-    pushed, rate = dynamics.jvp(params, state, inputs, tangent)
+    pushed, loss_tangent = dynamics.jvp(params, state, inputs, tangent)
     _, pullback = dynamics.vjp(params, state, inputs)
     _, pulled = pullback(cotangent, None)
-    _, sensitivity = pullback(None, 1.0)
+    _, state_gradient = pullback(None, 1.0)
     sides = {
         "next state": (
             float(backend.inner(cotangent, pushed)),
@@ -54,9 +54,9 @@ def check_adjointness(
             + float(norm(pulled)) * float(norm(tangent)),
         ),
         "loss": (
-            float(rate),
-            float(backend.inner(sensitivity, tangent)),
-            float(norm(sensitivity)) * float(norm(tangent)),
+            float(loss_tangent),
+            float(backend.inner(state_gradient, tangent)),
+            float(norm(state_gradient)) * float(norm(tangent)),
         ),
     }
     gaps = {
@@ -91,13 +91,13 @@ def check_linearity(
     mixed = backend.combine((2.0, a), (-3.0, b))
     push = partial(dynamics.jvp, params, state, inputs)
     _, pullback = dynamics.vjp(params, state, inputs)
-    (of_a, rate_a), (of_b, rate_b), (of_mixed, rate) = push(a), push(b), push(mixed)
+    (of_a, rate_a), (of_b, rate_b), (of_mixed, loss_tangent) = push(a), push(b), push(mixed)
     steepest = float(backend.norm(pullback(None, 1.0)[1]))
     terms = steepest * (2 * float(backend.norm(a)) + 3 * float(backend.norm(b)))
     pulls = zip(pullback(a, 0.5), pullback(b, 0.5), pullback(mixed, -0.5), strict=True)
     gaps = {
         "jvp": _nonlinearity(backend, of_a, of_b, of_mixed),
-        "jvp of the loss": abs(float(rate) - 2 * float(rate_a) + 3 * float(rate_b))
+        "jvp of the loss": abs(float(loss_tangent) - 2 * float(rate_a) + 3 * float(rate_b))
         / (terms or 1.0),
         "pullback": largest(_nonlinearity(backend, *pulled) for pulled in pulls),
     }
@@ -219,9 +219,9 @@ def check_rtrl_sums_to_bptt(
     _, _, whole = backwards(params, (), state, backend.collect(list(items)), None)
     estimator = RTRL()
     step = compiled_step(dynamics, estimator)
-    memory, total = estimator.init(dynamics, params, state), backend.zeros(params)
+    carry, total = estimator.init(dynamics, params, state), backend.zeros(params)
     for item in items:
-        memory, state, estimate = step(params, memory, state, item, None)
+        carry, state, estimate = step(params, carry, state, item, None)
         total = backend.combine((1.0, total), (1.0, estimate.gradient))
     return _law(
         "RTRL summed over time is BPTT",

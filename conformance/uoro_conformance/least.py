@@ -49,15 +49,15 @@ def check_added_variance(trial: Trial, estimator: Estimator, *, seed: int = 0) -
             f"of at most {MOST_COORDINATES} coordinates; this one has {n}."
         )
     dtype = precision_of(backend, trial.state, trial.params[0])
-    memory, state, found = trial.memory_of(estimator), trial.state, list[Finding]()
+    carry, state, found = trial.memory_of(estimator), trial.state, list[Finding]()
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         number = seed * 1000 + step
-        noise = _all_signs(lab, state, number)
-        random = at_scale(lab, memory, 1.0, number)
-        for where, at in (("", memory), (" from a random memory", random)):
-            judged = _judge(lab, dtype, params, at, state, item, noise)
+        drawn = _all_signs(lab, state, number)
+        random = at_scale(lab, carry, 1.0, number)
+        for where, at in (("", carry), (" from a random memory", random)):
+            judged = _judge(lab, dtype, params, at, state, item, drawn)
             found.append(judged._replace(evidence=f"step {step}{where}: {judged.evidence}"))
-        memory, state, _ = lab.step(params, memory, state, item, noise[number % len(noise)])
+        carry, state, _ = lab.step(params, carry, state, item, drawn[number % len(drawn)])
     return worst(found)._replace(system=trial.line)
 
 
@@ -72,13 +72,13 @@ def _all_signs(lab: Apparatus, state: Any, seed: int) -> list[Any]:
 
 
 def _judge(
-    lab: Apparatus, dtype: str, params: Any, memory: Any, state: Any, item: Any, noise: list[Any]
+    lab: Apparatus, dtype: str, params: Any, carry: Any, state: Any, item: Any, drawn: list[Any]
 ) -> Finding:
     """Judge one step from one memory."""
     law, backend, rank = "the variance is as reported, and the least", lab.backend, lab.rank
     estimates, reported = list[Any](), list[float]()
-    for signs in noise:
-        after, _, _ = lab.step(params, memory, state, item, signs)
+    for signs in drawn:
+        after, _, _ = lab.step(params, carry, state, item, signs)
         pairs = (matrix(backend, part, rank) for part in (after.tangent, after.cotangent))
         tangents, cotangents = pairs
         estimates.append(tangents.T @ cotangents)

@@ -218,12 +218,12 @@ def _unbiasedness(
 def _can_be_mapped(trial: Trial, estimator: UORO, report: Report) -> bool:
     """Try the backend's vmap on a step of the model; where it fails, note what that means."""
     backend, dynamics = trial.dynamics.backend, trial.dynamics
-    memory = trial.memory_of(estimator)
+    carry = trial.memory_of(estimator)
 
     def one(signs: Any) -> Any:
-        return estimator.step(
-            dynamics, trial.params[0], memory, trial.state, trial.items[0], signs
-        )[1]
+        return estimator.step(dynamics, trial.params[0], carry, trial.state, trial.items[0], signs)[
+            1
+        ]
 
     try:
         backend.vmap(one)(backend.basis(trial.state))

@@ -58,24 +58,24 @@ def check_parity(
     law, rank = "the numbers are those of Algorithm 1", lab.rank
     if lab.joint:
         return _check_joint_parity(trial, lab, tolerance, seed)
-    memory = trial.memory_of(estimator)
+    carry = trial.memory_of(estimator)
     state, worst_gap, evidence = trial.state, 0.0, ""
-    tangents = matrix(backend, memory.tangent, rank)
-    cotangents = matrix(backend, memory.cotangent, rank)
+    tangents = matrix(backend, carry.tangent, rank)
+    cotangents = matrix(backend, carry.cotangent, rank)
     dynamics: Any = trial.dynamics
     jacobians = _compiled_jacobians(dynamics)
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         signs = lab.one_design(state, seed * 1000 + step)
         at = Jacobians(*map(np.asarray, backend.to_host(jacobians(params, state, item))))
         factors = _factors(trial, estimator, params, state, item)
-        memory, state, estimate = lab.step(params, memory, state, item, signs)
+        carry, state, estimate = lab.step(params, carry, state, item, signs)
         through = (tangents @ at.loss_by_state) @ cotangents / rank
         rows = zip(tangents, cotangents, matrix(backend, signs, rank), strict=True)
         pairs = [_advance(at, *row, factors, epsilon) for row in rows]
         tangents, cotangents = (np.stack(part) for part in zip(*pairs, strict=True))
         for name, got, wanted in (
-            ("tangent", matrix(backend, memory.tangent, rank), tangents),
-            ("cotangent", matrix(backend, memory.cotangent, rank), cotangents),
+            ("tangent", matrix(backend, carry.tangent, rank), tangents),
+            ("cotangent", matrix(backend, carry.cotangent, rank), cotangents),
             ("gradient", matrix(backend, estimate.gradient, 1)[0], through + at.loss_by_params),
         ):
             gap = float(np.linalg.norm(got - wanted) / (np.linalg.norm(wanted) or 1.0))
@@ -88,17 +88,17 @@ def check_parity(
 
 def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: int) -> Finding:
     law, backend, rank = "the numbers are those of a dense reduction", lab.backend, lab.rank
-    memory, state = trial.memory_of(lab.estimator), trial.state
+    carry, state = trial.memory_of(lab.estimator), trial.state
     worst_gap, worst_allowed, evidence = 0.0, tolerance, ""
     squared = SQUARED * UNIT[precision_of(backend, trial.state, trial.params[0])] ** 0.5
     dynamics: Any = trial.dynamics
     jacobians, norm = _compiled_jacobians(dynamics), np.linalg.norm
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
-        noise = lab.one_design(state, seed * 1000 + step)
-        signs = matrix(backend, noise, draws_of(lab.estimator))
+        drawn = lab.one_design(state, seed * 1000 + step)
+        signs = matrix(backend, drawn, draws_of(lab.estimator))
         at = Jacobians(*map(np.asarray, backend.to_host(jacobians(params, state, item))))
         tangents, cotangents = (
-            matrix(backend, part, rank) for part in (memory.tangent, memory.cotangent)
+            matrix(backend, part, rank) for part in (carry.tangent, carry.cotangent)
         )
         factors = _factors(trial, lab.estimator, params, state, item)
         projected = np.outer(signs[0], signs[0]) * resolve_identity(signs.shape[1], rank)
@@ -109,15 +109,15 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
         wanted = (at.loss_by_state @ tangents.T) @ cotangents + at.loss_by_params
         largest = norm(at.loss_by_state) * norm(tangents) * norm(cotangents)
         largest += norm(at.loss_by_params)
-        memory, state, estimate = lab.step(params, memory, state, item, noise)
+        carry, state, estimate = lab.step(params, carry, state, item, drawn)
         gradient = matrix(backend, estimate.gradient, 1)[0]
-        pairs = [matrix(backend, part, rank) for part in (memory.tangent, memory.cotangent)]
+        pairs = [matrix(backend, part, rank) for part in (carry.tangent, carry.cotangent)]
         reduced = reduce_densely(sum(left @ right for left, right in terms), rank)
         scale = sum(float(norm(left) * norm(right)) for left, right in terms) or 1.0
         for name, gap, allowed in (
             ("gradient", float(norm(gradient - wanted) / (largest or 1.0)), tolerance),
             ("influence", gap_of_pairs(reduced, pairs[0], pairs[1], signs[-1]) / scale, squared),
-            ("variance", abs(float(memory.added) - reduced.added) / scale**2, squared),
+            ("variance", abs(float(carry.added) - reduced.added) / scale**2, squared),
         ):
             if gap / allowed >= worst_gap / worst_allowed or not math.isfinite(gap):
                 worst_gap, worst_allowed = gap, allowed
@@ -155,12 +155,15 @@ def _compiled_jacobians(dynamics: Any) -> Any:
 def _jacobians(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, item: Any) -> Jacobians:
     backend = dynamics.backend
     _, pullback = dynamics.vjp(params, state, item)
-    immediate, jacobian = backend.vmap(lambda row: pullback(row, None))(backend.basis(state))
-    direct, sensitivity = (
+    fresh_influence, jacobian = backend.vmap(lambda row: pullback(row, None))(backend.basis(state))
+    immediate, state_gradient = (
         coordinates(backend, repeat(backend, tree, 1))[0] for tree in pullback(None, 1.0)
     )
     return Jacobians(
-        coordinates(backend, immediate), coordinates(backend, jacobian), direct, sensitivity
+        coordinates(backend, fresh_influence),
+        coordinates(backend, jacobian),
+        immediate,
+        state_gradient,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uoro.algebra import coordinates
-from uoro.backend import Backend, Law
+from uoro.backend import Backend, Distribution
 from uoro.errors import StructureError
 from uoro_conformance.finding import UNIT, Finding, largest, worst
 from uoro_conformance.monte_carlo import check_mean
@@ -29,7 +29,7 @@ EXTREMES = {
 """Sizes at which sums of squares under- and overflow."""
 
 
-GAUSSIAN: tuple[Law, ...] = ("gaussian", "spherical")
+GAUSSIAN: tuple[Distribution, ...] = ("gaussian", "spherical")
 """The laws of noise other than signs."""
 
 
@@ -328,7 +328,10 @@ def check_draws(backend: Backend, dtype: str) -> Finding:
         problems.append("equal keys gave different draws")
     if not all(set(np.unique(draws)) <= {-1.0, 1.0} for draws in drawn.values()):
         problems.append("signs other than ±1")
-    laws: tuple[Law, ...] = ("signs", *(name for name in GAUSSIAN if name not in backend.lacks))
+    laws: tuple[Distribution, ...] = (
+        "signs",
+        *(name for name in GAUSSIAN if name not in backend.lacks),
+    )
     for each in laws:
         shaped = backend.random(key, backend.zeros(like, batch=(2,)), each, (5,), 1)
         shapes = [tuple(leaf.shape) for _, leaf in backend.named_leaves(shaped)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators import UORO
 from uoro_conformance.right_joint import RIGHT_JOINT
 from uoro_conformance.variants import (
@@ -77,7 +77,7 @@ class SharedSigns:
     draws: int = 1
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """It is unbiased."""
         return "unbiased"
 
@@ -90,12 +90,12 @@ class SharedSigns:
         return sampler(state, "signs")
 
     def step(
-        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> tuple[Any, Any, Estimate]:
         """Advance as rank two does."""
         xp = dynamics.backend.xp
-        both = dynamics.backend.map(lambda leaf: xp.stack([leaf, self.second * leaf]), noise)
-        return UORO(rank=2).step(dynamics, params, memory, state, inputs, both)
+        both = dynamics.backend.map(lambda leaf: xp.stack([leaf, self.second * leaf]), signs)
+        return UORO(rank=2).step(dynamics, params, carry, state, inputs, both)
 
 
 RIGHT: tuple[Any, ...] = (

@@ -55,22 +55,22 @@ def _variance_of_two(now: JointMoment, parts: Parts, rows: Any) -> Any:
     return (across + 2 * (a * fresh_a).sum(1) * (b * fresh_b).sum(1)).sum()
 
 
-def _independent(backend: Backend, noise: Any, rank: int) -> Any:
+def _independent(backend: Backend, drawn: Any, rank: int) -> Any:
     """Draw signs for each projection by itself."""
-    return backend.map(lambda leaf: leaf[:rank] / rank**0.5, noise)
+    return backend.map(lambda leaf: leaf[:rank] / rank**0.5, drawn)
 
 
-def _cut_hadamard(backend: Backend, noise: Any, rank: int) -> Any:
+def _cut_hadamard(backend: Backend, drawn: Any, rank: int) -> Any:
     """Take rows of ±1 that are orthogonal only where the number of coordinates is even."""
-    xp, signs = backend.xp, coordinates(backend, noise)[0]
+    xp, signs = backend.xp, coordinates(backend, drawn)[0]
     alternating = (-1.0) ** (xp.cumsum(signs * 0 + 1, 0) - 1)
     rows = xp.stack([signs, signs * alternating]) / rank**0.5
-    return shaped(backend, rows, take(backend, noise, 0))
+    return shaped(backend, rows, take(backend, drawn, 0))
 
 
-def _same(backend: Backend, noise: Any, rank: int) -> Any:
+def _same(backend: Backend, drawn: Any, rank: int) -> Any:
     """Take one projection for all pairs."""
-    return repeat(backend, backend.combine((rank**-0.5, take(backend, noise, 0))), rank)
+    return repeat(backend, backend.combine((rank**-0.5, take(backend, drawn, 0))), rank)
 
 
 RIGHT_JOINT: tuple[JointVariant, ...] = (

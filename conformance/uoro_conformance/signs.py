@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Backend
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
 from uoro.learning.learner import Learner
 from uoro_conformance.finding import Finding
 from uoro_conformance.systems import Trial
@@ -50,9 +50,9 @@ class Recording:
     estimator: Estimator
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """That of the estimator."""
-        return self.estimator.estimand
+        return self.estimator.guarantee
 
     def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
         """Make the estimator's memory."""
@@ -63,13 +63,13 @@ class Recording:
         return self.estimator.draw(sampler, state)
 
     def step(
-        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> tuple[Any, Any, Estimate]:
         """Advance, and report the noise."""
         after, next_state, estimate = self.estimator.step(
-            dynamics, params, memory, state, inputs, noise
+            dynamics, params, carry, state, inputs, signs
         )
-        return after, next_state, estimate._replace(aux=noise)
+        return after, next_state, estimate._replace(aux=signs)
 
 
 class Held:
@@ -80,10 +80,10 @@ class Held:
         return ()
 
     def update(
-        self, backend: Backend, params: Any, gradient: Any, memory: Any, time: Any
+        self, backend: Backend, params: Any, gradient: Any, carry: Any, time: Any
     ) -> tuple[Any, Any]:
         """Change nothing."""
-        return params, memory
+        return params, carry
 
 
 def drawn_signs(
@@ -113,8 +113,8 @@ def drawn_signs(
         )
         rows = []
         for item in islice(cycle(trial.items), steps):
-            noise = backend.to_host(learner.step(item).aux)
-            leaves = [np.asarray(leaf).reshape(-1) for _, leaf in backend.named_leaves(noise)]
+            signs = backend.to_host(learner.step(item).aux)
+            leaves = [np.asarray(leaf).reshape(-1) for _, leaf in backend.named_leaves(signs)]
             rows.append(np.concatenate(leaves))
         drawn.append(rows)
     return np.array(drawn, np.float64)

@@ -42,12 +42,12 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
     together = compiled_step(dynamics, streams)
     states = [backend.combine((1.0 - 0.2 * b, trial.state)) for b in range(count)]
     first = [trial.items[b % len(trial.items)] for b in range(count)]
-    memories = [
+    carries = [
         streams.estimator.init(dynamics, trial.params[0], state, inputs=item)
         for state, item in zip(states, first, strict=True)
     ]
     state = backend.collect(states)
-    memory = streams.init(dynamics, trial.params[0], state, inputs=backend.collect(first))
+    carry = streams.init(dynamics, trial.params[0], state, inputs=backend.collect(first))
     worst_gap, evidence = 0.0, ""
 
     def compare(where: str, got: Any, wanted: Any) -> None:
@@ -59,17 +59,17 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
     for step, params in enumerate(trial.params):
         items = [trial.items[(step + b) % len(trial.items)] for b in range(count)]
         noises = [lab.one_design(trial.state, 100 * seed + step * count + b) for b in range(count)]
-        memory, state, estimate = together(
-            params, memory, state, backend.collect(items), backend.collect(noises)
+        carry, state, estimate = together(
+            params, carry, state, backend.collect(items), backend.collect(noises)
         )
         gradients, losses = [], []
         for b in range(count):
-            memories[b], states[b], alone = lab.step(
-                params, memories[b], states[b], items[b], noises[b]
+            carries[b], states[b], alone = lab.step(
+                params, carries[b], states[b], items[b], noises[b]
             )
             gradients.append(alone.gradient)
             losses.append(alone.loss)
-            compare(f"step {step}, memory of stream {b}", take(backend, memory, b), memories[b])
+            compare(f"step {step}, memory of stream {b}", take(backend, carry, b), carries[b])
             compare(f"step {step}, state of stream {b}", take(backend, state, b), states[b])
         average = mean(backend, backend.collect(gradients))
         compare(f"step {step}, gradient", estimate.gradient, average)
@@ -78,10 +78,10 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
     mask = backend.from_host(np.arange(count) == count - 1)
     fresh = backend.collect([trial.state] * count)
     anew, restarted = streams.reset(
-        dynamics, trial.params[0], memory, state, mask, fresh, inputs=backend.collect(first)
+        dynamics, trial.params[0], carry, state, mask, fresh, inputs=backend.collect(first)
     )
     for b in range(count - 1):
-        compare(f"after the reset, memory of stream {b}", take(backend, anew, b), memories[b])
+        compare(f"after the reset, memory of stream {b}", take(backend, anew, b), carries[b])
         compare(f"after the reset, state of stream {b}", take(backend, restarted, b), states[b])
     start = streams.estimator.init(dynamics, trial.params[0], trial.state, inputs=first[-1])
     compare("after the reset, memory of the last stream", take(backend, anew, count - 1), start)

@@ -46,13 +46,13 @@ def check_sweep(
     tangent, signs = (gaussian(backend, state, seed, number, count=count) for number in (4, 5))
     key: Any = (dynamics, count is not None)
     both = _both_ways(*key)
-    wanted, got, sensitivity = both(params, state, inputs, tangent, signs)
+    wanted, got, state_gradient = both(params, state, inputs, tangent, signs)
     losses = [float(found["loss"]) for found in (wanted, got)]
     if not all(map(math.isfinite, losses)):
         evidence = f"Losses {losses[0]!r} and {losses[1]!r} are not finite."
         return Finding(law, "unverifiable", math.nan, math.nan, evidence)
     gaps = {name: relative_gap(backend, got[name], wanted[name]) for name in wanted}
-    steepest = float(backend.norm(sensitivity)) * float(backend.norm(tangent))
+    steepest = float(backend.norm(state_gradient)) * float(backend.norm(tangent))
     apart = gaps["rate"] * (float(backend.norm(wanted["rate"])) or 1.0)
     gaps["rate"] = apart / (steepest or 1.0)
     where = max(gaps, key=lambda name: largest([gaps[name]]))
@@ -78,8 +78,8 @@ def _both_ways(dynamics: Dynamics[Any, Any, Any], mapped: bool) -> Callable[...,
             take(dynamics, params, state, inputs, tangent, signs, each)
             for take in (separately, sweep)
         )
-        _, sensitivity = dynamics.vjp(params, state, inputs)[1](None, 1.0)
-        return _named(each, one, signs), _named(each, two, signs), sensitivity
+        _, state_gradient = dynamics.vjp(params, state, inputs)[1](None, 1.0)
+        return _named(each, one, signs), _named(each, two, signs), state_gradient
 
     return dynamics.backend.compile(both)
 
@@ -88,9 +88,9 @@ def _named(each: Each, swept: Sweep[Any, Any], signs: Any) -> dict[str, Any]:
     found = {
         "next state": swept.outcome.next_state,
         "loss": swept.outcome.loss,
-        "direct gradient": swept.direct,
+        "direct gradient": swept.immediate,
         "pushed tangent": swept.pushed,
-        "rate": swept.rate,
+        "rate": swept.loss_tangent,
         "pulled signs": each(swept.pull)(signs, swept.kept),
     }
     return found if swept.outcome.aux is None else {**found, "aux": swept.outcome.aux}

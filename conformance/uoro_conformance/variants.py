@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from uoro.algebra import coordinates, shaped, take
-from uoro.backend import Backend, Law
+from uoro.backend import Backend, Distribution
 from uoro.dynamics import Dynamics
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 
 EPSILON = 1e-7
 
@@ -40,7 +40,7 @@ class Moment(NamedTuple):
     params: Any
     state: Any
     item: Any
-    memory: Pair
+    carry: Pair
     signs: Any
     next_state: Any
     pullback: Any
@@ -48,7 +48,7 @@ class Moment(NamedTuple):
 
 def push_by_jvp(now: Moment) -> Any:
     """Push the tangent forward."""
-    return now.dynamics.jvp(now.params, now.state, now.item, now.memory.tangent)[0]
+    return now.dynamics.jvp(now.params, now.state, now.item, now.carry.tangent)[0]
 
 
 def pull_by_vjp(now: Moment) -> Any:
@@ -76,7 +76,7 @@ def in_turn(signs: Any) -> Any:
 def norms(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any, Any, Any]:
     """Give ‖θ̃‖, ‖s̃'‖, ‖νᵀK‖ and ‖ν‖."""
     norm = now.backend.norm
-    return norm(now.memory.cotangent), norm(pushed), norm(pulled), norm(now.signs)
+    return norm(now.carry.cotangent), norm(pushed), norm(pulled), norm(now.signs)
 
 
 def rhos(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
@@ -99,10 +99,10 @@ def unchanged(now: Moment, old: Any, new: Any) -> Any:
     return new
 
 
-def old_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
+def old_pair(now: Moment, new: Any, state_gradient: Any) -> Any:
     """Give the part of the gradient through the state, from the pair it arrived with."""
-    rate = now.backend.inner(sensitivity, now.memory.tangent)
-    return now.backend.combine((rate, now.memory.cotangent))
+    loss_tangent = now.backend.inner(state_gradient, now.carry.tangent)
+    return now.backend.combine((loss_tangent, now.carry.cotangent))
 
 
 def first_sign(now: Moment) -> Any:
@@ -123,7 +123,7 @@ class Variant:
         scales: Gives the four factors.
         keep: From the old and the joined tangent and cotangent to what is carried on.
         through: The part of the gradient that comes through the state.
-        direct: Whether the direct part of the gradient is there.
+        immediate: Whether the direct part of the gradient is there.
         law: The law of ν.
     """
 
@@ -134,11 +134,11 @@ class Variant:
     scales: Callable[[Moment, Any, Any], Scales] = balanced
     keep: Callable[[Moment, Any, Any], Any] = unchanged
     through: Callable[[Moment, Any, Any], Any] = old_pair
-    direct: bool = True
-    law: Law = "signs"
+    immediate: bool = True
+    law: Distribution = "signs"
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """They all claim it."""
         return "unbiased"
 
@@ -153,25 +153,25 @@ class Variant:
         return sampler(state, self.law)
 
     def step(
-        self, dynamics: Any, params: Any, memory: Pair, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Pair, state: Any, inputs: Any, signs: Any
     ) -> tuple[Pair, Any, Estimate]:
         """Advance by one step, piece by piece."""
         backend = dynamics.backend
         outcome, pullback = dynamics.vjp(params, state, inputs)
         now = Moment(
-            dynamics, backend, params, state, inputs, memory, noise, outcome.next_state, pullback
+            dynamics, backend, params, state, inputs, carry, signs, outcome.next_state, pullback
         )
-        direct, sensitivity = pullback(None, 1.0)
+        immediate, state_gradient = pullback(None, 1.0)
         pushed, pulled = self.push(now), self.pull(now)
         a, b, c, d = self.scales(now, pushed, pulled)
         joined = (
             backend.combine((a, pushed), (b, self.fresh(now))),
-            backend.combine((c, memory.cotangent), (d, pulled)),
+            backend.combine((c, carry.cotangent), (d, pulled)),
         )
-        tangent, cotangent = self.keep(now, (memory.tangent, memory.cotangent), joined)
-        through = self.through(now, joined, sensitivity)
-        gradient = backend.combine((1.0 if self.direct else 0.0, direct), (1.0, through))
-        after = Pair(tangent, cotangent, params, memory.clock + 1)
+        tangent, cotangent = self.keep(now, (carry.tangent, carry.cotangent), joined)
+        through = self.through(now, joined, state_gradient)
+        gradient = backend.combine((1.0 if self.immediate else 0.0, immediate), (1.0, through))
+        after = Pair(tangent, cotangent, params, carry.clock + 1)
         return after, outcome.next_state, Estimate(outcome.loss, gradient)
 
 

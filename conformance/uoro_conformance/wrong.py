@@ -9,7 +9,7 @@ from typing import Any
 
 from uoro.algebra import coordinates, mean, mix, repeat, select, shift, take
 from uoro.backend import Backend
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators import UORO
 from uoro.estimators.streams import Streams
 from uoro_conformance.variants import (
@@ -52,7 +52,7 @@ def _epsilon_one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:
 
 
 def _diagonal(now: Moment) -> Any:
-    backend, tangent = now.backend, now.memory.tangent
+    backend, tangent = now.backend, now.carry.tangent
     _, rows = backend.vmap(lambda row: now.pullback(row, None))(backend.basis(now.state))
     matrix = coordinates(backend, rows)
     diagonal = backend.xp.diagonal(matrix)
@@ -61,11 +61,11 @@ def _diagonal(now: Moment) -> Any:
 
 
 def _transposed(now: Moment) -> Any:
-    return now.pullback(now.memory.tangent, None)[1]
+    return now.pullback(now.carry.tangent, None)[1]
 
 
 def _jvp_later(now: Moment) -> Any:
-    return now.dynamics.jvp(now.params, now.next_state, now.item, now.memory.tangent)[0]
+    return now.dynamics.jvp(now.params, now.next_state, now.item, now.carry.tangent)[0]
 
 
 def _vjp_later(now: Moment) -> Any:
@@ -112,7 +112,7 @@ def _last_inner_step(now: Moment) -> Any:
 
 
 def _stale(now: Moment) -> Any:
-    _, pullback = now.dynamics.vjp(now.memory.params, now.state, now.item)
+    _, pullback = now.dynamics.vjp(now.carry.params, now.state, now.item)
     return pullback(now.signs, None)[0]
 
 
@@ -139,7 +139,7 @@ def _where(now: Moment, condition: Any, chosen: Any, otherwise: Any) -> Any:
 
 def _cut(every: int) -> Callable[[Moment, Any, Any], Any]:
     def keep(now: Moment, old: Any, new: Any) -> Any:
-        at = (now.memory.clock + 1) % every == 0
+        at = (now.carry.clock + 1) % every == 0
         zero = tuple(now.backend.zeros(part) for part in new)
         return tuple(_where(now, at, z, part) for z, part in zip(zero, new, strict=True))
 
@@ -147,7 +147,7 @@ def _cut(every: int) -> Callable[[Moment, Any, Any], Any]:
 
 
 def _detached_once(now: Moment, old: Any, new: Any) -> Any:
-    at = now.memory.clock == 1
+    at = now.carry.clock == 1
     return new[0], _where(now, at, now.backend.zeros(new[1]), new[1])
 
 
@@ -168,16 +168,16 @@ def _no_signs_in_tangent(now: Moment, pushed: Any, pulled: Any) -> Scales:
     return scales._replace(b=0.0)
 
 
-def _new_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
-    return now.backend.combine((now.backend.inner(sensitivity, new[0]), new[1]))
+def _new_pair(now: Moment, new: Any, state_gradient: Any) -> Any:
+    return now.backend.combine((now.backend.inner(state_gradient, new[0]), new[1]))
 
 
-def _mixed_pair(now: Moment, new: Any, sensitivity: Any) -> Any:
-    return now.backend.combine((now.backend.inner(sensitivity, now.memory.tangent), new[1]))
+def _mixed_pair(now: Moment, new: Any, state_gradient: Any) -> Any:
+    return now.backend.combine((now.backend.inner(state_gradient, now.carry.tangent), new[1]))
 
 
-def _clipped_if_large(now: Moment, new: Any, sensitivity: Any) -> Any:
-    whole: Any = old_pair(now, new, sensitivity)
+def _clipped_if_large(now: Moment, new: Any, state_gradient: Any) -> Any:
+    whole: Any = old_pair(now, new, state_gradient)
     length: Any = now.backend.norm(whole)
     return now.backend.combine((100.0 / (100.0 + (length > 100.0) * (length - 100.0)), whole))
 
@@ -231,7 +231,7 @@ class WrongRank:
     rank: int = 2
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """It claims it."""
         return "unbiased"
 
@@ -244,24 +244,24 @@ class WrongRank:
         return UORO(rank=2).draw(sampler, state)
 
     def step(
-        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> tuple[Any, Any, Estimate]:
         """Advance as rank two does, and combine wrongly."""
         backend = dynamics.backend
         after, next_state, estimate = UORO(rank=2).step(
-            dynamics, params, memory, state, inputs, noise
+            dynamics, params, carry, state, inputs, signs
         )
-        direct, sensitivity = dynamics.vjp(params, state, inputs)[1](None, 1.0)
-        lifted = backend.map(lambda leaf: leaf[None], sensitivity)
-        rates = coordinates(backend, memory.tangent) @ coordinates(backend, lifted)[0]
+        immediate, state_gradient = dynamics.vjp(params, state, inputs)[1](None, 1.0)
+        lifted = backend.map(lambda leaf: leaf[None], state_gradient)
+        rates = coordinates(backend, carry.tangent) @ coordinates(backend, lifted)[0]
         if self.how == "sum":
-            through = mix(backend, rates, memory.cotangent)
+            through = mix(backend, rates, carry.cotangent)
         elif self.how == "cross":
-            through = mix(backend, backend.xp.flip(rates, (0,)) / 2, memory.cotangent)
+            through = mix(backend, backend.xp.flip(rates, (0,)) / 2, carry.cotangent)
         else:
-            averaged = mean(backend, memory.cotangent)
+            averaged = mean(backend, carry.cotangent)
             through = backend.combine((rates.mean(), averaged))
-        gradient = backend.combine((1.0, direct), (1.0, through))
+        gradient = backend.combine((1.0, immediate), (1.0, through))
         return after, next_state, estimate._replace(gradient=gradient)
 
 
@@ -278,7 +278,7 @@ class WrongOutcome:
     change: Callable[[Backend, Any, Any, Any], tuple[Any, Any]]
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """It claims it."""
         return "unbiased"
 
@@ -291,10 +291,10 @@ class WrongOutcome:
         return UORO().draw(sampler, state)
 
     def step(
-        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> tuple[Any, Any, Estimate]:
         """Advance, and change what is passed on."""
-        after, following, estimate = UORO().step(dynamics, params, memory, state, inputs, noise)
+        after, following, estimate = UORO().step(dynamics, params, carry, state, inputs, signs)
         following, loss = self.change(dynamics.backend, state, following, estimate.loss)
         return after, following, estimate._replace(loss=loss)
 
@@ -306,10 +306,10 @@ class OneCotangent(Streams):
     name: str = "streams share one cotangent"
 
     def step(
-        self, dynamics: Any, params: Any, memory: Any, state: Any, inputs: Any, noise: Any
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> tuple[Any, Any, Estimate]:
         """Advance, and give every stream the mean cotangent."""
-        after, next_state, estimate = super().step(dynamics, params, memory, state, inputs, noise)
+        after, next_state, estimate = super().step(dynamics, params, carry, state, inputs, signs)
         shared = mean(dynamics.backend, after.cotangent)
         after = after._replace(cotangent=repeat(dynamics.backend, shared, self.count))
         return after, next_state, estimate
@@ -325,7 +325,7 @@ WRONG: tuple[Mutant, ...] = (
     _wrong("ρ depends on a sign of ν", "equivariance", scales=_by_sign),
     _wrong("ε on one side only", scales=_epsilon_one_side),
     _wrong("jvp omitted", push=lambda now: now.backend.zeros(now.state)),
-    _wrong("jvp replaced by the identity", push=lambda now: now.memory.tangent),
+    _wrong("jvp replaced by the identity", push=lambda now: now.carry.tangent),
     _wrong("jvp of the Jacobian's diagonal", push=_diagonal),
     _wrong("jvp transposed", push=_transposed),
     _wrong("jvp taken at the next state", push=_jvp_later),
@@ -349,7 +349,7 @@ WRONG: tuple[Mutant, ...] = (
     _wrong("pair decays by 0.99", keep=_decayed),
     _wrong("gradient from the new pair", "gradient", through=_new_pair),
     _wrong("gradient from a mixed pair", "gradient", through=_mixed_pair),
-    _wrong("gradient without the direct term", "gradient", direct=False),
+    _wrong("gradient without the direct term", "gradient", immediate=False),
     Mutant(WrongRank("rank 2: product of means", "product of means"), "gradient"),
     Mutant(WrongRank("rank 2: cross-rank", "cross"), "gradient"),
     Mutant(WrongRank("rank 2: sum for mean", "sum"), "gradient"),

@@ -81,7 +81,7 @@ def _signs_of_the_projections(now: JointMoment, parts: Parts, rows: Any) -> Rows
 
 def _last_signs(now: JointMoment, parts: Parts, rows: Any) -> Rows:
     """Sign by what the last step drew; by plus one at the first."""
-    before = now.backend.xp.where(now.memory.clock > 0, now.memory.signs, 1.0)
+    before = now.backend.xp.where(now.carry.clock > 0, now.carry.signs, 1.0)
     return same_signs(now._replace(signs=before), parts, rows)
 
 
@@ -104,25 +104,25 @@ def _weak_dropped(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
     return parts._replace(values=now.backend.xp.where(values > 0.1 * values[0], values, 0.0))
 
 
-def _unscaled_projections(backend: Backend, noise: Any, rank: int) -> Any:
-    made = orthogonal_projections(backend, noise, rank)
+def _unscaled_projections(backend: Backend, drawn: Any, rank: int) -> Any:
+    made = orthogonal_projections(backend, drawn, rank)
     return backend.combine((rank**0.5, made))
 
 
-def _unsigned_projections(backend: Backend, noise: Any, rank: int) -> Any:
-    ones = backend.map(lambda leaf: leaf * 0 + 1, noise)
+def _unsigned_projections(backend: Backend, drawn: Any, rank: int) -> Any:
+    ones = backend.map(lambda leaf: leaf * 0 + 1, drawn)
     return orthogonal_projections(backend, ones, rank)
 
 
-def _uneven_projections(backend: Backend, noise: Any, rank: int) -> Any:
+def _uneven_projections(backend: Backend, drawn: Any, rank: int) -> Any:
     """Take cosines without their sines: the squares do not add up to one at each coordinate."""
     xp = backend.xp
-    signs = coordinates(backend, noise)[:1]
+    signs = coordinates(backend, drawn)[:1]
     n = signs.shape[1]
     place = xp.cumsum(signs[0] * 0 + 1, 0) - 1
     waves = [xp.cos(2 * xp.pi * j * place / n) for j in range(rank)]
     rows = [(n / rank) ** 0.5 * wave / (wave**2).sum() ** 0.5 for wave in waves]
-    return shaped(backend, xp.stack(rows) * signs, take(backend, noise, 0))
+    return shaped(backend, xp.stack(rows) * signs, take(backend, drawn, 0))
 
 
 def _push_later(now: JointMoment) -> Any:
@@ -135,7 +135,7 @@ def _pull_later(now: JointMoment) -> Any:
 
 
 def _pull_stale(now: JointMoment) -> Any:
-    pullback = now.dynamics.vjp(now.memory.params, now.state, now.item)[1]
+    pullback = now.dynamics.vjp(now.carry.params, now.state, now.item)[1]
     return pull_all(now._replace(pullback=pullback))
 
 
@@ -155,13 +155,13 @@ def _weighted(carried: float, fresh: float) -> Any:
 
 
 def _averaged(now: JointMoment, new: Any, rates: Any) -> Any:
-    return mix(now.backend, rates / now.rank, now.memory.cotangent)
+    return mix(now.backend, rates / now.rank, now.carry.cotangent)
 
 
 def _new_pairs(now: JointMoment, new: Any, rates: Any) -> Any:
     backend = now.backend
-    sensitivity = now.pullback(None, 1.0)[1]
-    row = coordinates(backend, repeat(backend, sensitivity, 1))[0]
+    state_gradient = now.pullback(None, 1.0)[1]
+    row = coordinates(backend, repeat(backend, state_gradient, 1))[0]
     return mix(backend, coordinates(backend, new[0]) @ row, new[1])
 
 
@@ -194,7 +194,7 @@ WRONG_JOINT: tuple[Mutant, ...] = (
     _joint("projections not divided by √k", project=_unscaled_projections),
     _joint("projections without signs", project=_unsigned_projections),
     _joint("projections uneven over the state", project=_uneven_projections),
-    _joint("tangents not pushed", push=lambda now: now.memory.tangent),
+    _joint("tangents not pushed", push=lambda now: now.carry.tangent),
     _joint("tangents pushed at the next state", push=_push_later),
     _joint("projections pulled at the next state", pull=_pull_later),
     _joint("projections pulled at stale params", pull=_pull_stale),

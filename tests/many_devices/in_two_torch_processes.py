@@ -104,7 +104,7 @@ def _gap(got: Any, wanted: Any) -> float:
 
 @pytest.mark.parametrize(
     ("estimator", "span"),
-    [(UORO(), 1), (UORO(rank=2, law="spherical"), 1), (UORO(), 3), (RTRL(), 1),
+    [(UORO(), 1), (UORO(rank=2, distribution="spherical"), 1), (UORO(), 3), (RTRL(), 1),
      (RollingTruncated(3), 1)],
     ids=["uoro", "rank 2", "memory-3", "rtrl", "rolling"],
 )  # fmt: skip
@@ -126,11 +126,11 @@ def test_training_is_that_of_one_process(estimator: Estimator, span: int) -> Non
     shared, losses = train(DistributedStreams(estimator, COUNT), _mine)
     single, wanted = train(Streams(estimator, COUNT), lambda tree: tree)
     assert _gap(shared.params, single.params) < ROUNDING
-    assert _gap((shared.state, shared.memory), _mine((single.state, single.memory))) < ROUNDING
+    assert _gap((shared.state, shared.carry), _mine((single.state, single.carry))) < ROUNDING
     assert losses == pytest.approx(wanted, rel=ROUNDING)
     # Bit for bit the same in both processes, though nothing but the gradient was sent.
     DistributedStreams(estimator, COUNT).require_same(shared.params, "after training", "")
-    assert {leaf.shape[0] for leaf in optree.tree_leaves(shared.memory)} == {COUNT // PROCESSES}
+    assert {leaf.shape[0] for leaf in optree.tree_leaves(shared.carry)} == {COUNT // PROCESSES}
 
 
 def test_every_draw_is_the_share_of_a_draw_for_all() -> None:
@@ -139,7 +139,11 @@ def test_every_draw_is_the_share_of_a_draw_for_all() -> None:
     def sampler(*arguments: Any) -> Any:
         return backend.random(backend.fold(backend.key(0), 7), *arguments)
 
-    for estimator in (UORO(), UORO(rank=3, law="spherical"), UORO(law="gaussian")):
+    for estimator in (
+        UORO(),
+        UORO(rank=3, distribution="spherical"),
+        UORO(distribution="gaussian"),
+    ):
         mine = DistributedStreams(estimator, COUNT).draw(sampler, _mine(state))
         everything = Streams(estimator, COUNT).draw(sampler, state)
         assert _gap(mine, _mine(everything)) == 0.0
@@ -170,9 +174,9 @@ def test_there_is_one_exchange_for_each_dtype(monkeypatch: pytest.MonkeyPatch) -
     state = torch.zeros(COUNT, dtype=torch.float64)
 
     def gradient(streams: ParallelEstimator, rows: Any) -> Any:
-        memory = streams.init(dynamics, params, rows(state))
-        noise = optree.tree_map(torch.ones_like, rows(state))
-        return streams.step(dynamics, params, memory, rows(state), rows(items), noise)[2].gradient
+        carry = streams.init(dynamics, params, rows(state))
+        signs = optree.tree_map(torch.ones_like, rows(state))
+        return streams.step(dynamics, params, carry, rows(state), rows(items), signs)[2].gradient
 
     shared = gradient(DistributedStreams(UORO(), COUNT), _mine)
     assert [(tensor.dtype, len(tensor)) for tensor in sent] == [
@@ -239,7 +243,7 @@ def test_a_module_is_trained_as_in_one_process() -> None:
         module = Recurrent().double()
         online, losses = _train_module(module, estimator, rows, **options)
         assert module.seen == 12
-        return dict(module.named_parameters()), (online.state, online.memory), losses
+        return dict(module.named_parameters()), (online.state, online.carry), losses
 
     params, carried, losses = train(DistributedStreams(UORO(rank=2), COUNT), _mine, streams=COUNT)
     all_params, all_carried, all_losses = train(Streams(UORO(rank=2), COUNT), lambda tree: tree)
@@ -266,7 +270,7 @@ def test_a_function_is_trained_as_in_one_process() -> None:
     params, online = train(DistributedStreams(UORO(), COUNT), _mine)
     all_params, single = train(Streams(UORO(), COUNT), lambda tree: tree)
     assert _gap(params, all_params) < ROUNDING
-    assert _gap(online.memory, _mine(single.memory)) < ROUNDING
+    assert _gap(online.carry, _mine(single.carry)) < ROUNDING
 
 
 def test_optimizers_and_initial_states_of_torch_fit() -> None:

@@ -110,7 +110,7 @@ def _train(backend: JaxBackend, streams: ParallelEstimator, span: int) -> tuple[
     anew = np.arange(COUNT) % 5 == 1
     learner.reset(anew, backend.map(lambda leaf: jnp.roll(leaf, 1, 0), state))
     learner.run(items, 15, report=report)
-    tree = learner.params, learner.state, learner.memory
+    tree = learner.params, learner.state, learner.carry
     return learner, backend.to_host((tree, np.array(losses)))
 
 
@@ -125,7 +125,7 @@ def _gap(got: Any, wanted: Any) -> float:
 
 @pytest.mark.parametrize(
     ("estimator", "span"),
-    [(UORO(rank=2, law="spherical"), 1), (UORO(), 3), (RollingTruncated(3), 1)],
+    [(UORO(rank=2, distribution="spherical"), 1), (UORO(), 3), (RollingTruncated(3), 1)],
     ids=["rank 2", "memory-3", "rolling"],
 )
 def test_training_is_that_of_one_device(
@@ -134,7 +134,7 @@ def test_training_is_that_of_one_device(
     learner, sharded = _train(backend, ShardedStreams(estimator, COUNT, mesh), span)
     _, single = _train(backend, Streams(estimator, COUNT), span)
     assert _gap(sharded, single) < ROUNDING
-    for leaf in jax.tree.leaves((learner.state, learner.memory)):
+    for leaf in jax.tree.leaves((learner.state, learner.carry)):
         shards = leaf.addressable_shards
         assert [shard.data.shape[0] for shard in shards] == [COUNT // DEVICES] * DEVICES
         assert {shard.device for shard in shards} == set(jax.devices())
@@ -154,10 +154,10 @@ class Unaveraged(ShardedStreams):
     """Streams of which those of the first device alone give the gradient."""
 
     def step(self, *arguments: Any) -> Any:
-        memory, state, estimate = super().step(*arguments)
+        carry, state, estimate = super().step(*arguments)
         dynamics, params, *stacks = arguments
         *_, wrong = self.estimator.step(dynamics, params, *jax.tree.map(lambda x: x[0], stacks))
-        return memory, state, estimate._replace(gradient=wrong.gradient)
+        return carry, state, estimate._replace(gradient=wrong.gradient)
 
 
 def test_each_stream_is_what_it_would_be_alone(backend: JaxBackend, mesh: Any) -> None:
@@ -173,15 +173,15 @@ def test_loss_and_gradient_alone_go_between_devices(backend: JaxBackend, mesh: A
     dynamics, params, state = _model(backend)
     streams = ShardedStreams(UORO(rank=2), COUNT, mesh)
     item = backend.from_host(_items(1)[0])
-    memory = streams.init(dynamics, params, state)
+    carry = streams.init(dynamics, params, state)
 
     @jax.jit
-    def step(params: Any, memory: Any, state: Any, item: Any, key: Any) -> Any:
-        noise = streams.draw(partial(backend.random, key), state)
-        return streams.step(dynamics, params, memory, state, item, noise)
+    def step(params: Any, carry: Any, state: Any, item: Any, key: Any) -> Any:
+        signs = streams.draw(partial(backend.random, key), state)
+        return streams.step(dynamics, params, carry, state, item, signs)
 
-    memory, state, _ = step(params, memory, state, item, backend.key(0))
-    text: Any = step.lower(params, memory, state, item, backend.key(1)).compile().as_text()
+    carry, state, _ = step(params, carry, state, item, backend.key(0))
+    text: Any = step.lower(params, carry, state, item, backend.key(1)).compile().as_text()
     talk = re.findall(
         r"= (.*) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\S*\(", text
     )
@@ -200,21 +200,21 @@ def test_it_runs_in_your_own_jit_and_scan(backend: JaxBackend, mesh: Any) -> Non
     def run(streams: ParallelEstimator) -> Any:
         dynamics, params, state = _model(backend, draws=True)
 
-        def body(carry: Any, item: Any) -> Any:
-            memory, state, key = carry
+        def body(carried: Any, item: Any) -> Any:
+            carry, state, key = carried
             key, draw = jax.random.split(key)
-            noise = streams.draw(partial(backend.random, draw), state)
-            memory, state, estimate = streams.step(dynamics, params, memory, state, item, noise)
-            return (memory, state, key), estimate
+            signs = streams.draw(partial(backend.random, draw), state)
+            carry, state, estimate = streams.step(dynamics, params, carry, state, item, signs)
+            return (carry, state, key), estimate
 
         @jax.jit
         def loop(state: Any, items: Any) -> Any:
-            memory = streams.init(dynamics, params, state)
-            return jax.lax.scan(body, (memory, state, jax.random.key(0)), items)
+            carry = streams.init(dynamics, params, state)
+            return jax.lax.scan(body, (carry, state, jax.random.key(0)), items)
 
-        (memory, state, _), estimates = loop(state, items)
+        (carry, state, _), estimates = loop(state, items)
         assert estimates.aux.shape == (10, COUNT, 2)
-        return backend.to_host((memory, state, estimates))
+        return backend.to_host((carry, state, estimates))
 
     assert _gap(run(ShardedStreams(UORO(), COUNT, mesh)), run(Streams(UORO(), COUNT))) < ROUNDING
 

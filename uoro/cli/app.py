@@ -86,7 +86,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the JSON and the PNG. Default: results/TASK")
     ] = None,
-    rate: Annotated[
+    learning_rate: Annotated[
         float | None, typer.Option(help="Initial learning rate. Default: the paper's for the task")
     ] = None,
     units: Annotated[
@@ -130,7 +130,7 @@ def compare(
         dtype=dtype,
         out=out or Path("results") / task,
         device=device,
-        options=TaskOptions(rate, units, minus, file, encoding, model, layers),
+        options=TaskOptions(learning_rate, units, minus, file, encoding, model, layers),
     )
 
 
@@ -232,7 +232,7 @@ def bench(
     """Time a step: forward, truncated BPTT, UORO, rank k, memory T, exact RTRL, several streams.
 
     Each backend, cell and number of units has a process of its own, pinned to its cores. Its rows
-    take turns; ratios are formed turn by turn. "× floor" is the multiple of the time that the
+    take turns; ratios are formed turn by turn. "× roofline" is the multiple of the time that the
     bytes and the arithmetic a step cannot avoid would take at this machine's rates, measured in
     the same run; compiling counts under "first call" alone. "a step" is a character, of all streams
     together. Ctrl-C keeps the groups that are done, and the same command goes on from there.
@@ -380,7 +380,7 @@ def train(
             "task's"
         ),
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Initial learning rate")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Initial learning rate")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant, inverse or inverse_sqrt")] = None,
     decay: Annotated[float | None, typer.Option(help="Of the schedule")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything drawn. Default: 0")] = None,
@@ -486,7 +486,7 @@ def train(
         "dtype": dtype,
         "estimator": estimator,
         "optimizer.name": optimizer,
-        "optimizer.rate": rate,
+        "optimizer.rate": learning_rate,
         "optimizer.schedule": schedule,
         "optimizer.decay": decay,
         "seed": seed,

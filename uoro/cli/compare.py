@@ -76,7 +76,7 @@ COLOURS = {
 class TaskOptions:
     """The options of the command that only some tasks read."""
 
-    rate: float | None
+    learning_rate: float | None
     units: int | None
     minus: int | None
     file: list[Path] | None
@@ -97,12 +97,14 @@ def make_task(name: str, options: TaskOptions) -> Task:
     for option in ("units", "minus", "file", "encoding", "model", "layers"):
         if option not in OWN_OPTIONS[name] and getattr(options, option) is not None:
             raise SettingError(f"compare {name}: it has no option --{option}.")
-    rate: dict[str, Any] = {} if options.rate is None else {"rate": options.rate}
+    learning_rate: dict[str, Any] = (
+        {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    )
     if name == "influence-balancing":
         units = 23 if options.units is None else options.units
         # In the paper's proportion, if only the size was asked for.
         minus = (13 * units + 11) // 23 if options.minus is None else options.minus
-        return influence_balancing(units=units, minus=minus, **rate)
+        return influence_balancing(units=units, minus=minus, **learning_rate)
     for option in ("units", "layers"):
         if (count := getattr(options, option)) is not None:
             require_count(f"compare {name} --{option} {count}", option, count)
@@ -112,7 +114,7 @@ def make_task(name: str, options: TaskOptions) -> Task:
         1 if options.layers is None else options.layers,
     )
     if name in SYMBOL_TASKS:
-        return SYMBOL_TASKS[name](network=network, **rate)
+        return SYMBOL_TASKS[name](network=network, **learning_rate)
     encoding = options.encoding or "utf-8"
     if encoding not in ("utf-8", "bytes"):
         raise SettingError(f"compare text: --encoding {encoding}: wanted is 'utf-8' or 'bytes'.")
@@ -120,7 +122,7 @@ def make_task(name: str, options: TaskOptions) -> Task:
         options.file or (),
         encoding=encoding,  # type: ignore[arg-type]  # checked above
         network=network,
-        **rate,
+        **learning_rate,
     )
 
 
@@ -221,7 +223,7 @@ def _table(plan: Plan, cells: list[Cell]) -> Table:
         table.add_column(heading, justify="right")
     for cell in cells:
         fewer = f" of {cell.asked:,}" if cell.items < cell.asked else ""
-        rate = "-" if cell.items_per_second is None else f"{cell.items_per_second:,.0f}"
+        learning_rate = "-" if cell.items_per_second is None else f"{cell.items_per_second:,.0f}"
         deviation = "-" if cell.deviation is None else f"{cell.deviation:.1e}"
         table.add_row(
             cell.backend,
@@ -230,7 +232,7 @@ def _table(plan: Plan, cells: list[Cell]) -> Table:
             f"{cell.recent_loss:.3g}",
             f"{cell.final_loss:.3g}",
             f"[{COLOURS[cell.verdict]}]{cell.verdict}[/]" + (f", {cell.note}" if cell.note else ""),
-            rate,
+            learning_rate,
             "reference" if cell.backend == reference else deviation,
         )
     return table

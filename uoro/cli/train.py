@@ -139,8 +139,10 @@ class _Rate(ProgressColumn):
     """Items a second."""
 
     def render(self, task: Task) -> Text:
-        rate = task.fields["live"].rate if task.fields["live"] is not None else math.nan
-        return Text("" if math.isnan(rate) else f"{rate:,.0f}/s")
+        learning_rate = (
+            task.fields["live"].learning_rate if task.fields["live"] is not None else math.nan
+        )
+        return Text("" if math.isnan(learning_rate) else f"{learning_rate:,.0f}/s")
 
 
 class _Losses(ProgressColumn):

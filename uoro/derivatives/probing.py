@@ -58,19 +58,19 @@ def look_at(
 
     point = params, state, inputs
     outcomes = [dynamics.forward(*point), dynamics.forward(*point)]
-    pushed, rate = dynamics.jvp(*point, tangent)
+    pushed, loss_tangent = dynamics.jvp(*point, tangent)
     taped, pullback = dynamics.vjp(*point)
     outcomes.append(taped)
     _, pulled = pullback(cotangent, None)
-    _, sensitivity = pullback(None, 1.0)
+    _, state_gradient = pullback(None, 1.0)
     one, *others = ([*moving(backend, each.next_state), each.loss] for each in outcomes)
     apart = [norm(backend.combine((1.0, one), (-1.0, other))) for other in others]
     scale = norm(cotangent) * norm(pushed) + norm(pulled) * norm(tangent)
-    slope = norm(sensitivity) * norm(tangent)
+    slope = norm(state_gradient) * norm(tangent)
     return {
         "repeats": sum(apart[1:], apart[0]) / (norm(one) + _TINY),
         "next state": abs(inner(cotangent, pushed) - inner(pulled, tangent)) / (scale + _TINY),
-        "loss": abs(rate - inner(sensitivity, tangent)) / (slope + _TINY),
+        "loss": abs(loss_tangent - inner(state_gradient, tangent)) / (slope + _TINY),
     }
 
 

@@ -18,18 +18,18 @@ class Sweep(NamedTuple, Generic[State, Params]):
 
     Attributes:
         outcome: Next state and loss.
-        direct: ∂ℓ/∂θ, within this application alone.
+        immediate: ∂ℓ/∂θ, within this application alone.
         pushed: ∂F/∂s · s̃.
-        rate: ∂ℓ/∂s · s̃.
+        loss_tangent: ∂ℓ/∂s · s̃.
         pull: Makes νᵀ ∂F/∂θ of the signs of one pair, and of what was kept of it. It is a
             function, so that a compiler need not write out what it makes.
         kept: What `pull` takes beside the signs.
     """
 
     outcome: Outcome[State]
-    direct: Params
+    immediate: Params
     pushed: State
-    rate: Any
+    loss_tangent: Any
     pull: Callable[[State, Any], Params]
     kept: Any
 
@@ -77,9 +77,9 @@ def separately(
 ) -> Sweep[State, Params]:
     """Do what `sweep` does with nothing but forward, jvp and vjp."""
     outcome, pullback = dynamics.vjp(params, state, inputs)
-    direct, _ = pullback(None, 1.0)
-    pushed, rate = each(lambda one: dynamics.jvp(params, state, inputs, one))(tangent)
-    return Sweep(outcome, direct, pushed, rate, lambda nu, _: pullback(nu, None)[0], ())
+    immediate, _ = pullback(None, 1.0)
+    pushed, loss_tangent = each(lambda one: dynamics.jvp(params, state, inputs, one))(tangent)
+    return Sweep(outcome, immediate, pushed, loss_tangent, lambda nu, _: pullback(nu, None)[0], ())
 
 
 def mean_direct(
@@ -102,5 +102,5 @@ def mean_direct(
     if many is None:
         return mean(dynamics.backend, each)
     _, pullback = many().vjp(params, state, inputs)
-    direct: Params = pullback(None, 1.0)[0]
-    return direct
+    immediate: Params = pullback(None, 1.0)[0]
+    return immediate

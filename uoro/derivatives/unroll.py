@@ -70,11 +70,11 @@ class Unrolled(Generic[Params, State]):
 
         def body(carry: tuple[State, State], item: Any) -> tuple[tuple[State, State], Scalar]:
             state, tangent = carry
-            pushed, rate = self.dynamics.jvp(params, state, item, tangent)
-            return (self.dynamics.forward(params, state, item).next_state, pushed), rate
+            pushed, loss_tangent = self.dynamics.jvp(params, state, item, tangent)
+            return (self.dynamics.forward(params, state, item).next_state, pushed), loss_tangent
 
-        (_, tangent), rates = self.backend.scan(body, (state, state_tangent), inputs)
-        return tangent, rates.sum()
+        (_, tangent), loss_tangents = self.backend.scan(body, (state, state_tangent), inputs)
+        return tangent, loss_tangents.sum()
 
     def vjp(
         self, params: Params, state: State, inputs: Any
@@ -129,13 +129,15 @@ class Unrolled(Generic[Params, State]):
             state, tangent = carry
             outcome = dynamics.forward(params, state, item)
             push = each(lambda one: dynamics.jvp(params, state, item, one))
-            pushed, rate = push(tangent)
-            return (outcome.next_state, pushed), (state, outcome.loss, rate, outcome.aux)
+            pushed, loss_tangent = push(tangent)
+            return (outcome.next_state, pushed), (state, outcome.loss, loss_tangent, outcome.aux)
 
-        (last, pushed), (states, losses, rates, aux) = backend.scan(forth, (state, tangent), inputs)
+        (last, pushed), (states, losses, loss_tangents, aux) = backend.scan(
+            forth, (state, tangent), inputs
+        )
 
         def back(carry: tuple[Any, Any], step: tuple[State, Any]) -> tuple[tuple[Any, Any], None]:
-            (direct, cotangent), of_signs = carry
+            (immediate, cotangent), of_signs = carry
             _, pullback = dynamics.vjp(params, *step)
             owed, cotangent = pullback(cotangent, 1.0)
 
@@ -144,15 +146,15 @@ class Unrolled(Generic[Params, State]):
                 return backend.combine((1.0, total), (1.0, owed)), nu
 
             return (
-                (backend.combine((1.0, direct), (1.0, owed)), cotangent),
+                (backend.combine((1.0, immediate), (1.0, owed)), cotangent),
                 each(pull)(*of_signs),
             ), None
 
         nothing = backend.zeros(params)
         start = (nothing, backend.zeros(state)), (each(lambda _: nothing)(signs), signs)
-        ((direct, _), (pulled, _)), _ = backend.scan(back, start, (states, inputs), reverse=True)
+        ((immediate, _), (pulled, _)), _ = backend.scan(back, start, (states, inputs), reverse=True)
         outcome = Outcome(last, losses.sum(), aux)
-        return Sweep(outcome, direct, pushed, rates.sum(0), lambda _, kept: kept, pulled)
+        return Sweep(outcome, immediate, pushed, loss_tangents.sum(0), lambda _, kept: kept, pulled)
 
 
 def unroll(dynamics: Dynamics[Params, State, Any], length: int) -> Unrolled[Params, State]:

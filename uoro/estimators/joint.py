@@ -39,9 +39,9 @@ class JointInfluence(NamedTuple, Generic[State, Params]):
     added: Any
 
 
-def fresh_projections(backend: Backend, noise: State, rank: int) -> State:
+def fresh_projections(backend: Backend, drawn: State, rank: int) -> State:
     """Make the k projections of a step of its noise: of the first of its two trees."""
-    made: State = projections(backend, take(backend, noise, 0), rank)
+    made: State = projections(backend, take(backend, drawn, 0), rank)
     return made
 
 
@@ -52,7 +52,7 @@ def merge(
     swept: Sweep[State, Params],
     fresh: State,
     pulled_back: State,
-    noise: State,
+    drawn: State,
     rank: int,
 ) -> JointInfluence[State, Params]:
     """Reduce ``Σ pushed_i ⊗ cotangent_i + Σ fresh_j ⊗ pulled_j`` to k pairs.
@@ -64,14 +64,14 @@ def merge(
         swept: What is known of the step.
         fresh: ν of the k fresh ones on the side of the state.
         pulled_back: ν that is pulled back; the same, or scaled the other way.
-        noise: Two trees of signs; the second is for the reduction.
+        drawn: Two trees of signs; the second is for the reduction.
         rank: k.
     """
     xp = backend.xp
-    precision = working_precision(backend, (fresh, swept.direct, cotangent))
+    precision = working_precision(backend, (fresh, swept.immediate, cotangent))
     carried, *trees = (
         as_precision(backend, stack, precision)
-        for stack in (cotangent, tangent, swept.pushed, fresh, noise)
+        for stack in (cotangent, tangent, swept.pushed, fresh, drawn)
     )
 
     def pulled() -> Any:
@@ -80,7 +80,7 @@ def merge(
     across, own, mixed = with_products(backend, carried, pulled)
     before, pushed, added, signs = (coordinates(backend, tree) for tree in trees)
     rows = xp.concatenate([pushed, added], 0)
-    if size(backend, swept.direct) < 2 * rank:
+    if size(backend, swept.immediate) < 2 * rank:
         both = [coordinates(backend, stack) for stack in (carried, pulled())]
         right = side_of_rows(xp, xp.concatenate(both, 0))
     else:

@@ -9,7 +9,7 @@ from uoro.algebra import moving, push, repeat
 from uoro.arguments import require_arrays, require_count, require_dynamics
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 
 
 class Window(NamedTuple, Generic[State]):
@@ -59,7 +59,7 @@ class RollingTruncated:
         require_count(f"RollingTruncated(window={spelled(self.window)})", "window", self.window)
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """It is biased: it ignores what happened before the window."""
         return "biased"
 
@@ -110,31 +110,31 @@ class RollingTruncated:
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Window[State] | tuple[()],
+        carry: Window[State] | tuple[()],
         state: State,
         inputs: Inputs,
-        noise: None,
+        signs: None,
     ) -> tuple[Window[State] | tuple[()], State, Estimate]:
         """Backpropagate the present loss through the window, newest step first.
 
         Raises:
             StructureError: If the memory is no window.
         """
-        if self.window > 1 and not isinstance(memory, Window):
+        if self.window > 1 and not isinstance(carry, Window):
             raise StructureError(
-                f"RollingTruncated.step(memory={spelled(memory)}): wanted is a window. Make it by "
+                f"RollingTruncated.step(memory={spelled(carry)}): wanted is a window. Make it by "
                 "init(dynamics, params, state, inputs=item), and pass on what step returns."
             )
         backend = dynamics.backend
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        gradient, sensitivity = pullback(None, 1.0)
-        if not isinstance(memory, Window):
-            return memory, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+        gradient, state_gradient = pullback(None, 1.0)
+        if not isinstance(carry, Window):
+            return carry, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
 
         def reach_back(
-            carry: tuple[State, Params], past: Window[State]
+            carried: tuple[State, Params], past: Window[State]
         ) -> tuple[tuple[State, Params], None]:
-            cotangent, total = carry
+            cotangent, total = carried
             _, pull = dynamics.vjp(params, past.states, past.inputs)
             pulled, further = pull(cotangent, None)
             return (
@@ -142,11 +142,11 @@ class RollingTruncated:
                 backend.combine((1.0, total), (past.filled, pulled)),
             ), None
 
-        (_, gradient), _ = backend.scan(reach_back, (sensitivity, gradient), memory, reverse=True)
-        filled = memory.filled
-        memory = Window(
-            states=push(backend, memory.states, state),
-            inputs=push(backend, memory.inputs, backend.from_host(inputs)),
+        (_, gradient), _ = backend.scan(reach_back, (state_gradient, gradient), carry, reverse=True)
+        filled = carry.filled
+        carry = Window(
+            states=push(backend, carry.states, state),
+            inputs=push(backend, carry.inputs, backend.from_host(inputs)),
             filled=push(backend, filled, filled[0] * 0 + 1),
         )
-        return memory, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+        return carry, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)

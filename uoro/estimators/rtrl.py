@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uoro.algebra import coordinates, mix, size
 from uoro.arguments import require_arrays, require_dynamics, require_like
 from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RTRL:
     """
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """It is exact."""
         return "exact"
 
@@ -72,10 +72,10 @@ class RTRL:
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Params,
+        carry: Params,
         state: State,
         inputs: Inputs,
-        noise: None,
+        signs: None,
     ) -> tuple[Params, State, Estimate]:
         """Advance the influence and give the exact gradient.
 
@@ -85,18 +85,20 @@ class RTRL:
         backend = dynamics.backend
         require_like(
             backend,
-            memory,
+            carry,
             params,
             call="RTRL.step(memory=...)",
             batch=(size(backend, state),),
             hint="Make it by init(dynamics, params, state), and pass on what step returns.",
         )
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        direct, sensitivity = pullback(None, 1.0)
-        immediate, jacobian = backend.vmap(lambda row: pullback(row, None))(backend.basis(state))
+        immediate, state_gradient = pullback(None, 1.0)
+        fresh_influence, jacobian = backend.vmap(lambda row: pullback(row, None))(
+            backend.basis(state)
+        )
 
-        row = coordinates(backend, backend.map(lambda leaf: leaf[None], sensitivity))[0]
-        gradient = backend.combine((1.0, direct), (1.0, mix(backend, row, memory)))
-        carried = mix(backend, coordinates(backend, jacobian), memory)
-        influence = backend.combine((1.0, immediate), (1.0, carried))
+        row = coordinates(backend, backend.map(lambda leaf: leaf[None], state_gradient))[0]
+        gradient = backend.combine((1.0, immediate), (1.0, mix(backend, row, carry)))
+        carried = mix(backend, coordinates(backend, jacobian), carry)
+        influence = backend.combine((1.0, fresh_influence), (1.0, carried))
         return influence, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)

@@ -53,7 +53,7 @@ def scaled(
     params: Params,
     state: State,
     inputs: Inputs,
-    noise: State,
+    signs: State,
 ) -> tuple[State, State]:
     """Give ``q ν`` and ``ν / q``, of one ν or of a stack of them.
 
@@ -61,7 +61,7 @@ def scaled(
         StructureError: If what a user's function gives is not shaped like the state.
     """
     if scaling is None:
-        return noise, noise
+        return signs, signs
     backend = dynamics.backend
     if scaling == "rows":
         factors = row_factors(dynamics, params, state, inputs)
@@ -78,7 +78,7 @@ def scaled(
 
     def times(power: float) -> State:
         rest = iter(factors)
-        product: State = backend.map(lambda leaf: leaf * next(rest) ** power, noise)
+        product: State = backend.map(lambda leaf: leaf * next(rest) ** power, signs)
         return product
 
     return times(1.0), times(-1.0)

@@ -97,7 +97,7 @@ def _parse_uoro(call: str, written: str, options: list[str]) -> Choice:
         given[key] = value
     estimator = UORO(
         rank=_count(call, "rank", given["rank"]),
-        law=given["law"],  # type: ignore[arg-type]  # UORO checks it
+        distribution=given["law"],  # type: ignore[arg-type]  # UORO checks it
         reduction=given["reduction"],  # type: ignore[arg-type]  # and this
         scaling=given["scaling"] or None,  # type: ignore[arg-type]  # and this
     )

@@ -7,10 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from uoro.algebra import mean, select
 from uoro.arguments import require_count, require_dynamics, require_estimator, require_stack
-from uoro.backend import Backend, Law, Tree
+from uoro.backend import Backend, Distribution, Tree
 from uoro.dynamics import Dynamics
 from uoro.errors import spelled
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ class ParallelEstimator(Estimator, Protocol):
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         mask: Any,
         fresh: Any,
@@ -74,9 +74,9 @@ class Streams:
         require_estimator(call, self.estimator)
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """What the estimator claims holds of the average too."""
-        return self.estimator.estimand
+        return self.estimator.guarantee
 
     @property
     def rows(self) -> range:
@@ -110,8 +110,10 @@ class Streams:
     def draw(self, sampler: Sampler, state: Any) -> Any:
         """Draw independent noise for each stream."""
 
-        def per_stream(like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0) -> Tree:
-            return sampler(like, law, batch, stacked + 1)
+        def per_stream(
+            like: Tree, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0
+        ) -> Tree:
+            return sampler(like, distribution, batch, stacked + 1)
 
         return self.estimator.draw(per_stream, state)
 
@@ -119,10 +121,10 @@ class Streams:
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
-        noise: Any,
+        signs: Any,
     ) -> tuple[Any, Any, Estimate]:
         """Advance every stream.
 
@@ -135,22 +137,22 @@ class Streams:
         together = getattr(self.estimator, "step_streams", None)
         if together is not None:
             stepped: tuple[Any, Any, Estimate] = together(
-                dynamics, params, memory, state, inputs, noise
+                dynamics, params, carry, state, inputs, signs
             )
             return stepped
 
-        def one(memory: Any, state: Any, inputs: Any, noise: Any) -> Any:
-            return self.estimator.step(dynamics, params, memory, state, inputs, noise)
+        def one(carry: Any, state: Any, inputs: Any, signs: Any) -> Any:
+            return self.estimator.step(dynamics, params, carry, state, inputs, signs)
 
-        memory, state, each = dynamics.backend.vmap(one)(memory, state, inputs, noise)
+        carry, state, each = dynamics.backend.vmap(one)(carry, state, inputs, signs)
         average = Estimate(each.loss.mean(), mean(dynamics.backend, each.gradient), each.aux)
-        return memory, state, average
+        return carry, state, average
 
     def reset(
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         mask: Any,
         fresh: Any,
@@ -162,7 +164,7 @@ class Streams:
         Args:
             dynamics: The model of one stream.
             params: Shared.
-            memory: The stack of memories.
+            carry: The stack of memories.
             state: The stack of states.
             mask: An array of B booleans; true where a stream starts anew.
             fresh: A stack of B states to start from.
@@ -176,7 +178,7 @@ class Streams:
         self._require_stack(backend, mask, "reset(mask)")
         self._require_stack(backend, fresh, "reset(fresh)")
         anew = self.init(dynamics, params, fresh, inputs=inputs)
-        return select(backend, mask, anew, memory), select(backend, mask, fresh, state)
+        return select(backend, mask, anew, carry), select(backend, mask, fresh, state)
 
     def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
         require_stack(backend, tree, self.count, f"Streams(count={self.count}).{what}")

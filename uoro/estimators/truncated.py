@@ -10,7 +10,7 @@ from uoro.derivatives.sweep import mean_direct
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import StructureError, spelled
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Truncated:
     """
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """It is biased: it ignores what happened before the chunk."""
         return "biased"
 
@@ -65,24 +65,24 @@ class Truncated:
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: tuple[()],
+        carry: tuple[()],
         state: State,
         inputs: Inputs,
-        noise: None,
+        signs: None,
     ) -> tuple[tuple[()], State, Estimate]:
         """Backpropagate through this application alone."""
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        direct, _ = pullback(None, 1.0)
-        return (), outcome.next_state, Estimate(outcome.loss, direct, outcome.aux)
+        immediate, _ = pullback(None, 1.0)
+        return (), outcome.next_state, Estimate(outcome.loss, immediate, outcome.aux)
 
     def step_streams(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: tuple[()],
+        carry: tuple[()],
         state: State,
         inputs: Inputs,
-        noise: None,
+        signs: None,
     ) -> tuple[tuple[()], State, Estimate]:
         """Do for B streams what `step` does for one, and average; the arguments are stacks of B."""
 
@@ -91,8 +91,8 @@ class Truncated:
             return outcome, pullback(None, 1.0)[0]
 
         outcome, each = dynamics.backend.vmap(one)(state, inputs)
-        direct = mean_direct(dynamics, params, state, inputs, each)
-        return (), outcome.next_state, Estimate(outcome.loss.mean(), direct, outcome.aux)
+        immediate = mean_direct(dynamics, params, state, inputs, each)
+        return (), outcome.next_state, Estimate(outcome.loss.mean(), immediate, outcome.aux)
 
 
 def bptt(

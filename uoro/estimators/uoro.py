@@ -15,11 +15,11 @@ from uoro.arguments import (
     require_like,
     require_number,
 )
-from uoro.backend import Backend, Law, Tree
+from uoro.backend import Backend, Distribution, Tree
 from uoro.derivatives.sweep import Sweep, mean_direct, once, sweep
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimand, Estimate, Sampler
+from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators.joint import JointInfluence, fresh_projections, merge
 from uoro.estimators.scaling import Scaling, require_scaling, scaled
 
@@ -39,7 +39,7 @@ class Influence(NamedTuple, Generic[State, Params]):
     cotangent: Params
 
 
-Memory: TypeAlias = Influence[State, Params] | JointInfluence[State, Params]
+Carry: TypeAlias = Influence[State, Params] | JointInfluence[State, Params]
 """What is carried: pairs that are averaged, or pairs that are added up."""
 
 
@@ -81,7 +81,8 @@ class UORO:
         rank: How many pairs to carry. Independent ones have their gradients averaged, which
             divides the variance by the rank (section 3.4). With more than one, the pair carries a
             leading axis of this length, and so do the signs of independent ones.
-        law: The law of ν. Every choice is unbiased. The optimal reduction takes signs alone.
+        distribution: The distribution of ν. Every choice is unbiased. The optimal reduction takes
+            signs alone.
         reduction: Whether the pairs are independent, or one estimate whose variance is the least.
         scaling: What ν is scaled by, coordinate by coordinate: nothing, or ``"rows"``, or a
             function of params, state and inputs that gives positive numbers shaped like the state.
@@ -126,7 +127,7 @@ class UORO:
     """
 
     rank: int = 1
-    law: Law = "signs"
+    distribution: Distribution = "signs"
     epsilon: float = 1e-7
     pair_dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
     reduction: Reducing = "independent"
@@ -134,7 +135,12 @@ class UORO:
 
     def __post_init__(self) -> None:
         require_count(f"UORO(rank={spelled(self.rank)})", "rank", self.rank)
-        require_choice(f"UORO(law={spelled(self.law)})", "law", self.law, get_args(Law))
+        require_choice(
+            f"UORO(law={spelled(self.distribution)})",
+            "law",
+            self.distribution,
+            get_args(Distribution),
+        )
         if self.pair_dtype is not None:
             call = f"UORO(pair_dtype={spelled(self.pair_dtype)})"
             require_choice(call, "dtype", self.pair_dtype, DTYPES)
@@ -148,14 +154,15 @@ class UORO:
         call = f"UORO(reduction={spelled(self.reduction)})"
         require_choice(call, "reduction", self.reduction, get_args(Reducing))
         require_scaling(f"UORO(scaling={spelled(self.scaling)})", self.scaling)
-        if self.joint and self.law != "signs":
+        if self.joint and self.distribution != "signs":
             raise SettingError(
-                f"UORO(law={self.law!r}, reduction='optimal'): the optimal reduction draws signs. "
-                "Leave law out."
+                f"UORO(distribution={self.distribution!r}, reduction='optimal'): the optimal "
+                f"reduction draws signs. "
+                "Leave distribution out."
             )
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """It is unbiased."""
         return "unbiased"
 
@@ -184,7 +191,7 @@ class UORO:
         state: State,
         *,
         inputs: Inputs | None = None,
-    ) -> Memory[State, Params]:
+    ) -> Carry[State, Params]:
         """Make the zero pair, or a stack of `rank` of them.
 
         Raises:
@@ -216,54 +223,54 @@ class UORO:
 
     def draw(self, sampler: Sampler, state: State) -> State:
         """Draw ν, shaped like the state, or a stack of `draws` of them."""
-        return sampler(state, self.law, self._drawn)
+        return sampler(state, self.distribution, self._drawn)
 
     def step(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Memory[State, Params],
+        carry: Carry[State, Params],
         state: State,
         inputs: Inputs,
-        noise: State,
-    ) -> tuple[Memory[State, Params], State, Estimate]:
+        signs: State,
+    ) -> tuple[Carry[State, Params], State, Estimate]:
         """Advance the pair and estimate the gradient, as the class docstring says.
 
         Args:
             dynamics: The model.
             params: θ.
-            memory: (s̃, θ̃).
+            carry: (s̃, θ̃).
             state: s_t.
             inputs: One item of the stream.
-            noise: ν, as `draw` gives it.
+            signs: ν, as `draw` gives it.
 
         Raises:
             StructureError: If ν is not shaped like the state, or the memory is no pair.
         """
         wanted = JointInfluence if self.joint else Influence
-        if not isinstance(memory, wanted):
+        if not isinstance(carry, wanted):
             raise StructureError(
-                f"UORO.step(memory={spelled(memory)}): wanted is a pair, an {wanted.__name__}. "
+                f"UORO.step(memory={spelled(carry)}): wanted is a pair, an {wanted.__name__}. "
                 "Make it by init(dynamics, params, state), and pass on what step returns."
             )
         backend = dynamics.backend
         require_like(
             backend,
-            noise,
+            signs,
             state,
             call="UORO.step(noise=...)",
             batch=self._drawn,
             tangent=True,
             hint="Draw one sign per state coordinate, and with rank k a stack of k such trees.",
         )
-        pair, swept = self._advance(dynamics, params, memory, state, inputs, noise)
+        pair, swept = self._advance(dynamics, params, carry, state, inputs, signs)
         if self.rank == 1:
-            rate = swept.rate[0] if self.joint else swept.rate
-            gradient = backend.combine((1.0, swept.direct), (rate, memory.cotangent))
+            loss_tangent = swept.loss_tangent[0] if self.joint else swept.loss_tangent
+            gradient = backend.combine((1.0, swept.immediate), (loss_tangent, carry.cotangent))
         else:
-            rates = swept.rate if self.joint else swept.rate / self.rank
-            carried = mix(backend, rates, memory.cotangent)
-            gradient = backend.combine((1.0, swept.direct), (1.0, carried))
+            loss_tangents = swept.loss_tangent if self.joint else swept.loss_tangent / self.rank
+            carried = mix(backend, loss_tangents, carry.cotangent)
+            gradient = backend.combine((1.0, swept.immediate), (1.0, carried))
         outcome = swept.outcome
         return pair, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
 
@@ -271,11 +278,11 @@ class UORO:
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Memory[State, Params],
+        carry: Carry[State, Params],
         state: State,
         inputs: Inputs,
-        noise: State,
-    ) -> tuple[Memory[State, Params], State, Estimate]:
+        signs: State,
+    ) -> tuple[Carry[State, Params], State, Estimate]:
         """Do for B streams what `step` does for one, and average; the arguments are stacks of B.
 
         No stream's gradient is formed by itself: the carried parts are one product of the rates
@@ -283,37 +290,37 @@ class UORO:
         """
         backend = dynamics.backend
 
-        def one(memory: Memory[State, Params], state: State, inputs: Inputs, noise: State) -> Any:
-            pair, swept = self._advance(dynamics, params, memory, state, inputs, noise)
-            return pair, swept.outcome, swept.direct, swept.rate
+        def one(carry: Carry[State, Params], state: State, inputs: Inputs, signs: State) -> Any:
+            pair, swept = self._advance(dynamics, params, carry, state, inputs, signs)
+            return pair, swept.outcome, swept.immediate, swept.loss_tangent
 
-        pair, outcome, each, rates = backend.vmap(one)(memory, state, inputs, noise)
-        direct = mean_direct(dynamics, params, state, inputs, each)
-        pairs = rates.reshape((-1,))
-        cotangents = memory.cotangent if self.rank == 1 else flatten(backend, memory.cotangent)
-        count = rates.shape[0] if self.joint else pairs.shape[0]
+        pair, outcome, each, loss_tangents = backend.vmap(one)(carry, state, inputs, signs)
+        immediate = mean_direct(dynamics, params, state, inputs, each)
+        pairs = loss_tangents.reshape((-1,))
+        cotangents = carry.cotangent if self.rank == 1 else flatten(backend, carry.cotangent)
+        count = loss_tangents.shape[0] if self.joint else pairs.shape[0]
         carried = mix(backend, pairs / count, cotangents)
-        gradient = backend.combine((1.0, direct), (1.0, carried))
+        gradient = backend.combine((1.0, immediate), (1.0, carried))
         return pair, outcome.next_state, Estimate(outcome.loss.mean(), gradient, outcome.aux)
 
     def _advance(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: Memory[State, Params],
+        carry: Carry[State, Params],
         state: State,
         inputs: Inputs,
-        noise: State,
-    ) -> tuple[Memory[State, Params], Sweep[State, Params]]:
+        signs: State,
+    ) -> tuple[Carry[State, Params], Sweep[State, Params]]:
         """Do all of a step but to put the gradient together."""
-        if isinstance(memory, JointInfluence):
-            return self._advance_jointly(dynamics, params, memory, state, inputs, noise)
+        if isinstance(carry, JointInfluence):
+            return self._advance_jointly(dynamics, params, carry, state, inputs, signs)
         backend = dynamics.backend
         each = once if self.rank == 1 else backend.vmap
-        tangent = memory.tangent
+        tangent = carry.tangent
         if self.pair_dtype is not None:
-            tangent = backend.map(lambda signs, kept: kept, noise, tangent)  # in the state's dtypes
-        fresh, pulled_back = scaled(self.scaling, dynamics, params, state, inputs, noise)
+            tangent = backend.map(lambda signs, kept: kept, signs, tangent)  # in the state's dtypes
+        fresh, pulled_back = scaled(self.scaling, dynamics, params, state, inputs, signs)
         swept = sweep(dynamics, params, state, inputs, tangent, pulled_back, each)
 
         def merge_one(
@@ -326,22 +333,22 @@ class UORO:
                 self.epsilon,
             )
 
-        return each(merge_one)(memory, fresh, pulled_back, swept.pushed, swept.kept), swept
+        return each(merge_one)(carry, fresh, pulled_back, swept.pushed, swept.kept), swept
 
     def _advance_jointly(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
-        memory: JointInfluence[State, Params],
+        carry: JointInfluence[State, Params],
         state: State,
         inputs: Inputs,
-        noise: State,
+        signs: State,
     ) -> tuple[JointInfluence[State, Params], Sweep[State, Params]]:
         """Do the same with all pairs together; with one, as a stack of one."""
         backend = dynamics.backend
-        projected = fresh_projections(backend, noise, self.rank)
+        projected = fresh_projections(backend, signs, self.rank)
         fresh, pulled_back = scaled(self.scaling, dynamics, params, state, inputs, projected)
-        pair = memory.tangent, memory.cotangent
+        pair = carry.tangent, carry.cotangent
         if self.rank == 1:
             pair = backend.map(lambda leaf: leaf[None], pair)
         kept, cotangent = pair
@@ -349,7 +356,7 @@ class UORO:
         if self.pair_dtype is not None:
             tangent = backend.map(lambda one, other: other, fresh, kept)  # in the state's dtypes
         swept = sweep(dynamics, params, state, inputs, tangent, pulled_back, backend.vmap)
-        merged = merge(backend, kept, cotangent, swept, fresh, pulled_back, noise, self.rank)
+        merged = merge(backend, kept, cotangent, swept, fresh, pulled_back, signs, self.rank)
         if self.rank == 1:
             merged = merged._replace(
                 tangent=take(backend, merged.tangent, 0),

@@ -11,13 +11,13 @@ class Progress(NamedTuple):
     Attributes:
         params: The parameters.
         state: The state of the model.
-        memory: The estimator's memory.
+        carry: The estimator's memory.
         optimizer: The optimizer's memory.
     """
 
     params: Any
     state: Any
-    memory: Any
+    carry: Any
     optimizer: Any
 
 

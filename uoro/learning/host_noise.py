@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.backend import Law
+from uoro.backend import Distribution
 from uoro.learning.stream import require_number
 
 BLOCK = 256
@@ -27,14 +27,14 @@ def numbered_generator(seed: int, *numbers: int) -> np.random.Generator:
 
 
 def draw_leaf(
-    generator: np.random.Generator, law: Law, shape: tuple[int, ...], dtype: Any
+    generator: np.random.Generator, distribution: Distribution, shape: tuple[int, ...], dtype: Any
 ) -> np.ndarray[Any, Any]:
     """Draw independent coordinates: fair signs, or standard normal numbers."""
     if np.issubdtype(dtype, np.complexfloating):
         part = np.empty(0, dtype).real.dtype
-        pair = [draw_leaf(generator, law, shape, part) for _ in range(2)]
+        pair = [draw_leaf(generator, distribution, shape, part) for _ in range(2)]
         return (pair[0] + 1j * pair[1]).astype(dtype)
-    if law == "signs":
+    if distribution == "signs":
         bits = np.frombuffer(generator.bytes((math.prod(shape) + 7) // 8), np.uint8)
         signs = np.unpackbits(bits, count=math.prod(shape)).astype(dtype) * 2 - 1
         return signs.reshape(shape)
@@ -43,7 +43,7 @@ def draw_leaf(
 
 def draw_leaves(
     generator: np.random.Generator,
-    law: Law,
+    distribution: Distribution,
     likes: list[Any],
     batch: tuple[int, ...],
     stacked: int,
@@ -52,7 +52,7 @@ def draw_leaves(
 
     Args:
         generator: Where the numbers come from.
-        law: What to draw.
+        distribution: What to draw.
         likes: Arrays whose shapes and dtypes count.
         batch: Axes to add after the stacked ones.
         stacked: How many leading axes of each leaf are stack axes.
@@ -61,9 +61,11 @@ def draw_leaves(
     for like in likes:
         shape = tuple(like.shape)
         draws.append(
-            draw_leaf(generator, law, shape[:stacked] + batch + shape[stacked:], like.dtype)
+            draw_leaf(
+                generator, distribution, shape[:stacked] + batch + shape[stacked:], like.dtype
+            )
         )
-    if law != "spherical" or not draws:
+    if distribution != "spherical" or not draws:
         return draws
     lead = draws[0].shape[: stacked + len(batch)]
     rows = [draw.reshape((*lead, -1)) for draw in draws]
@@ -147,10 +149,12 @@ class SharedNoise:
         if self._block[0] != number:
             generator = numbered_generator(self._seed, NOISE, number)
 
-            def sampler(like: Any, law: Law, batch: tuple[int, ...] = (), stacked: int = 0) -> Any:
+            def sampler(
+                like: Any, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0
+            ) -> Any:
                 leaves: list[Any] = []
                 map_host(leaves.append, like)
-                drawn = iter(draw_leaves(generator, law, leaves, batch, stacked + 1))
+                drawn = iter(draw_leaves(generator, distribution, leaves, batch, stacked + 1))
                 return map_host(lambda _: next(drawn), like)
 
             self._block = (number, self._draw(sampler, self._states))

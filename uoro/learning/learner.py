@@ -52,7 +52,7 @@ class Learner:
         params: The initial parameters.
         state: The initial state; a stack of B of them for `Streams`.
         seed: Determines every random draw, by step: equal seeds give equal runs.
-        noise: A stream of the estimator's noise to use in place of its own draws.
+        signs: A stream of the estimator's noise to use in place of its own draws.
         donate: Whether a compiled chunk of `run`, or with ``compile`` a step, may overwrite the
             params, the optimizer's memory and the pair that it starts from. That halves what they
             take, and there is no going back over one with a loss that is not finite. Arrays taken
@@ -98,7 +98,7 @@ class Learner:
         state: Any,
         *,
         seed: int = 0,
-        noise: Iterable[Any] | None = None,
+        signs: Iterable[Any] | None = None,
         donate: bool = False,
         compile: bool = False,
         on_nonfinite: OnNonfinite = "stop",
@@ -131,7 +131,7 @@ class Learner:
         self._probed = False
         self._seed = seed
         self._key = backend.key(seed)
-        self._noise = None if noise is None else require_stream("Learner(noise=...)", noise)
+        self._noise = None if signs is None else require_stream("Learner(noise=...)", signs)
         self._update = Update(dynamics, estimator, optimizer)
         self._donates = donate
         self._compiles = compile or backend.compiled
@@ -158,9 +158,9 @@ class Learner:
         return self._progress.state
 
     @property
-    def memory(self) -> Any:
+    def carry(self) -> Any:
         """The estimator's present memory; ``None`` before the first step."""
-        return self._progress.memory
+        return self._progress.carry
 
     def step(self, inputs: Any) -> Estimate:
         """Take one step: estimate the gradient on one item, then update the params.
@@ -257,7 +257,7 @@ class Learner:
         arrays = named_arrays(backend, now.params, "params")
         arrays |= named_arrays(backend, now.state, "state")
         if self._started:
-            arrays |= named_arrays(backend, now.memory, "memory")
+            arrays |= named_arrays(backend, now.carry, "memory")
             arrays |= named_arrays(backend, kept, "optimizer")
         counts = {
             "seed": self._seed,
@@ -304,7 +304,7 @@ class Learner:
                 inputs = backend.from_host(inputs)
             fresh = self._update.start(now, inputs)
             after = after._replace(
-                memory=restored(backend, fresh.memory, arrays, "memory", call),
+                carry=restored(backend, fresh.carry, arrays, "memory", call),
                 optimizer=fresh.optimizer
                 if own is not None
                 else restored(backend, fresh.optimizer, arrays, "optimizer", call),
@@ -356,20 +356,20 @@ class Learner:
         if not self._started:
             self._progress = now._replace(state=select(self.backend, mask, fresh, now.state))
             return
-        memory, state = self.estimator.reset(
+        carry, state = self.estimator.reset(
             self.dynamics,
             now.params,
-            now.memory,
+            now.carry,
             now.state,
             mask,
             fresh,
             inputs=self._example,
         )
-        self._progress = now._replace(memory=memory, state=state)
+        self._progress = now._replace(carry=carry, state=state)
 
     @property
     def _started(self) -> bool:
-        return self._progress.memory is not None
+        return self._progress.carry is not None
 
     def _start(self, inputs: Any) -> None:
         """Make the memories, once the first item shows its shape."""
@@ -385,11 +385,11 @@ class Learner:
         self._example = inputs
         self._probed = True
 
-    def _step(self, inputs: Any, noise: Any) -> Estimate:
-        after, estimate, fault = self._attempt(inputs, noise)
+    def _step(self, inputs: Any, signs: Any) -> Estimate:
+        after, estimate, fault = self._attempt(inputs, signs)
         if fault is not None and self._on_nonfinite == "reset":
             self._start_memory_anew(inputs, fault)
-            after, estimate, fault = self._attempt(inputs, noise)
+            after, estimate, fault = self._attempt(inputs, signs)
         if fault is None:
             self._progress = after
             self._skipped_in_a_row = 0
@@ -398,7 +398,7 @@ class Learner:
         self.steps += 1
         return estimate
 
-    def _attempt(self, inputs: Any, noise: Any) -> tuple[Progress, Estimate, _Fault | None]:
+    def _attempt(self, inputs: Any, signs: Any) -> tuple[Progress, Estimate, _Fault | None]:
         """Take a step without keeping it; say what is not finite about it."""
         now, clock = self._progress, self._clock()
         after: Progress
@@ -406,22 +406,22 @@ class Learner:
         if self._compiles:
             if not self.backend.compiled:
                 # Numbers and keys of Python's would be compiled in.
-                if noise is None:
-                    noise = self._update.draw(now, clock)
+                if signs is None:
+                    signs = self._update.draw(now, clock)
                 precision = working_precision(self.backend, now.params)
                 number = self.backend.from_host(float(self.steps), dtype=precision)
                 clock = Clock(self._key, 0, number)
-            after, estimate, size = self._advance_compiled(now, inputs, noise, clock)
+            after, estimate, size = self._advance_compiled(now, inputs, signs, clock)
             fault = _fault(estimate, size)
             if fault is not None and self._donates and not self.backend.compiled:
                 self._progress = after
                 raise NonFiniteError(_CALL, self.steps, *fault, kept=False)
             return after, estimate, fault
         # An optimizer of the user's may change the params in place: look before it does.
-        memory, state, estimate = self._update.estimate(now, inputs, noise, clock)
+        carry, state, estimate = self._update.estimate(now, inputs, signs, clock)
         fault = _fault(estimate, self.backend.norm(estimate.gradient))
         if fault is None:
-            now = self._update.apply(now, memory, state, estimate.gradient, clock)
+            now = self._update.apply(now, carry, state, estimate.gradient, clock)
         return now, estimate, fault
 
     def _clock(self) -> Clock:
@@ -432,8 +432,8 @@ class Learner:
         now = self._progress
         lost = not self._is_finite(now.state)
         state = self._initial_state if lost else now.state
-        memory = self.estimator.init(self.dynamics, now.params, state, inputs=inputs)
-        self._progress = now._replace(memory=memory, state=state)
+        carry = self.estimator.init(self.dynamics, now.params, state, inputs=inputs)
+        self._progress = now._replace(carry=carry, state=state)
         self.resets += 1
         LOGGER.warning(
             "%s is %s at step %d: the memory%s started anew",
@@ -443,7 +443,7 @@ class Learner:
     def _leave_out(self, fault: _Fault) -> None:
         """Skip an item, unless that is not wanted, or would be no help."""
         now = self._progress
-        held = (("params", now.params), ("state", now.state), ("memory", now.memory))
+        held = (("params", now.params), ("state", now.state), ("memory", now.carry))
         broken = [name for name, tree in held if not self._is_finite(tree)]
         hint = None
         if broken:
@@ -479,13 +479,13 @@ class Learner:
         if not got:
             return False
         self._start(self._item(inputs, 0))
-        noise = None
+        signs = None
         if self._noise is not None:
-            noise, drawn = take(self.backend, self._noise, got)
+            signs, drawn = take(self.backend, self._noise, got)
             self._require_noise(drawn == got)
         # One length for all chunks is one loop to compile, which rounds alike in all of them.
-        inputs, noise = (self._fill(stack, got, chunk) for stack in (inputs, noise))
-        items = (inputs, noise, self.backend.xp.arange(chunk))
+        inputs, signs = (self._fill(stack, got, chunk) for stack in (inputs, signs))
+        items = (inputs, signs, self.backend.xp.arange(chunk))
         done = 0
         while done < got:
             done += self._advance_chunk(items, done, got, losses)
@@ -522,19 +522,19 @@ class Learner:
             self._skipped_in_a_row = 0
             losses.extend(each)
             return len(each)
-        inputs, noise = (None if x is None else self._item(x, first) for x in items[:2])
-        losses.append(float(self._step(inputs, noise).loss))
+        inputs, signs = (None if x is None else self._item(x, first) for x in items[:2])
+        losses.append(float(self._step(inputs, signs).loss))
         return 1
 
     def _attempt_chunk(
         self, items: tuple[Any, Any, Any], first: int, end: int
     ) -> tuple[Progress, list[float], bool]:
         """Take steps without keeping them; say whether everything is finite."""
-        inputs, noise, indices = items
+        inputs, signs, indices = items
         clock = self._clock()
         clock = clock._replace(number=clock.number - first)
         after, done, size = self._advance_chunk_compiled(
-            self._progress, inputs, noise, clock, indices, (first, end)
+            self._progress, inputs, signs, clock, indices, (first, end)
         )
         losses: list[float] = self.backend.to_host(done).tolist()[first:end]
         return after, losses, all(map(math.isfinite, losses)) and math.isfinite(float(size))
@@ -570,9 +570,9 @@ class Learner:
         if self._noise is None:
             return None
         nothing = object()
-        noise = next(self._noise, nothing)
-        self._require_noise(noise is not nothing)
-        return self.backend.from_host(noise)
+        signs = next(self._noise, nothing)
+        self._require_noise(signs is not nothing)
+        return self.backend.from_host(signs)
 
     def _require_noise(self, there: bool) -> None:
         if not there:

@@ -9,7 +9,7 @@ from uoro.algebra import working_precision
 from uoro.arguments import require_number
 from uoro.backend import Backend
 from uoro.errors import spelled
-from uoro.schedules import Schedule, as_schedule, rate_at
+from uoro.schedules import Schedule, as_schedule, learning_rate_at
 
 Params = TypeVar("Params")
 
@@ -19,7 +19,7 @@ class SGD:
     """Plain stochastic gradient descent, ``θ ← θ - η(t) g``.
 
     Args:
-        rate: A learning rate or a schedule of it.
+        learning_rate: A learning rate or a schedule of it.
 
     Raises:
         SettingError: If the rate is neither a schedule nor a positive and finite number.
@@ -33,20 +33,22 @@ class SGD:
         -0.25
     """
 
-    rate: float | Schedule
+    learning_rate: float | Schedule
 
     def __post_init__(self) -> None:
-        as_schedule(self.rate, call=f"SGD({spelled(self.rate)})")
+        as_schedule(self.learning_rate, call=f"SGD({spelled(self.learning_rate)})")
 
     def init(self, backend: Backend, params: object) -> tuple[()]:
         """Make the empty memory."""
         return ()
 
     def update(
-        self, backend: Backend, params: Params, gradient: Params, memory: tuple[()], time: Any
+        self, backend: Backend, params: Params, gradient: Params, opt_state: tuple[()], time: Any
     ) -> tuple[Params, tuple[()]]:
         """Take one step downhill."""
-        return backend.combine((1.0, params), (-rate_at(self.rate, time), gradient)), ()
+        return backend.combine(
+            (1.0, params), (-learning_rate_at(self.learning_rate, time), gradient)
+        ), ()
 
 
 class Moments(NamedTuple, Generic[Params]):
@@ -70,7 +72,7 @@ class Adam:
     In bfloat16 the second moment does not decay, as 0.999 rounds to 1: use wider params there.
 
     Args:
-        rate: A learning rate or a schedule of it.
+        learning_rate: A learning rate or a schedule of it.
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
@@ -83,13 +85,13 @@ class Adam:
         Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, Algorithm 1.
     """
 
-    rate: float | Schedule
+    learning_rate: float | Schedule
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        as_schedule(self.rate, call=f"Adam({spelled(self.rate)})")
+        as_schedule(self.learning_rate, call=f"Adam({spelled(self.learning_rate)})")
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             call = f"Adam({name}={spelled(beta)})"
             require_number(call, "decay", beta, "a number in [0, 1)", lambda x: 0 <= x < 1)
@@ -108,16 +110,16 @@ class Adam:
         backend: Backend,
         params: Params,
         gradient: Params,
-        memory: Moments[Params],
+        opt_state: Moments[Params],
         time: Any,
     ) -> tuple[Params, Moments[Params]]:
         """Take one step downhill."""
-        count = memory.count + 1
-        first = backend.combine((self.beta1, memory.first), (1 - self.beta1, gradient))
+        count = opt_state.count + 1
+        first = backend.combine((self.beta1, opt_state.first), (1 - self.beta1, gradient))
         second = backend.map(
-            lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, memory.second, gradient
+            lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, opt_state.second, gradient
         )
-        step = rate_at(self.rate, time) / (1 - self.beta1**count)
+        step = learning_rate_at(self.learning_rate, time) / (1 - self.beta1**count)
         correction = 1 / (1 - self.beta2**count)
         params = backend.map(
             lambda p, m, v: p - step * m / ((v * correction) ** 0.5 + self.epsilon),

@@ -72,7 +72,7 @@ class Update:
     def start(self, now: Progress, inputs: Any) -> Progress:
         """Make the memories; ``inputs`` is one item, for its shape."""
         return now._replace(
-            memory=self.estimator.init(self.dynamics, now.params, now.state, inputs=inputs),
+            carry=self.estimator.init(self.dynamics, now.params, now.state, inputs=inputs),
             optimizer=self.optimizer.init(self.backend, now.params),
         )
 
@@ -82,16 +82,14 @@ class Update:
         return self.estimator.draw(partial(self.backend.random, drawn), now.state)
 
     def estimate(
-        self, now: Progress, inputs: Any, noise: Any, clock: Clock
+        self, now: Progress, inputs: Any, signs: Any, clock: Clock
     ) -> tuple[Any, Any, Estimate]:
         """Step the estimator; noise that is ``None`` is drawn."""
-        if noise is None:
-            noise = self.draw(now, clock)
-        return self.estimator.step(self.dynamics, now.params, now.memory, now.state, inputs, noise)
+        if signs is None:
+            signs = self.draw(now, clock)
+        return self.estimator.step(self.dynamics, now.params, now.carry, now.state, inputs, signs)
 
-    def apply(
-        self, now: Progress, memory: Any, state: Any, gradient: Any, clock: Clock
-    ) -> Progress:
+    def apply(self, now: Progress, carry: Any, state: Any, gradient: Any, clock: Clock) -> Progress:
         """Step the optimizer; time counts items of the stream."""
         span = self.dynamics.span
         # Floating, as integers would overflow in a run of days.
@@ -99,21 +97,21 @@ class Update:
         params, optimizer = self.optimizer.update(
             self.backend, now.params, gradient, now.optimizer, time
         )
-        return Progress(params, state, memory, optimizer)
+        return Progress(params, state, carry, optimizer)
 
     def advance(
-        self, now: Progress, inputs: Any, noise: Any, clock: Clock
+        self, now: Progress, inputs: Any, signs: Any, clock: Clock
     ) -> tuple[Progress, Estimate, Any]:
         """Take one step; also give the norm of the gradient."""
-        memory, state, estimate = self.estimate(now, inputs, noise, clock)
-        after = self.apply(now, memory, state, estimate.gradient, clock)
+        carry, state, estimate = self.estimate(now, inputs, signs, clock)
+        after = self.apply(now, carry, state, estimate.gradient, clock)
         return after, estimate, self.backend.norm(estimate.gradient)
 
     def advance_chunk(
         self,
         now: Progress,
         inputs: Any,
-        noise: Any,
+        signs: Any,
         clock: Clock,
         indices: Any,
         bounds: tuple[Any, Any] | None = None,
@@ -123,7 +121,7 @@ class Update:
         Args:
             now: Where to start from.
             inputs: A stack of items.
-            noise: A stack of noise, or ``None`` to draw it.
+            signs: A stack of noise, or ``None`` to draw it.
             clock: Numbers the first item of the stack.
             indices: 0, 1, …, one for each item, as an array.
             bounds: If given, only the items from the first index up to but without the second
@@ -134,10 +132,10 @@ class Update:
         """
 
         def body(now: Progress, item: tuple[Any, Any, Any]) -> tuple[Progress, Any]:
-            inputs, noise, index = item
+            inputs, signs, index = item
             moment = clock._replace(number=clock.number + index)
-            now, estimate, _ = self.advance(now, inputs, noise, moment)
+            now, estimate, _ = self.advance(now, inputs, signs, moment)
             return now, estimate.loss
 
-        now, losses = self.backend.scan(body, now, (inputs, noise, indices), bounds=bounds)
+        now, losses = self.backend.scan(body, now, (inputs, signs, indices), bounds=bounds)
         return now, losses, self.backend.norm(now.params)

@@ -21,6 +21,6 @@ from uoro.monitors.ranks import RankReport as RankReport
 from uoro.monitors.ranks import RankRow as RankRow
 from uoro.monitors.ranks import suggest_rank as suggest_rank
 from uoro.monitors.report import shadow_report as shadow_report
+from uoro.monitors.shadow import ShadowCarry as ShadowCarry
 from uoro.monitors.shadow import Shadowed as Shadowed
-from uoro.monitors.shadow import ShadowMemory as ShadowMemory
 from uoro.monitors.shadow import restart as restart

@@ -11,7 +11,7 @@ from uoro.estimators import JointInfluence
 
 
 def variance_added(
-    backend: Backend, memory: JointInfluence[Any, Any], *, stacked: bool, streams: bool = False
+    backend: Backend, carry: JointInfluence[Any, Any], *, stacked: bool, streams: bool = False
 ) -> tuple[Any, Any]:
     """Give the variance that the last reduction added, and the squared norm of the estimate.
 
@@ -22,19 +22,19 @@ def variance_added(
 
     Args:
         backend: The backend of the memory.
-        memory: That of ``UORO(reduction="optimal")``.
+        carry: That of ``UORO(reduction="optimal")``.
         stacked: Whether pairs have a leading axis: with a rank beyond 1.
         streams: Whether the memory is a stack of those of several streams.
     """
 
-    def one(memory: JointInfluence[Any, Any]) -> tuple[Any, Any]:
-        pair = memory.tangent, memory.cotangent
+    def one(carry: JointInfluence[Any, Any]) -> tuple[Any, Any]:
+        pair = carry.tangent, carry.cotangent
         if not stacked:
             pair = backend.map(lambda leaf: leaf[None], pair)
         tangents, cotangents = (gram(backend, part, part) for part in pair)
-        return memory.added, (tangents * cotangents).sum()
+        return carry.added, (tangents * cotangents).sum()
 
-    added, squared = (backend.vmap(one) if streams else one)(memory)
+    added, squared = (backend.vmap(one) if streams else one)(carry)
     return backend.from_host(added).sum(), squared.sum()
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from uoro.backend import Law, Tree
+from uoro.backend import Distribution, Tree
 from uoro.errors import SettingError
 from uoro.estimator import Estimator, Sampler
 
 
 def draws(estimator: Estimator) -> bool:
     """Tell whether an estimator draws any noise."""
-    asked: list[Law] = []
+    asked: list[Distribution] = []
 
-    def sampler(like: Tree, law: Law, batch: tuple[int, ...] = (), stacked: int = 0, /) -> Tree:
-        asked.append(law)
+    def sampler(
+        like: Tree, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0, /
+    ) -> Tree:
+        asked.append(distribution)
         return like
 
     estimator.draw(sampler, ())
@@ -34,25 +36,29 @@ def draw_both(first: Estimator, second: Estimator, sampler: Sampler, state: Any)
     Raises:
         SettingError: If they draw from different laws, which take unequal shares of random bits.
     """
-    asked, laws = [(0, 1)], set[Law]()
+    asked, laws = [(0, 1)], set[Distribution]()
 
-    def counting(like: Any, law: Law, batch: tuple[int, ...] = (), stacked: int = 0, /) -> Any:
-        laws.add(law)
+    def counting(
+        like: Any, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0, /
+    ) -> Any:
+        laws.add(distribution)
         asked.append((_copies(like), math.prod(batch)))
-        return sampler(like, law, batch, stacked)
+        return sampler(like, distribution, batch, stacked)
 
-    def beyond(like: Any, law: Law, batch: tuple[int, ...] = (), stacked: int = 0, /) -> Any:
-        if laws - {law}:
+    def beyond(
+        like: Any, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0, /
+    ) -> Any:
+        if laws - {distribution}:
             raise SettingError(
                 f"Shadowed(estimator, shadow): the estimator draws from {laws.pop()!r}, its shadow "
-                f"from {law!r}. Give both one law."
+                f"from {distribution!r}. Give both one law."
             )
         # Counted in leaves drawn too: where each takes whole words of random bits, a large one does
         # not make up for several small ones.
         leaves = max(copies * _parts(wide, math.prod(batch)) for copies, wide in asked)
         skipped = _parts(leaves, _copies(like))
         copies = {_name(i): like for i in range(skipped + 1)}
-        return sampler(copies, law, batch, stacked)[_name(skipped)]
+        return sampler(copies, distribution, batch, stacked)[_name(skipped)]
 
     return first.draw(counting, state), second.draw(beyond, state)
 

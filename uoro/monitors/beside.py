@@ -15,7 +15,7 @@ from uoro.monitors.compiled import Compiled
 from uoro.monitors.monitor import require_independent, require_single, wrapped
 from uoro.monitors.noise import name_noise, replica_noise
 from uoro.monitors.report import look_at_means, read_report
-from uoro.monitors.shadow import Shadowed, ShadowMemory
+from uoro.monitors.shadow import ShadowCarry, Shadowed
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class ReplicaMonitor:
         dynamics: Dynamics[Any, Any, Any],
         estimator: Estimator,
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
         """Give signal and noise over all samples so far."""
-        found = _find(estimator, memory, self._shadow(estimator), self.every, self._call)
+        found = _find(estimator, carry, self._shadow(estimator), self.every, self._call)
         return name_noise(replica_noise(dynamics.backend, found, self.replicas))
 
 
@@ -138,12 +138,12 @@ class ShadowMonitor:
         dynamics: Dynamics[Any, Any, Any],
         estimator: Estimator,
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
         """Give what `uoro.monitors.shadow_report` finds."""
-        found = _find(estimator, memory, self._shadow, self.every, self._call)
+        found = _find(estimator, carry, self._shadow, self.every, self._call)
         means = self._look(dynamics)(found.samples)
         report = read_report(dynamics.backend, found.samples.batches, means)
         return {f"shadow/{name}": value for name, value in report.items()}
@@ -154,9 +154,9 @@ def _spelled(option: str, value: int) -> str:
 
 
 def _find(
-    estimator: Estimator, memory: Any, shadow: Estimator, every: int, call: str
-) -> ShadowMemory:
-    found = wrapped(estimator, memory, shadow, every)
+    estimator: Estimator, carry: Any, shadow: Estimator, every: int, call: str
+) -> ShadowCarry:
+    found = wrapped(estimator, carry, shadow, every)
     if found is None:
         raise SettingError(
             f"{call}: its shadow is not in this run. Train with what its wrap(estimator) gives, "

@@ -49,13 +49,13 @@ class PairMonitor:
         dynamics: Dynamics[Any, Any, Any],
         estimator: Estimator,
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
         """Give root mean squares over the pairs, and whether all are finite, as 1 or 0."""
         uoro = require_uoro(estimator, "the monitor 'pair'")
-        pair = require_pair(memory, "the monitor 'pair'")
+        pair = require_pair(carry, "the monitor 'pair'")
         axes = (uoro.rank > 1) + isinstance(unwrap_estimator(estimator), ParallelEstimator)
         found = read_norms(dynamics.backend, self._norms(dynamics, axes)(pair))
         return {f"pair/{name}": float(value) for name, value in found._asdict().items()}
@@ -84,15 +84,15 @@ class AddedMonitor:
         dynamics: Dynamics[Any, Any, Any],
         estimator: Estimator,
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
         """Give it as it is, and relative to the squared norm of the estimate it was added to."""
         uoro = require_joint(estimator, "the monitor 'added'")
-        require_pair(memory, "the monitor 'added'")
+        require_pair(carry, "the monitor 'added'")
         streams = isinstance(unwrap_estimator(estimator), ParallelEstimator)
-        return name_added(*self._look(dynamics, uoro.rank > 1, streams)(unwrap(memory)))
+        return name_added(*self._look(dynamics, uoro.rank > 1, streams)(unwrap(carry)))
 
 
 class RadiusMonitor:
@@ -121,7 +121,7 @@ class RadiusMonitor:
         dynamics: Dynamics[Any, Any, Any],
         estimator: Estimator,
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
@@ -163,11 +163,11 @@ class NoiseMonitor:
         dynamics: Dynamics[Any, Any, Any],
         estimator: Estimator,
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
         """Give signal and noise of the gradient of the next step."""
         self.wrap(estimator)
-        pair = require_pair(memory, "the monitor 'noise'")
+        pair = require_pair(carry, "the monitor 'noise'")
         return name_noise(self._noise(dynamics)(params, pair, state, inputs))

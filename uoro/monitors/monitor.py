@@ -9,7 +9,7 @@ from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import UORO, Influence, JointInfluence
 from uoro.estimators.streams import ParallelEstimator
-from uoro.monitors.shadow import Shadowed, ShadowMemory
+from uoro.monitors.shadow import ShadowCarry, Shadowed
 
 
 class Monitor(Protocol):
@@ -45,7 +45,7 @@ class Monitor(Protocol):
         dynamics: Dynamics[Any, Any, Any],
         estimator: Estimator,
         params: Any,
-        memory: Any,
+        carry: Any,
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
@@ -55,7 +55,7 @@ class Monitor(Protocol):
             dynamics: The model.
             estimator: As all monitors of the run wrapped it.
             params: The present params.
-            memory: The present memory of ``estimator``.
+            carry: The present memory of ``estimator``.
             state: The present state.
             inputs: The item that comes next.
 
@@ -68,11 +68,11 @@ class Monitor(Protocol):
         ...
 
 
-def unwrap(memory: Any) -> Any:
+def unwrap(carry: Any) -> Any:
     """Find the memory of the estimator that all shadows are around."""
-    while isinstance(memory, ShadowMemory):
-        memory = memory.estimator
-    return memory
+    while isinstance(carry, ShadowCarry):
+        carry = carry.estimator
+    return carry
 
 
 def unwrap_estimator(estimator: Estimator) -> Estimator:
@@ -82,14 +82,12 @@ def unwrap_estimator(estimator: Estimator) -> Estimator:
     return estimator
 
 
-def wrapped(
-    estimator: Estimator, memory: Any, shadow: Estimator, every: int
-) -> ShadowMemory | None:
+def wrapped(estimator: Estimator, carry: Any, shadow: Estimator, every: int) -> ShadowCarry | None:
     """Find the memory of one shadow among those around an estimator; the outer of equal ones."""
-    while isinstance(estimator, Shadowed) and isinstance(memory, ShadowMemory):
+    while isinstance(estimator, Shadowed) and isinstance(carry, ShadowCarry):
         if (estimator.shadow, estimator.every) == (shadow, every):
-            return memory
-        estimator, memory = estimator.estimator, memory.estimator
+            return carry
+        estimator, carry = estimator.estimator, carry.estimator
     return None
 
 
@@ -153,13 +151,13 @@ def require_joint(estimator: Estimator, call: str) -> UORO:
     return uoro
 
 
-def require_pair(memory: Any, call: str) -> Influence[Any, Any]:
+def require_pair(carry: Any, call: str) -> Influence[Any, Any]:
     """Give the pair within a memory, or the pairs, whether they are averaged or added up.
 
     Raises:
         SettingError: If there is none.
     """
-    pair = unwrap(memory)
+    pair = unwrap(carry)
     if isinstance(pair, JointInfluence):
         return Influence(pair.tangent, pair.cotangent)
     if not isinstance(pair, Influence):

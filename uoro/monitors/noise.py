@@ -11,7 +11,7 @@ from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimators import Influence
 from uoro.monitors.batches import on_host
-from uoro.monitors.shadow import ShadowMemory
+from uoro.monitors.shadow import ShadowCarry
 
 
 class GradientNoise(NamedTuple):
@@ -38,7 +38,7 @@ class GradientNoise(NamedTuple):
 def rank_noise(
     dynamics: Dynamics[Any, Any, Any],
     params: Any,
-    memory: Influence[Any, Any],
+    carry: Influence[Any, Any],
     state: Any,
     inputs: Any,
 ) -> GradientNoise:
@@ -61,7 +61,7 @@ def rank_noise(
     Args:
         dynamics: The model.
         params: θ.
-        memory: The stack of k ≥ 2 pairs from before the step.
+        carry: The stack of k ≥ 2 pairs from before the step.
         state: s_t.
         inputs: The item that this step consumes.
 
@@ -72,7 +72,7 @@ def rank_noise(
         Section 3.4 of the UORO paper for rank k.
     """
     backend = dynamics.backend
-    pairs, single = moving(backend, memory.tangent)[0], moving(backend, state)[0]
+    pairs, single = moving(backend, carry.tangent)[0], moving(backend, state)[0]
     if len(pairs.shape) == len(single.shape) or pairs.shape[0] < 2:
         raise SettingError(
             "rank_noise(memory=...): there is a single pair, which does not show its noise. Take "
@@ -81,22 +81,22 @@ def rank_noise(
     count = int(pairs.shape[0])
     # A pair may be kept in another dtype than the state's.
     like = backend.zeros(state, batch=(count,))
-    tangents = backend.map(lambda wanted, kept: kept, like, memory.tangent)
+    tangents = backend.map(lambda wanted, kept: kept, like, carry.tangent)
     _, pullback = dynamics.vjp(params, state, inputs)
-    direct, _ = pullback(None, 1.0)
+    immediate, _ = pullback(None, 1.0)
     rates = backend.vmap(lambda one: dynamics.jvp(params, state, inputs, one)[1])(tangents)
-    carried = mix(backend, rates / count, memory.cotangent)
-    gradient = backend.combine((1.0, direct), (1.0, carried))
+    carried = mix(backend, rates / count, carry.cotangent)
+    gradient = backend.combine((1.0, immediate), (1.0, carried))
 
     def spread(rate: Any, cotangent: Any) -> Any:
         gap = backend.combine((rate, cotangent), (-1.0, carried))
         return backend.inner(gap, gap)
 
-    noise = backend.vmap(spread)(rates, memory.cotangent).sum() / (count * (count - 1))
+    noise = backend.vmap(spread)(rates, carry.cotangent).sum() / (count * (count - 1))
     return GradientNoise(backend.inner(gradient, gradient) - noise, noise)
 
 
-def replica_noise(backend: Backend, memory: ShadowMemory, replicas: int) -> GradientNoise:
+def replica_noise(backend: Backend, carry: ShadowCarry, replicas: int) -> GradientNoise:
     """Estimate signal and noise of a gradient along a run, from independent replicas of it.
 
     Reads the memory of ``Shadowed(UORO(rank=k), UORO(rank=k * r))``: g̃ is the gradient that is
@@ -113,15 +113,15 @@ def replica_noise(backend: Backend, memory: ShadowMemory, replicas: int) -> Grad
 
     Args:
         backend: The backend of the memory.
-        memory: As `Shadowed` carries it.
+        carry: As `Shadowed` carries it.
         replicas: r, how many times the estimator's rank the shadow's is.
 
     Returns:
         Python floats; NaN if there are no samples.
     """
-    sums = on_host(backend, memory.samples.batches)
+    sums = on_host(backend, carry.samples.batches)
     along, error, square = (math.fsum(sums[name]) for name in ("along", "error", "size"))
-    count = float(backend.to_host(memory.samples.batches.count))
+    count = float(backend.to_host(carry.samples.batches.count))
     if not count:
         return GradientNoise(math.nan, math.nan)
     return GradientNoise((along + square) / count, error / count * replicas / (replicas + 1))

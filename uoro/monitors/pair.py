@@ -29,22 +29,22 @@ class PairNorms(NamedTuple):
     finite: bool
 
 
-def norms_of_pairs(backend: Backend, memory: Influence[Any, Any], *, axes: int = 0) -> Any:
+def norms_of_pairs(backend: Backend, carry: Influence[Any, Any], *, axes: int = 0) -> Any:
     """Take the norms of all tangents and of all cotangents; two vectors, to be compiled.
 
     Args:
         backend: The backend of the memory.
-        memory: One pair, or a stack.
+        carry: One pair, or a stack.
         axes: How many leading axes are stacks: 1 for a rank beyond 1 or for streams, 2 for both.
     """
     for _ in range(axes - 1):
-        memory = flatten(backend, memory)
+        carry = flatten(backend, carry)
     if not axes:
-        return tuple(backend.xp.stack([backend.from_host(backend.norm(part))]) for part in memory)
-    return tuple(backend.vmap(backend.norm)(part) for part in memory)
+        return tuple(backend.xp.stack([backend.from_host(backend.norm(part))]) for part in carry)
+    return tuple(backend.vmap(backend.norm)(part) for part in carry)
 
 
-def pair_norms(backend: Backend, memory: Influence[Any, Any], *, axes: int = 0) -> PairNorms:
+def pair_norms(backend: Backend, carry: Influence[Any, Any], *, axes: int = 0) -> PairNorms:
     """Measure the pairs of a memory of `UORO`.
 
     The two parts are balanced to grow alike, so that their product is what says how large, and with
@@ -54,7 +54,7 @@ def pair_norms(backend: Backend, memory: Influence[Any, Any], *, axes: int = 0) 
 
     Args:
         backend: The backend of the memory.
-        memory: As `UORO.init` or `UORO.step` give it.
+        carry: As `UORO.init` or `UORO.step` give it.
         axes: How many leading axes are stacks: 1 for a rank beyond 1 or for streams, 2 for both.
 
     Example:
@@ -66,7 +66,7 @@ def pair_norms(backend: Backend, memory: Influence[Any, Any], *, axes: int = 0) 
         >>> pair_norms(backend, Influence(xp.array([3.0, 4.0]), xp.array([[2.0]]))).norm
         10.0
     """
-    return read_norms(backend, norms_of_pairs(backend, memory, axes=axes))
+    return read_norms(backend, norms_of_pairs(backend, carry, axes=axes))
 
 
 def read_norms(backend: Backend, norms: Any) -> PairNorms:

@@ -62,31 +62,31 @@ class Trial:
         weights = backend.collect([0.0] * self.skip + [1.0] * used)
         weights = backend.from_host(weights, dtype=precision)
 
-        def run(params: Any, state: Any, items: Any, noise: Any) -> Any:
-            def body(carry: Any, item: Any) -> Any:
-                state, memories, total, added = carry
+        def run(params: Any, state: Any, items: Any, signs: Any) -> Any:
+            def body(carried: Any, item: Any) -> Any:
+                state, carries, total, added = carried
                 (inputs, weight), drawn = item
 
-                def one(memory: Any, noise: Any) -> Any:
-                    memory, after, estimate = estimator.step(
-                        self.dynamics, params, memory, state, inputs, noise
+                def one(carry: Any, signs: Any) -> Any:
+                    carry, after, estimate = estimator.step(
+                        self.dynamics, params, carry, state, inputs, signs
                     )
-                    return memory, after, estimate.gradient
+                    return carry, after, estimate.gradient
 
-                memories, after, gradients = backend.vmap(one)(memories, drawn)
+                carries, after, gradients = backend.vmap(one)(carries, drawn)
                 total = total + weight * gram(backend, gradients, gradients)
-                added = added + weight * memories.added.mean()
-                return (entry(backend, after, 0), memories, total, added), ()
+                added = added + weight * carries.added.mean()
+                return (entry(backend, after, 0), carries, total, added), ()
 
-            memory: Any = estimator.init(self.dynamics, params, state)
+            carry: Any = estimator.init(self.dynamics, params, state)
             zeros = backend.zeros(params, batch=(self.replicas,))
             start = (
                 state,
-                repeat(backend, memory, self.replicas),
+                repeat(backend, carry, self.replicas),
                 gram(backend, zeros, zeros),
-                0.0 * memory.added,
+                0.0 * carry.added,
             )
-            return backend.scan(body, start, (items, noise))[0][2:]
+            return backend.scan(body, start, (items, signs))[0][2:]
 
         follow = backend.compile(run)
         items = self.items, weights
@@ -99,26 +99,24 @@ class Trial:
         """Give the seconds of a step of one estimator, the gradients summed up."""
         backend, estimator = self._backend, self._estimator(rank)
 
-        def run(params: Any, state: Any, items: Any, noise: Any) -> Any:
-            def body(carry: Any, item: Any) -> Any:
-                state, memory, total = carry
-                memory, state, estimate = estimator.step(
-                    self.dynamics, params, memory, state, *item
-                )
+        def run(params: Any, state: Any, items: Any, signs: Any) -> Any:
+            def body(carried: Any, item: Any) -> Any:
+                state, carry, total = carried
+                carry, state, estimate = estimator.step(self.dynamics, params, carry, state, *item)
                 total = backend.combine((1.0, total), (1.0, estimate.gradient))
-                return (state, memory, total), estimate.loss
+                return (state, carry, total), estimate.loss
 
-            memory = estimator.init(self.dynamics, params, state)
-            start = state, memory, backend.zeros(params)
-            (_, _, total), losses = backend.scan(body, start, (items, noise))
+            carry = estimator.init(self.dynamics, params, state)
+            start = state, carry, backend.zeros(params)
+            (_, _, total), losses = backend.scan(body, start, (items, signs))
             return total, losses
 
-        noise = backend.map(lambda leaf: leaf[:, 0], self._draw(estimator))
+        signs = backend.map(lambda leaf: leaf[:, 0], self._draw(estimator))
         follow = backend.compile(run)
 
         def once() -> float:
             begin = perf_counter()
-            backend.to_host(follow(self.params, self.state, self.items, noise))
+            backend.to_host(follow(self.params, self.state, self.items, signs))
             return perf_counter() - begin
 
         return min(once() for _ in range(1 + TIMED)) / self.count

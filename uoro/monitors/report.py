@@ -7,10 +7,10 @@ from typing import Any
 
 from uoro.backend import Backend
 from uoro.monitors.batches import Batches, on_host, ratio
-from uoro.monitors.shadow import Samples, ShadowMemory
+from uoro.monitors.shadow import Samples, ShadowCarry
 
 
-def shadow_report(backend: Backend, memory: ShadowMemory) -> dict[str, float]:
+def shadow_report(backend: Backend, carry: ShadowCarry) -> dict[str, float]:
     """Compare the estimator's gradient g̃ with the shadow's g, over all samples so far.
 
     With sums over the samples, and means of gradients over them,
@@ -38,12 +38,12 @@ def shadow_report(backend: Backend, memory: ShadowMemory) -> dict[str, float]:
 
     Args:
         backend: The backend of the memory.
-        memory: As `Shadowed` carries it; of shadows within shadows the outer.
+        carry: As `Shadowed` carries it; of shadows within shadows the outer.
 
     Returns:
         Python floats; NaN for what is not determined, by no samples or by numbers not finite.
     """
-    return read_report(backend, memory.samples.batches, look_at_means(backend, memory.samples))
+    return read_report(backend, carry.samples.batches, look_at_means(backend, carry.samples))
 
 
 def look_at_means(backend: Backend, samples: Samples) -> tuple[Any, Any, Any]:

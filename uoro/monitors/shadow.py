@@ -10,7 +10,7 @@ from uoro.arguments import require_count
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
-from uoro.estimator import Estimand, Estimate, Estimator, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
 from uoro.estimators import RTRL
 from uoro.monitors.apart import draw_both, draws
 from uoro.monitors.batches import Batches, add, start
@@ -37,7 +37,7 @@ class Samples(NamedTuple):
     shadowed: Any
 
 
-class ShadowMemory(NamedTuple):
+class ShadowCarry(NamedTuple):
     """What `Shadowed` carries.
 
     Attributes:
@@ -101,13 +101,13 @@ class Shadowed:
         require_count(f"Shadowed(every={self.every!r})", "every", self.every)
 
     @property
-    def estimand(self) -> Estimand:
+    def guarantee(self) -> Guarantee:
         """What the estimator claims; the shadow changes nothing."""
-        return self.estimator.estimand
+        return self.estimator.guarantee
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
-    ) -> ShadowMemory:
+    ) -> ShadowCarry:
         """Make both memories, and samples of nothing.
 
         Raises:
@@ -123,7 +123,7 @@ class Shadowed:
             )
         precision = working_precision(backend, params)
         mean, other = (backend.from_host(backend.zeros(params), dtype=precision) for _ in range(2))
-        return ShadowMemory(
+        return ShadowCarry(
             self.estimator.init(dynamics, params, state, inputs=inputs),
             self.shadow.init(dynamics, params, state, inputs=inputs),
             Samples(backend.from_host(0), start(backend, SUMS, precision), mean, other),
@@ -140,33 +140,33 @@ class Shadowed:
         self,
         dynamics: Dynamics[Any, Any, Any],
         params: Any,
-        memory: ShadowMemory,
+        carry: ShadowCarry,
         state: Any,
         inputs: Any,
-        noise: Any,
-    ) -> tuple[ShadowMemory, Any, Estimate]:
+        signs: Any,
+    ) -> tuple[ShadowCarry, Any, Estimate]:
         """Advance both, and give what the estimator gives."""
-        own, others = noise, None
+        own, others = signs, None
         if draws(self.shadow):
-            own, others = noise["estimator"], noise["shadow"]
+            own, others = signs["estimator"], signs["shadow"]
         mine, after, estimate = self.estimator.step(
-            dynamics, params, memory.estimator, state, inputs, own
+            dynamics, params, carry.estimator, state, inputs, own
         )
-        its, _, shadowed = self.shadow.step(dynamics, params, memory.shadow, state, inputs, others)
+        its, _, shadowed = self.shadow.step(dynamics, params, carry.shadow, state, inputs, others)
         samples = _compare(
-            dynamics.backend, memory.samples, estimate.gradient, shadowed.gradient, self.every
+            dynamics.backend, carry.samples, estimate.gradient, shadowed.gradient, self.every
         )
-        return ShadowMemory(mine, its, samples), after, estimate
+        return ShadowCarry(mine, its, samples), after, estimate
 
 
-def restart(backend: Backend, memory: ShadowMemory) -> ShadowMemory:
+def restart(backend: Backend, carry: ShadowCarry) -> ShadowCarry:
     """Forget the samples, of shadows within shadows too, and leave the run as it is."""
-    zeros = backend.map(backend.xp.zeros_like, memory.samples)
+    zeros = backend.map(backend.xp.zeros_like, carry.samples)
     one = backend.map(backend.xp.ones_like, zeros.batches.length)
-    inner = memory.estimator
-    return ShadowMemory(
-        restart(backend, inner) if isinstance(inner, ShadowMemory) else inner,
-        memory.shadow,
+    inner = carry.estimator
+    return ShadowCarry(
+        restart(backend, inner) if isinstance(inner, ShadowCarry) else inner,
+        carry.shadow,
         zeros._replace(batches=zeros.batches._replace(length=one)),
     )
 

@@ -88,7 +88,7 @@ def anbn(
     l: int = 32,  # noqa: E741  # the paper's name
     *,
     network: Network | None = None,
-    rate: float = 1e-3,
+    learning_rate: float = 1e-3,
     decay: float = 0.03,
 ) -> Task:
     """Make the task of figure 4 and table 1, with Adam at rate ``γ/(1+α sqrt(t))``.
@@ -97,7 +97,7 @@ def anbn(
         k: The least n.
         l: The greatest n.
         network: The network; one GRU layer of 64 units if not given.
-        rate: γ.
+        learning_rate: γ.
         decay: α.
 
     Raises:
@@ -115,8 +115,8 @@ def anbn(
     return symbol_task(
         AnBn(k, l),
         network,
-        Adam(inverse_sqrt(rate, decay)),
+        Adam(inverse_sqrt(learning_rate, decay)),
         name="anbn",
         title=f"aⁿbⁿ({k}, {l})",
-        settings={"k": k, "l": l, "rate": rate, "decay": decay},
+        settings={"k": k, "l": l, "learning_rate": learning_rate, "decay": decay},
     )

@@ -102,7 +102,7 @@ def distant_brackets(
     a: int = 10,
     *,
     network: Network | None = None,
-    rate: float = 1e-3,
+    learning_rate: float = 1e-3,
     decay: float = 0.015,
 ) -> Task:
     """Make the task of figure 2b, with Adam at rate ``γ/(1+α sqrt(t))``.
@@ -112,7 +112,7 @@ def distant_brackets(
         k: How many come between.
         a: The size of the alphabet.
         network: The network; one GRU layer of 64 units if not given.
-        rate: γ.
+        learning_rate: γ.
         decay: α.
 
     Raises:
@@ -122,8 +122,8 @@ def distant_brackets(
     return symbol_task(
         DistantBrackets(s, k, a),
         network,
-        Adam(inverse_sqrt(rate, decay)),
+        Adam(inverse_sqrt(learning_rate, decay)),
         name="brackets",
         title=f"Distant brackets ({s}, {k}, {a})",
-        settings={"s": s, "k": k, "a": a, "rate": rate, "decay": decay},
+        settings={"s": s, "k": k, "a": a, "learning_rate": learning_rate, "decay": decay},
     )

@@ -76,7 +76,7 @@ def copying(
     a: int = 8,
     *,
     network: Network | None = None,
-    rate: float = 1e-4,
+    learning_rate: float = 1e-4,
     decay: float = 3e-3,
 ) -> Task:
     """Make the task of figure 1c, with Adam at rate ``γ/(1+α t)``.
@@ -85,7 +85,7 @@ def copying(
         lag: How long to remember.
         a: The size of the alphabet.
         network: The network; one GRU layer of 64 units if not given.
-        rate: γ.
+        learning_rate: γ.
         decay: α.
 
     Raises:
@@ -95,8 +95,8 @@ def copying(
     return symbol_task(
         Copy(lag, a),
         network,
-        Adam(inverse(rate, decay)),
+        Adam(inverse(learning_rate, decay)),
         name="copy",
         title=f"Copy after {lag} steps, {a} letters",
-        settings={"lag": lag, "a": a, "rate": rate, "decay": decay},
+        settings={"lag": lag, "a": a, "learning_rate": learning_rate, "decay": decay},
     )

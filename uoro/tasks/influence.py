@@ -44,23 +44,28 @@ class Idle:
         return np.zeros(count, np.int32)
 
 
-def influence_balancing(*, units: int = 23, minus: int = 13, rate: float = 1e-3) -> Task:
+def influence_balancing(*, units: int = 23, minus: int = 13, learning_rate: float = 1e-3) -> Task:
     """Make the task of section 4 of the paper, with SGD at rate ``η/(1+sqrt(t))``.
 
     Args:
         units: How many units there are.
         minus: How many of them the parameter enters negatively.
-        rate: η.
+        learning_rate: η.
     """
     return Task(
         name="influence-balancing",
         title=f"Influence balancing, {units} units, {minus} minus",
         model=InfluenceBalancing(units, minus),
         stream=lambda seed: Idle(),
-        optimizer=SGD(inverse_sqrt(rate)),
+        optimizer=SGD(inverse_sqrt(learning_rate)),
         loss_name="loss",
         loss_scale=1.0,
         solved_below=1e-6,
         entropy_rate=None,
-        settings={"units": units, "minus": minus, "rate": rate, "schedule": "rate/(1+sqrt(t))"},
+        settings={
+            "units": units,
+            "minus": minus,
+            "learning_rate": learning_rate,
+            "schedule": "rate/(1+sqrt(t))",
+        },
     )

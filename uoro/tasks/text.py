@@ -44,7 +44,7 @@ def text(
     follow: bool = False,
     resume: Resume = "restarts",
     network: Network | None = None,
-    rate: float = 1e-3,
+    learning_rate: float = 1e-3,
     decay: float = 0.03,
 ) -> Task:
     """Make the task: predict the next character, with Adam at rate ``γ/(1+α sqrt(t))``.
@@ -61,7 +61,7 @@ def text(
         resume: What standard input does for a run that goes on: it ``"restarts"`` with its very
             first byte, or ``"continues"`` behind the last that was read.
         network: The network; one GRU layer of 64 units if not given.
-        rate: γ.
+        learning_rate: γ.
         decay: α.
 
     Raises:
@@ -95,7 +95,7 @@ def text(
     return symbol_task(
         source,
         network,
-        Adam(inverse_sqrt(rate, decay)),
+        Adam(inverse_sqrt(learning_rate, decay)),
         name="text",
         title=f"Next character of {name}",
         symbol="character" if encoding == "utf-8" else "byte",
@@ -106,7 +106,7 @@ def text(
             "malformed": malformed,
             "laps": laps,
             "follow": follow,
-            "rate": rate,
+            "learning_rate": learning_rate,
             "decay": decay,
         },
     )

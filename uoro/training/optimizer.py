@@ -34,11 +34,11 @@ def optimizer_of_task(settings: Settings) -> dict[str, Any]:
             raise SettingError(f"train: optimizer.{name} = {spelled(value)}: wanted is a number.")
     task = _PAPER.get(settings.task)
     name = "adam"
-    defaults: dict[str, Any] = {"rate": 1e-3, "schedule": "constant"}
+    defaults: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "constant"}
     if task is not None:
         make, name, schedule = task
         parameters = inspect.signature(make).parameters
-        defaults = {"rate": parameters["rate"].default, "schedule": schedule}
+        defaults = {"learning_rate": parameters["learning_rate"].default, "schedule": schedule}
         if "decay" in parameters:
             defaults["decay"] = parameters["decay"].default
     if given.get("name", name) not in _OWN:
@@ -54,9 +54,9 @@ def make_optimizer(
     """Make the optimizer that a table describes.
 
     Args:
-        table: ``name`` and what to call it with. For ``adam`` and ``sgd`` these are ``rate``,
-            ``schedule`` and ``decay``, and the fields of `uoro.Adam`; for ``optax.NAME`` and
-            ``torch.NAME`` the arguments of `optax.NAME` and `torch.optim.NAME`.
+        table: ``name`` and what to call it with. For ``adam`` and ``sgd`` these are
+            ``learning_rate``, ``schedule`` and ``decay``, and the fields of `uoro.Adam`; for
+            ``optax.NAME`` and ``torch.NAME`` the arguments of `optax.NAME` and `torch.optim.NAME`.
         backend: The backend of the params.
         params: What it is to change.
         task: For the errors.
@@ -91,7 +91,7 @@ def make_optimizer(
 
 def _own(call: str, name: str, options: dict[str, Any]) -> Optimizer:
     schedule = options.pop("schedule", "constant")
-    rate, decay = options.pop("rate", 1e-3), options.pop("decay", None)
+    learning_rate, decay = options.pop("learning_rate", 1e-3), options.pop("decay", None)
     schedules: dict[str, Any] = {
         "constant": constant,
         "inverse": inverse,
@@ -101,12 +101,12 @@ def _own(call: str, name: str, options: dict[str, Any]) -> Optimizer:
         raise UnknownNameError(call, "schedule", str(schedule), schedules)
     if decay is not None and schedule == "constant":
         raise SettingError(f"{call}: a constant rate has no decay. Give a schedule.")
-    made: Schedule = schedules[schedule](rate, *([] if decay is None else [decay]))
-    known = [one for one in inspect.signature(_OWN[name]).parameters if one != "rate"]
+    made: Schedule = schedules[schedule](learning_rate, *([] if decay is None else [decay]))
+    known = [one for one in inspect.signature(_OWN[name]).parameters if one != "learning_rate"]
     for option in options:
         if option not in known:
             raise UnknownNameError(
-                f"{call} {name}", "setting", option, [*known, "rate", "decay", "schedule"]
+                f"{call} {name}", "setting", option, [*known, "learning_rate", "decay", "schedule"]
             )
     return cast(Optimizer, _OWN[name](made, **options))
 
@@ -134,15 +134,21 @@ def _of_torch(call: str, backend: Backend, params: Any, name: str, options: dict
 
 
 def _call(
-    call: str, module: Any, short: str, name: str, options: dict[str, Any], rate: str, *first: Any
+    call: str,
+    module: Any,
+    short: str,
+    name: str,
+    options: dict[str, Any],
+    learning_rate: str,
+    *first: Any,
 ) -> Any:
     """Call what a module has under a name; the rate is called what it is called there."""
     make = getattr(module, name, None)
     if not callable(make) or name.startswith("_"):
         known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise UnknownNameError(call, f"optimizer of {short}", name, known)
-    if "rate" in options:
-        options[rate] = options.pop("rate")
+    if "learning_rate" in options:
+        options[learning_rate] = options.pop("learning_rate")
     try:
         return make(*first, **options)
     except (TypeError, ValueError) as error:

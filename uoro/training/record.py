@@ -181,7 +181,7 @@ class Record:
         taken = self._learner.steps - step
         if taken:
             self._rate = taken * self._span / max(self.seconds - seconds, 1e-9)
-        memory = resident()
+        carry = resident()
         record = self._place() | {
             "seconds": round(self.seconds, 3),
             "loss": self.meter.line,
@@ -191,7 +191,7 @@ class Record:
             "skipped": self._learner.skipped,
             "resets": self._learner.resets,
             "malformed": getattr(self._problem.stream, "skipped", 0),
-            "resident": None if memory is None else round(memory / 2**20, 1),
+            "resident": None if carry is None else round(carry / 2**20, 1),
         }
         self._log.write(record | seen | ({"partial": True} if partial else {}))
         if self._board is not None:

@@ -197,7 +197,7 @@ class _Work:
         estimator = problem.estimator
         for monitor in self.monitors:
             estimator = monitor.wrap(estimator)
-        self.noise = self._shared_noise(estimator) if settings.noise == "shared" else None
+        self.signs = self._shared_noise(estimator) if settings.noise == "shared" else None
         self.learner = Learner(
             problem.dynamics,
             estimator,
@@ -205,7 +205,7 @@ class _Work:
             problem.params,
             problem.state,
             seed=settings.seed,
-            noise=self.noise,
+            signs=self.signs,
             on_nonfinite=settings.on_nonfinite,
         )
         # What is not finite from the beginning, a mask say, may stay so.
@@ -250,8 +250,8 @@ class _Work:
             self.record.restore(document, step)
             if step % self.settings.metrics.every == 0:
                 self.written_at = step
-            if self.noise is not None:
-                self.noise.seek(step)
+            if self.signs is not None:
+                self.signs.seek(step)
         except UOROError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -332,7 +332,7 @@ class _Work:
                         self.problem.dynamics,
                         learner.estimator,
                         learner.params,
-                        learner.memory,
+                        learner.carry,
                         learner.state,
                         item,
                     )
@@ -414,8 +414,8 @@ class _Work:
     def _shared_noise(self, estimator: Any) -> SharedNoise | None:
         state = self.problem.backend.to_host(self.problem.state)
         try:
-            noise = SharedNoise(estimator.draw, state, self.settings.seed)
-            return noise if noise.used else None
+            signs = SharedNoise(estimator.draw, state, self.settings.seed)
+            return signs if signs.used else None
         except (TypeError, AttributeError) as error:
             raise SettingError(
                 "train(noise='shared'): the state must be one array or nested dictionaries of "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uoro.algebra import bounded, in_order
-from uoro.backend import Law
+from uoro.backend import Distribution
 from uoro.errors import SettingError
 from uoro.learning.host_noise import draw_leaves
 from uoro_handmade.dynamics import HandmadeDynamics
@@ -169,14 +169,14 @@ class HandmadeBackend:
         self,
         key: tuple[int, ...],
         like: Any,
-        law: Law,
+        distribution: Distribution,
         batch: tuple[int, ...] = (),
         stacked: int = 0,
     ) -> Any:
         """Draw from a generator of NumPy's that the key seeds."""
         seed, *path = (number % 2**64 for number in key)
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=path))
-        return fill(like, draw_leaves(generator, law, leaves(like), batch, stacked))
+        return fill(like, draw_leaves(generator, distribution, leaves(like), batch, stacked))
 
     # The border.
 

@@ -2,11 +2,11 @@
 
 from uoro.lab.bench.document import SpeedDocument as SpeedDocument
 from uoro.lab.bench.figure import draw as draw
-from uoro.lab.bench.floor import Floor as Floor
-from uoro.lab.bench.floor import Sizes as Sizes
-from uoro.lab.bench.floor import Work as Work
-from uoro.lab.bench.floor import least as least
 from uoro.lab.bench.plan import SCALES as SCALES
 from uoro.lab.bench.plan import SpeedPlan as SpeedPlan
+from uoro.lab.bench.roofline import Roofline as Roofline
+from uoro.lab.bench.roofline import Sizes as Sizes
+from uoro.lab.bench.roofline import Work as Work
+from uoro.lab.bench.roofline import least as least
 from uoro.lab.bench.table import facts as facts
 from uoro.lab.bench.table import table as table

@@ -16,10 +16,10 @@ from uoro.algebra import take as entry
 from uoro.backend import Backend
 from uoro.derivatives.routes import probe
 from uoro.errors import UnknownNameError
-from uoro.lab.bench.floor import Floor, Sizes, Work, least
 from uoro.lab.bench.instrument import Extra, Instrument, Memory, Problem, Timed, instrument_of
 from uoro.lab.bench.learning import Forward, Learning, items_of
 from uoro.lab.bench.rates import Machine
+from uoro.lab.bench.roofline import Roofline, Sizes, Work, least
 from uoro.lab.bench.rows import ROWS, RTRL_UNITS, base_of, parse_row
 from uoro.lab.bench.timing import Calibrated, calibrate, take_turns
 from uoro.lab.jobs.run import Report, Settings
@@ -113,7 +113,7 @@ class _Group:
             bases[name] = extras[name].base if name in extras else base_of(work, names)
         seconds: Callable[[float], None] = lambda part: report(READY + (1 - READY) * part)  # noqa: E731
         times = take_turns(ready, self._settings["repetitions"], seconds)
-        floors = self._floors(works)
+        rooflines = self._floors(works)
         rows = {
             name: {
                 "microseconds": times[name],
@@ -122,7 +122,7 @@ class _Group:
                 "items": ready[name].timed.items * ready[name].calls,
                 "first_call_seconds": ready[name].first_call,
                 "memory": _said(memories[name]),
-                "floor": floors[name],
+                "roofline": rooflines[name],
             }
             for name in ready
         }
@@ -159,23 +159,23 @@ class _Group:
         rates = machine.rates(each.touched for each in counts.values())
         operations = machine.operations()
 
-        def say(floor: Floor) -> dict[str, float]:
-            read, update = rates[floor.touched]
-            seconds = floor.seconds(
+        def say(roofline: Roofline) -> dict[str, float]:
+            read, update = rates[roofline.touched]
+            seconds = roofline.seconds(
                 np.dtype(settings["dtype"]).itemsize,
-                read_rate=read,
-                update_rate=update,
-                operation_rate=operations,
+                read_throughput=read,
+                update_throughput=update,
+                operation_throughput=operations,
             )
             return {
                 "microseconds": 1e6 * seconds,
-                **floor._asdict(),
-                "read_rate": read,
-                "update_rate": update,
-                "operation_rate": operations,
+                **roofline._asdict(),
+                "read_throughput": read,
+                "update_throughput": update,
+                "operation_throughput": operations,
             }
 
-        return {name: say(floor) for name, floor in counts.items()}
+        return {name: say(roofline) for name, roofline in counts.items()}
 
     def _machine(self) -> dict[str, Any]:
         pinned = None

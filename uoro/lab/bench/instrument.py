@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from uoro.backend import Backend
 from uoro.files.resident import watch_resident
-from uoro.lab.bench.floor import Work
+from uoro.lab.bench.roofline import Work
 
 ENTRY_POINT_GROUP = "uoro.benches"
 """Each entry is a function that makes the instrument of the backend of its name."""
@@ -52,7 +52,7 @@ class Extra:
     """A row that one backend alone has.
 
     Attributes:
-        work: What it has to do, for the floor.
+        work: What it has to do, for the roofline.
         base: The row it is held against.
         make: Makes it.
     """

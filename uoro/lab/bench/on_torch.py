@@ -12,10 +12,10 @@ from uoro_torch.backend import TorchBackend
 from uoro_torch.online import Online
 
 from uoro.estimators import UORO
-from uoro.lab.bench.floor import Work
 from uoro.lab.bench.instrument import Extra, Memory, Problem, resident_memory
 from uoro.lab.bench.learning import DECAY, EAGER, RATE
 from uoro.lab.bench.learning import optimizer as neutral_optimizer
+from uoro.lab.bench.roofline import Work
 from uoro.lab.bench.torch_cells import CELLS, Item, Params, State
 from uoro.learning.learner import Learner
 from uoro.schedules import inverse_sqrt

@@ -12,7 +12,7 @@ from uoro.lab.jobs.run import Done
 
 MARK = "<!-- Below: python -m uoro.lab.bench.page docs/speed.md docs/speed/*/bench.json -->\n"
 COLUMNS = (0, 1, 4, 5, 6, 7, 9)
-"""Those that a page has room for: row, time, ratio, its quartiles, to what, × floor, × params."""
+"""Columns of a page: row, time, ratio, its quartiles, its base, × roofline, × params."""
 
 
 def tables(files: Iterable[Path]) -> str:

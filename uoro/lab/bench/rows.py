@@ -10,7 +10,7 @@ from uoro.estimator import Estimator
 from uoro.estimators import RTRL, UORO, Truncated
 from uoro.estimators.spelling import NAMES, parse_estimator
 from uoro.estimators.streams import Streams
-from uoro.lab.bench.floor import Work
+from uoro.lab.bench.roofline import Work
 
 ROWS = (
     "forward",
@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         name: As on the command line.
-        work: What it has to do, for the floor.
+        work: What it has to do, for the roofline.
         estimator: ``None`` for the forward pass alone.
     """
 

@@ -17,7 +17,7 @@ HEADING = (
     "ratio",
     "quartiles",
     "to",
-    "× floor",
+    "× roofline",
     "MiB",
     "× params",
     "first s",
@@ -39,7 +39,7 @@ def ratio(rows: dict[str, Any], name: str) -> Spread | None:
 
 def over_floor(row: dict[str, Any]) -> float:
     """Give the multiple of what a step cannot avoid."""
-    return cost(row).median / float(row["floor"]["microseconds"])
+    return cost(row).median / float(row["roofline"]["microseconds"])
 
 
 def over_params(done: Done, row: dict[str, Any]) -> float | None:

@@ -160,7 +160,7 @@ def _learner(plan: Plan, backend: Backend, choice: Choice, span: int) -> Learner
     """Start from the same bits whatever the backend: numbers and noise come from NumPy."""
     params, state = plan.task.model.init(np.random.default_rng(plan.seed))
     state = map_host(lambda leaf: leaf.astype(plan.dtype), state)
-    noise = SharedNoise(choice.estimator.draw, state, plan.seed)
+    signs = SharedNoise(choice.estimator.draw, state, plan.seed)
     dynamics = backend.dynamics(partial(plan.task.model.transition, backend.xp))
     return Learner(
         unroll(dynamics, span) if span > 1 else dynamics,
@@ -169,7 +169,7 @@ def _learner(plan: Plan, backend: Backend, choice: Choice, span: int) -> Learner
         backend.from_host(params, dtype=plan.dtype),
         backend.from_host(state),
         seed=plan.seed,
-        noise=noise if noise.used else None,
+        signs=signs if signs.used else None,
     )
 
 

@@ -46,7 +46,7 @@ class Figure1a:
         )
         settings = {
             "task": "text",
-            "arguments": {"rate": 1e-3, "decay": 0.03},
+            "arguments": {"learning_rate": 1e-3, "decay": 0.03},
             "network": {"cell": "gru", "units": 64, "layers": 1},
             "train_items": train,
             "items": items,

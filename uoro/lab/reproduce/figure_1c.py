@@ -47,7 +47,7 @@ class Figure1c:
                 f"{units} units rate {rate:g} seed {seed}",
                 common=plan.common(),
                 task="copy",
-                arguments={"lag": LAG, "a": LETTERS, "rate": rate, "decay": 3e-3},
+                arguments={"lag": LAG, "a": LETTERS, "learning_rate": rate, "decay": 3e-3},
                 network={"cell": "gru", "units": units, "layers": 1},
                 estimator="uoro",
                 items=items,
@@ -61,7 +61,9 @@ class Figure1c:
         ]
 
     def _groups(self, results: Results) -> dict[tuple[int, float], list[Replica]]:
-        groups = replicas(results, lambda s: (s["network"]["units"], s["arguments"]["rate"]))
+        groups = replicas(
+            results, lambda s: (s["network"]["units"], s["arguments"]["learning_rate"])
+        )
         return dict(sorted(groups.items()))
 
     def claims(self, results: Results) -> list[Claim]:
@@ -122,7 +124,7 @@ class Figure1c:
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
         """Give the highest and the last loss."""
-        rows = [["units", "rate", "highest mean loss less a guess", "last tenth"]]
+        rows = [["units", "learning_rate", "highest mean loss less a guess", "last tenth"]]
         for (units, rate), group in self._groups(results).items():
             rows.append(
                 [

@@ -54,7 +54,7 @@ class Figure2a:
                 f"{estimator} rate {rate:g}" + (f", {len(seeds)} seeds" if seeds[1:] else ""),
                 common=plan.common("float64"),
                 task="influence-balancing",
-                arguments={"units": 23, "minus": 13, "rate": rate},
+                arguments={"units": 23, "minus": 13, "learning_rate": rate},
                 network=None,
                 estimator=estimator,
                 items=items,
@@ -66,7 +66,7 @@ class Figure2a:
         ]
 
     def _groups(self, results: Results) -> dict[tuple[str, float], list[Replica]]:
-        return replicas(results, lambda s: (s["estimator"], s["arguments"]["rate"]))
+        return replicas(results, lambda s: (s["estimator"], s["arguments"]["learning_rate"]))
 
     def claims(self, results: Results) -> list[Claim]:
         """UORO solves it; short spans move away; long ones converge; and how long they must be."""

@@ -44,7 +44,7 @@ class Figure2b:
                 f"{cell} {estimator} seed {seed}",
                 common=plan.common(),
                 task="brackets",
-                arguments={"s": 1, "k": 5, "a": 10, "rate": 1e-3, "decay": 0.015},
+                arguments={"s": 1, "k": 5, "a": 10, "learning_rate": 1e-3, "decay": 0.015},
                 network={"cell": cell, "units": 64, "layers": 1},
                 estimator=estimator,
                 items=items,

@@ -74,7 +74,7 @@ class Figure4:
                         f"{cell} {estimator} seed {seed}",
                         common=plan.common(),
                         task="anbn",
-                        arguments={"k": 1, "l": 32, "rate": 1e-3, "decay": 0.03},
+                        arguments={"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
                         network={"cell": cell, "units": 64, "layers": 1},
                         estimator=estimator,
                         items=items,

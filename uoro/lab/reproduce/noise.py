@@ -62,13 +62,13 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
         items = bench.items(settings["items"])
         estimator, exact = UORO(), RTRL()
 
-        def body(carry: Any, item: Any) -> Any:
-            state, influence, pairs = carry
+        def body(carried: Any, item: Any) -> Any:
+            state, influence, pairs = carried
             inputs, drawn = item
             influence, after, truth = exact.step(dynamics, params, influence, state, inputs, None)
 
-            def one(pair: Any, noise: Any) -> Any:
-                pair, _, estimate = estimator.step(dynamics, params, pair, state, inputs, noise)
+            def one(pair: Any, signs: Any) -> Any:
+                pair, _, estimate = estimator.step(dynamics, params, pair, state, inputs, signs)
                 return pair, estimate.gradient
 
             pairs, gradients = backend.vmap(one)(pairs, drawn)
@@ -79,11 +79,11 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
             return (after, influence, pairs), seen
 
         @backend.compile
-        def stretch(carry: Any, items: Any, number: Any) -> Any:
-            noise = bench.draw(estimator, number, STEPS_AT_ONCE, runs)
-            return backend.scan(body, carry, (items, noise))
+        def stretch(carried: Any, items: Any, number: Any) -> Any:
+            signs = bench.draw(estimator, number, STEPS_AT_ONCE, runs)
+            return backend.scan(body, carried, (items, signs))
 
-        carry = (
+        carried = (
             bench.state,
             exact.init(dynamics, params, bench.state),
             repeat(backend, estimator.init(dynamics, params, bench.state), runs),
@@ -92,7 +92,7 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
         for number in range(settings["items"] // STEPS_AT_ONCE):
             stop = (number + 1) * STEPS_AT_ONCE
             part = entry(backend, items, slice(stop - STEPS_AT_ONCE, stop))
-            carry, each = stretch(carry, part, number)
+            carried, each = stretch(carried, part, number)
             seen.append([np.asarray(leaf, np.float64) for leaf in backend.to_host(each)])
             report(share + (1 - share) * stop / settings["items"])
     spread, mean, true = (
@@ -125,16 +125,16 @@ def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
         zero = backend.zeros(bench.params)
         first = entry(backend, items, 0)
 
-        def last(estimator: Estimator, params: Any, zero: Any, memory: Any, noise: Any) -> Any:
-            def body(carry: Any, item: Any) -> Any:
-                state, memory, _ = carry
+        def last(estimator: Estimator, params: Any, zero: Any, carry: Any, signs: Any) -> Any:
+            def body(carried: Any, item: Any) -> Any:
+                state, carry, _ = carried
                 inputs, drawn = item
-                memory, state, estimate = estimator.step(
-                    dynamics, params, memory, state, inputs, drawn
+                carry, state, estimate = estimator.step(
+                    dynamics, params, carry, state, inputs, drawn
                 )
-                return (state, memory, estimate.gradient), None
+                return (state, carry, estimate.gradient), None
 
-            return backend.scan(body, (bench.state, memory, zero), (items, noise))[0][2]
+            return backend.scan(body, (bench.state, carry, zero), (items, signs))[0][2]
 
         through_all = RollingTruncated(steps)
         truth = backend.compile(partial(last, through_all))(
@@ -147,8 +147,8 @@ def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
 
         @backend.compile
         def errors(params: Any, zero: Any, pair: Any, truth: Any, number: Any) -> Any:
-            def one(noise: Any) -> Any:
-                found = last(estimator, params, zero, pair, noise)
+            def one(signs: Any) -> Any:
+                found = last(estimator, params, zero, pair, signs)
                 return square(backend, difference(backend, found, truth))
 
             return backend.vmap(one)(bench.draw(estimator, number, at_once, steps))
@@ -214,8 +214,8 @@ def _exact(bench: Bench, length: int) -> Callable[..., Any]:
 
     @backend.compile
     def through(params: Any, windows: Any) -> Any:
-        def body(carry: Any, window: Any) -> Any:
-            state, influence = carry
+        def body(carried: Any, window: Any) -> Any:
+            state, influence = carried
             influence, after, truth = exact.step(whole, params, influence, state, window, None)
             return (after, influence), truth.gradient
 
@@ -239,36 +239,36 @@ def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callab
             return window
         return backend.map(lambda leaf: leaf.reshape((-1, span, *leaf.shape[1:])), window)
 
-    def body(params: Any, carry: Any, item: Any) -> Any:
-        state, memories = carry
-        window, noise, truth = item
+    def body(params: Any, carried: Any, item: Any) -> Any:
+        state, carries = carried
+        window, signs, truth = item
 
-        def one(memory: Any, noise: Any) -> Any:
-            def step(carry: Any, item: Any) -> Any:
-                state, memory, total = carry
+        def one(carry: Any, signs: Any) -> Any:
+            def step(carried: Any, item: Any) -> Any:
+                state, carry, total = carried
                 inputs, drawn = item
-                memory, state, estimate = estimator.step(
-                    dynamics, params, memory, state, inputs, drawn
+                carry, state, estimate = estimator.step(
+                    dynamics, params, carry, state, inputs, drawn
                 )
                 return (
                     state,
-                    memory,
+                    carry,
                     backend.combine((1.0, total), (1.0, estimate.gradient)),
                 ), None
 
-            start = state, memory, backend.zeros(params)
-            (after, memory, total), _ = backend.scan(step, start, (cut(window), noise))
-            return memory, after, square(backend, difference(backend, total, truth))
+            start = state, carry, backend.zeros(params)
+            (after, carry, total), _ = backend.scan(step, start, (cut(window), signs))
+            return carry, after, square(backend, difference(backend, total, truth))
 
-        memories, after, spread = backend.vmap(one)(memories, noise)
-        return (entry(backend, after, 0), memories), spread
+        carries, after, spread = backend.vmap(one)(carries, signs)
+        return (entry(backend, after, 0), carries), spread
 
     @backend.compile
     def measure(params: Any, windows: Any, truth: Any, number: Any) -> Any:
-        memory = estimator.init(dynamics, params, bench.state)
-        start = bench.state, repeat(backend, memory, at_once)
-        noise = bench.draw(estimator, number, settings["windows"], at_once, length // span)
-        return backend.scan(partial(body, params), start, (windows, noise, truth))[1]
+        carry = estimator.init(dynamics, params, bench.state)
+        start = bench.state, repeat(backend, carry, at_once)
+        signs = bench.draw(estimator, number, settings["windows"], at_once, length // span)
+        return backend.scan(partial(body, params), start, (windows, signs, truth))[1]
 
     def all_runs(params: Any, windows: Any, truth: Any) -> Any:
         batches = [

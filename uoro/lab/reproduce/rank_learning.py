@@ -28,8 +28,8 @@ from uoro.lab.reproduce.reading import mean_and_spread
 from uoro.tasks import AnBn, DistantBrackets
 
 TASKS: dict[str, dict[str, Any]] = {
-    "anbn": {"k": 1, "l": 32, "rate": 1e-3, "decay": 0.03},
-    "brackets": {"s": 1, "k": 5, "a": 10, "rate": 1e-3, "decay": 0.015},
+    "anbn": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
+    "brackets": {"s": 1, "k": 5, "a": 10, "learning_rate": 1e-3, "decay": 0.015},
 }
 # Microseconds a character with the GRU of 64 units, one core, JAX; with the LSTM about double.
 COST = {

@@ -160,7 +160,7 @@ def _run(plan: Plan, cell: str, units: int, seed: int) -> Run:
     stages = STAGES[cell] if plan.paper else [0]
     settings = {
         "task": "anbn",
-        "arguments": {"k": 1, "l": 32, "rate": 1e-3, "decay": 0.03},
+        "arguments": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
         "network": {"cell": cell, "units": units, "layers": 1},
         "estimators": [name for k in ranks for name in map(_named(k), REDUCTIONS)],
         "window": 1,

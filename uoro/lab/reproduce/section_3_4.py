@@ -40,7 +40,7 @@ class Section34:
         reruns = plan.length(paper=50, quick=20, eager=10)
         settings = {
             "task": "anbn",
-            "arguments": {"k": 1, "l": 32, "rate": 1e-3, "decay": 0.03},
+            "arguments": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
             "network": {"cell": "gru", "units": 64, "layers": 1},
             "estimators": list(ESTIMATORS),
             "window": WINDOW,

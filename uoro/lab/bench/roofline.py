@@ -66,7 +66,7 @@ class Work:
     streams: int = 1
 
 
-class Floor(NamedTuple):
+class Roofline(NamedTuple):
     """The least that one character costs, of all streams together.
 
     Attributes:
@@ -82,21 +82,26 @@ class Floor(NamedTuple):
     touched: int
 
     def seconds(
-        self, itemsize: int, *, read_rate: float, update_rate: float, operation_rate: float
+        self,
+        itemsize: int,
+        *,
+        read_throughput: float,
+        update_throughput: float,
+        operation_throughput: float,
     ) -> float:
         """Give the least time.
 
         Args:
             itemsize: Bytes of a number.
-            read_rate: Bytes a second that can be read.
-            update_rate: Bytes a second that can be read and written, both counted.
-            operation_rate: Operations a second.
+            read_throughput: Bytes a second that can be read.
+            update_throughput: Bytes a second that can be read and written, both counted.
+            operation_throughput: Operations a second.
         """
-        moved = itemsize * (self.read / read_rate + 2 * self.updated / update_rate)
-        return max(moved, self.operations / operation_rate)
+        moved = itemsize * (self.read / read_throughput + 2 * self.updated / update_throughput)
+        return max(moved, self.operations / operation_throughput)
 
 
-def least(work: Work, sizes: Sizes) -> Floor:
+def least(work: Work, sizes: Sizes) -> Roofline:
     """Count what a row cannot avoid, as the head of this file says.
 
     Example:
@@ -106,7 +111,7 @@ def least(work: Work, sizes: Sizes) -> Floor:
     params, weights, state = sizes
     span, streams = work.span, work.streams
     if work.kind == "forward":
-        return Floor(float(weights), 0.0, 2.0 * weights * streams, weights)
+        return Roofline(float(weights), 0.0, 2.0 * weights * streams, weights)
     read = weights * (2 * span - 1)
     product, outer = 2 * weights, weights
     # Forward, back but for the last step, and an outer product for each step.
@@ -122,4 +127,4 @@ def least(work: Work, sizes: Sizes) -> Floor:
         operations += streams * span * (2 * state * state * params + 2 * state * params)
     updated = (1 + ADAM_SLOTS) * params + carried * (span if work.kind == "rtrl" else 1)
     touched = (1 + ADAM_SLOTS) * params + carried
-    return Floor(read / span, updated / span, operations / span, touched)
+    return Roofline(read / span, updated / span, operations / span, touched)
