@@ -140,7 +140,7 @@ def test_signs_of_the_wrong_shape_name_the_leaf_and_both_shapes(backend: Backend
 
 
 @pytest.mark.parametrize(
-    "settings", [{"rank": 0}, {"rank": 1.5}, {"law": "uniform"}, {"epsilon": 0.0}]
+    "settings", [{"rank": 0}, {"rank": 1.5}, {"distribution": "uniform"}, {"epsilon": 0.0}]
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=next(iter(settings))):

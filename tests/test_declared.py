@@ -47,7 +47,7 @@ class Boasting:
         return Truncated().step(*arguments)
 
 
-@pytest.mark.parametrize("estimand", ["exact", "unbiased"])
+@pytest.mark.parametrize("guarantee", ["exact", "unbiased"])
 def test_truncation_that_declares_itself_otherwise_is_refused(guarantee: str) -> None:
     trial = influence_balancing(load_backend("autograd"), steps=60).unrolled(10)
     assert check_declaration(trial, Boasting(guarantee)).verdict == "biased"

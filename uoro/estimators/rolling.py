@@ -45,10 +45,10 @@ class RollingTruncated:
         >>> xp = backend.xp
         >>> step = backend.dynamics(lambda theta, s, x: (theta * s + x, xp.sum(theta * s + x)))
         >>> theta, state, estimator = xp.array(0.5), xp.zeros(1), RollingTruncated(2)
-        >>> memory = estimator.init(step, theta, state, inputs=xp.array(1.0))
+        >>> carry = estimator.init(step, theta, state, inputs=xp.array(1.0))
         >>> for x in (1.0, 1.0, 1.0):
-        ...     memory, state, estimate = estimator.step(
-        ...         step, theta, memory, state, xp.array(x), None)
+        ...     carry, state, estimate = estimator.step(
+        ...         step, theta, carry, state, xp.array(x), None)
         >>> float(estimate.gradient)  # s₂ + θ s₁, as the window ends before s₁
         2.0
     """

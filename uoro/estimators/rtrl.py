@@ -29,9 +29,9 @@ class RTRL:
         >>> dynamics = backend.dynamics(lambda theta, s, x: (theta * s + x, xp.sum(theta * s + x)))
         >>> theta, state = xp.array(0.5), xp.zeros(1)
         >>> estimator = RTRL()
-        >>> memory = estimator.init(dynamics, theta, state)
+        >>> carry = estimator.init(dynamics, theta, state)
         >>> for x in (1.0, 1.0, 1.0):
-        ...     memory, state, estimate = estimator.step(dynamics, theta, memory, state, x, None)
+        ...     carry, state, estimate = estimator.step(dynamics, theta, carry, state, x, None)
         >>> float(estimate.gradient)  # d/dθ of 1 + θ + θ² at one half
         2.0
 

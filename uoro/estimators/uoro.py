@@ -109,11 +109,11 @@ class UORO:
         >>> dynamics = backend.dynamics(transition)
         >>> theta, state = xp.array(0.5), xp.zeros(2)
         >>> estimator = UORO()
-        >>> memory = estimator.init(dynamics, theta, state)
+        >>> carry = estimator.init(dynamics, theta, state)
         >>> signs = xp.array([1.0, -1.0])
         >>> for x in (0.1, 0.2):
-        ...     memory, state, estimate = estimator.step(
-        ...         dynamics, theta, memory, state, x, signs)
+        ...     carry, state, estimate = estimator.step(
+        ...         dynamics, theta, carry, state, x, signs)
         >>> round(float(estimate.loss), 4)
         0.5704
 
@@ -136,8 +136,8 @@ class UORO:
     def __post_init__(self) -> None:
         require_count(f"UORO(rank={spelled(self.rank)})", "rank", self.rank)
         require_choice(
-            f"UORO(law={spelled(self.distribution)})",
-            "law",
+            f"UORO(distribution={spelled(self.distribution)})",
+            "distribution",
             self.distribution,
             get_args(Distribution),
         )

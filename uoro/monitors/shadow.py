@@ -88,7 +88,7 @@ class Shadowed:
         ...     dynamics, Shadowed(Truncated(), RTRL()), SGD(1e-9), xp.array(0.5), xp.zeros(1))
         >>> learner.run(repeat(1.0), steps=100).steps
         100
-        >>> report = shadow_report(backend, learner.memory)
+        >>> report = shadow_report(backend, learner.carry)
         >>> round(report["bias"], 2)  # it has 2 of 4: what w does to later states is left out
         -0.5
     """

@@ -106,7 +106,7 @@ def least(work: Work, sizes: Sizes) -> Roofline:
 
     Example:
         >>> least(Work("uoro"), Sizes(params=10, weights=8, state=2))
-        Floor(read=8.0, updated=40.0, operations=248.0, touched=40)
+        Roofline(read=8.0, updated=40.0, operations=248.0, touched=40)
     """
     params, weights, state = sizes
     span, streams = work.span, work.streams
