@@ -474,16 +474,16 @@ def test_the_command_times_writes_and_draws(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scale", "huge"], "must be one of quick, full"),
+        (["--scale", "huge"], "expected one of 'quick', 'full'"),
         (["--units", "64,many"], "--units 64,many: wanted are integers"),
-        (["--units", "0"], "units must be an integer >= 1"),
+        (["--units", "0"], "units: expected an integer >= 1"),
         (["--units", ""], "it is empty"),
         (["--repetitions", "0"], "repetitions must be"),
         (["--seconds", "nan"], "--seconds nan"),
         (["--threads", "0"], "threads must be"),
         (["--threads", "99999"], "this process may use"),
-        (["--alphabet", "1"], "alphabet must be an integer >= 2"),
-        (["--dtype", "int8"], "must be one of float32, float64"),
+        (["--alphabet", "1"], "alphabet: expected an integer >= 2"),
+        (["--dtype", "int8"], "expected one of 'float32', 'float64'"),
     ],
 )
 def test_bad_options_are_refused(tmp_path: Path, options: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Bad input: what was called, what was got, what was wanted, what to do."""
+"""Bad input: what was called, what was expected, what was got, what to do."""
 
 from __future__ import annotations
 
@@ -81,15 +81,18 @@ def test_an_unknown_device_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("transition", "message"),
     [
-        (lambda p, s, x: s, "wanted is a tuple"),
-        (lambda p, s, x: (s, s.sum(), 1.0), "3 elements.*has_aux=True"),
-        (lambda p, s, x: ({"h": s}, s.sum()), r"next_state: the leaves are \['h'\]"),
-        (lambda p, s, x: (0.5, s.sum()), r"next_state: the array is 0\.5, wanted is an array"),
-        (lambda p, s, x: (s[:2], s.sum()), r"has shape \(2,\), wanted is \(3,\)"),
-        (lambda p, s, x: (s > 0, s.sum()), r"dtype .*bool.*wanted is .*float64"),
-        (lambda p, s, x: (s, 0.0), r"the loss is 0\.0, wanted is a scalar array"),
-        (lambda p, s, x: (s, None), r"the loss is None, wanted is a scalar array"),
-        (lambda p, s, x: (s, s), r"the loss has shape \(3,\), wanted is a scalar"),
+        (lambda p, s, x: s, "returned value: expected a tuple"),
+        (lambda p, s, x: (s, s.sum(), 1.0), "a tuple of 3.*has_aux=True"),
+        (lambda p, s, x: ({"h": s}, s.sum()), r"next_state: expected the leaves .*, got \['h'\]"),
+        (lambda p, s, x: (0.5, s.sum()), r"next_state: the array: expected an array, got 0\.5"),
+        (lambda p, s, x: (s[:2], s.sum()), r"expected shape \(3,\), got \(2,\)"),
+        (lambda p, s, x: (s > 0, s.sum()), r"expected dtype .*float64, got .*bool"),
+        (lambda p, s, x: (s, 0.0), r"loss: expected a scalar array of the framework, got 0\.0"),
+        (lambda p, s, x: (s, None), r"loss: expected a scalar array of the framework, got None"),
+        (
+            lambda p, s, x: (s, s),
+            r"loss: expected a scalar array of the framework, got shape \(3,\)",
+        ),
     ],
 )
 def test_a_transition_that_breaks_its_contract(
@@ -121,7 +124,7 @@ def test_a_state_whose_shape_changes_later_is_caught_then(backend: Backend) -> N
         backend.from_host(np.ones(3)),
     )
     learner.step(np.zeros(1))
-    with pytest.raises(StructureError, match=r"shape \(6,\), wanted is \(3,\)"):
+    with pytest.raises(StructureError, match=r"expected shape \(3,\), got \(6,\)"):
         learner.step(np.zeros(2))
     assert learner.steps == 1
 
@@ -153,13 +156,13 @@ def test_estimators_are_named_as_people_write_them() -> None:
     [
         ("ouro", "Did you mean 'uoro'"),
         ("tbppt:3", "Did you mean 'tbptt'"),
-        ("uoro:rank=0", "rank must be an integer >= 1"),
-        ("uoro:memory=0", "memory must be an integer >= 1"),
-        ("uoro:rank=two", "rank must be an integer >= 1, got 'two'"),
+        ("uoro:rank=0", "rank: expected an integer >= 1"),
+        ("uoro:memory=0", "memory: expected an integer >= 1"),
+        ("uoro:rank=two", "rank: expected an integer >= 1, got 'two'"),
         ("uoro:depth=2", "no option 'depth=2'"),
-        ("uoro:law=cauchy", "must be one of"),
+        ("uoro:law=cauchy", "distribution: expected one of"),
         ("tbptt", "wanted is one length"),
-        ("tbptt:0", "length must be an integer >= 1"),
+        ("tbptt:0", "length: expected an integer >= 1"),
         ("tbptt:3,4", "wanted is one length"),
         ("rtrl:3", "takes no options"),
     ],
@@ -177,34 +180,42 @@ def test_models_of_no_size_are_refused() -> None:
         lambda: SymbolModel((GRU(0),), 3),
         lambda: SymbolModel((GRU(2),), 1),
     ):
-        with pytest.raises(SettingError, match=r"wanted are|an integer >= \d"):
+        with pytest.raises(SettingError, match=r"wanted are|expected an integer >= \d"):
             make()
 
 
-def test_things_passed_in_the_wrong_place_say_what_was_wanted(backend: Backend) -> None:
+def test_things_passed_in_the_wrong_place_say_what_was_expected(backend: Backend) -> None:
     dynamics = backend.dynamics(lambda p, s, x: (p * s, s.sum()))
     theta, state = backend.from_host(np.array(0.5)), backend.from_host(np.ones(3))
     wrong: Any = UORO
-    with pytest.raises(SettingError, match="the estimator is the class UORO"):
+    with pytest.raises(
+        SettingError,
+        match=r"estimator: expected a uoro\.Estimator.*got the class UORO.*UORO\(\.\.\.\)",
+    ):
         Learner(dynamics, wrong, SGD(0.1), theta, state)
     wrong = SGD
-    with pytest.raises(SettingError, match="the optimizer is the class SGD"):
+    with pytest.raises(
+        SettingError,
+        match=r"optimizer: expected a uoro\.Optimizer.*got the class SGD.*SGD\(\.\.\.\)",
+    ):
         Learner(dynamics, UORO(), wrong, theta, state)
     wrong = abs
     with pytest.raises(SettingError, match=r"load_backend\(name\)\.dynamics\(transition\)"):
         Learner(wrong, UORO(), SGD(0.1), theta, state)
     wrong = 3
-    with pytest.raises(StructureError, match=r"backend\.dynamics\(3\): wanted is a function"):
+    with pytest.raises(
+        StructureError, match=r"backend\.dynamics\(3\): transition: expected a function .*, got 3"
+    ):
         backend.dynamics(wrong)
     wrong = "1e-3"
-    with pytest.raises(SettingError, match="learning rate must be positive"):
+    with pytest.raises(SettingError, match="learning rate: expected a positive, finite number"):
         SGD(wrong)
 
 
 def test_a_state_that_turns_from_a_tuple_into_a_list_is_refused(backend: Backend) -> None:
     dynamics = backend.dynamics(lambda p, s, x: ([p * s[0]], s[0].sum()))
     theta, state = backend.from_host(np.array(0.5)), (backend.from_host(np.ones(3)),)
-    with pytest.raises(StructureError, match="it is a list, wanted is a tuple"):
+    with pytest.raises(StructureError, match="expected a tuple, got a list"):
         dynamics.forward(theta, state, None)
 
 
@@ -220,5 +231,7 @@ def test_a_cotangent_of_another_shape_is_refused(backend: Backend) -> None:
 def test_unrolling_without_items_says_so(backend: Backend) -> None:
     dynamics = backend.dynamics(lambda w, s, x: (w * s, (w * s).sum()))
     w, state = backend.from_host(np.array(0.5)), backend.from_host(np.ones(2))
-    with pytest.raises(StructureError, match="the inputs hold no array"):
+    with pytest.raises(
+        StructureError, match="inputs: expected a stack of 3 items of the stream, got no array"
+    ):
         unroll(dynamics, 3).forward(w, state, None)

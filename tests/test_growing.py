@@ -412,19 +412,23 @@ def test_alphabets_by_name_need_no_reading_beforehand(tmp_path: Path) -> None:
         (
             ["-"],
             {"alphabet": "ascii", "resume": "again"},
-            "resume is 'again'; it must be one of restarts",
+            "resume: expected one of 'restarts', 'continues', got 'again'",
         ),
         (["book", "book"], {"alphabet": "ascii", "follow": True}, "one file can be followed"),
         (["book"], {"alphabet": "bytes"}, "got encoding='utf-8'"),
         (["book"], {"alphabet": "abca"}, "'a' is in the alphabet twice"),
         (["book"], {"alphabet": "是a", "encoding": "bytes"}, "'是' is in the alphabet and cannot"),
         (["book"], {"alphabet": "a"}, "two symbols at least"),
-        (["book"], {"laps": 0}, r"laps=0\): the number of laps must be an integer >= 1"),
-        (["book"], {"malformed": "ignore"}, "malformed is 'ignore'; it must be one of stop, skip"),
+        (["book"], {"laps": 0}, r"laps=0\): number of laps: expected an integer >= 1"),
+        (
+            ["book"],
+            {"malformed": "ignore"},
+            "malformed: expected one of 'stop', 'skip', got 'ignore'",
+        ),
         (
             ["book"],
             {"encoding": "latin-1"},
-            "encoding is 'latin-1'; it must be one of utf-8, bytes",
+            "encoding: expected one of 'utf-8', 'bytes', got 'latin-1'",
         ),
     ],
 )

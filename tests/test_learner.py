@@ -232,9 +232,9 @@ def test_no_recompilation_between_chunks() -> None:
 
 def test_out_of_range_runs_are_refused(backend: Backend) -> None:
     learner = _learner(backend)
-    with pytest.raises(SettingError, match=r"steps=-1, .*the steps must be an integer >= 0"):
+    with pytest.raises(SettingError, match=r"steps=-1, .*steps: expected an integer >= 0"):
         learner.run(_items(1), steps=-1)
-    with pytest.raises(SettingError, match=r"chunk=0\).*the chunk must be an integer >= 1"):
+    with pytest.raises(SettingError, match=r"chunk=0\).*chunk: expected an integer >= 1"):
         learner.run(_items(1), chunk=0)
 
 
@@ -285,7 +285,7 @@ def test_schedules_have_their_closed_forms() -> None:
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
 def test_learning_rates_must_be_positive(rate: float) -> None:
     for make in (SGD, Adam, constant, inverse_sqrt, lambda r: inverse(r, 0.1)):
-        with pytest.raises(SettingError, match="must be positive"):
+        with pytest.raises(SettingError, match="expected a positive, finite number"):
             make(rate)
 
 

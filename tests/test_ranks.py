@@ -153,7 +153,7 @@ def test_without_any_number_of_noise_no_rank_is_suggested() -> None:
         ({"seconds": math.inf}, SettingError, "seconds=inf"),
         ({"ranks": ()}, SettingError, r"at most 4"),
         ({"ranks": (8,)}, SettingError, r"at most 4.*rank 4 is exact"),
-        ({"ranks": 4}, SettingError, "wanted is a list"),
+        ({"ranks": 4}, SettingError, "ranks: expected a list, got 4"),
         ({"ranks": (0,)}, SettingError, ">= 1"),
         ({"replicas": 2}, SettingError, "replicas=2"),
         ({"steps": 1}, SettingError, "steps=1"),

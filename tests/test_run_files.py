@@ -454,7 +454,7 @@ def test_predicting_is_what_the_transition_takes_its_loss_from(cell: Any) -> Non
         ({"prompt": []}, "at least one symbol"),
         ({"prompt": [5]}, "from 0 to 4"),
         ({"prompt": [-1]}, "from 0 to 4"),
-        ({"count": 0}, "number of symbols must be an integer >= 1"),
+        ({"count": 0}, "number of symbols: expected an integer >= 1"),
         ({"temperature": -1.0}, "temperature must be a number >= 0"),
         ({"temperature": math.nan}, "temperature must be a number >= 0"),
     ],

@@ -230,7 +230,7 @@ def test_the_complete_settings_are_written_and_make_the_same_run(tmp_path: Path)
         (["anbn", "--optimizer", "adm"], "Did you mean 'adam'?"),
         (["anbn", "--optimizer", "optax.adamw"], "Take --backend jax"),
         (["anbn", "--optimizer", "torch.Adam"], "Take --backend torch"),
-        (["anbn", "--learning-rate", "-1"], "must be positive"),
+        (["anbn", "--learning-rate", "-1"], "expected a positive, finite number"),
         (["anbn", "--schedule", "linear"], "no schedule 'linear'"),
         (["text", "--file", "no-such-book.txt"], "no-such-book.txt"),
         (["no_such_module:make"], "the module 'no_such_module' cannot be found"),

@@ -99,9 +99,9 @@ def test_aux_comes_back_step_by_step(backend: Backend) -> None:
 def test_bad_lengths_are_refused(backend: Backend) -> None:
     dynamics, params, state = build(backend, MODELS["gru"])
     for length in (0, -1, 1.5):
-        with pytest.raises(SettingError, match="length must be an integer >= 1"):
+        with pytest.raises(SettingError, match="length: expected an integer >= 1"):
             unroll(dynamics, length)  # type: ignore[arg-type]  # that is the point
-        with pytest.raises(SettingError, match="window must be an integer >= 1"):
+        with pytest.raises(SettingError, match="window: expected an integer >= 1"):
             RollingTruncated(length)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(StructureError, match=r"leading axis of 4.*Stack 4 items"):
         unroll(dynamics, 4).forward(params, state, backend.from_host(make_items(3)))

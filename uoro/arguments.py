@@ -1,4 +1,4 @@
-"""Checks of what a user gives: each returns it, or raises an error that says what was expected."""
+"""Checks of arguments: each returns its argument, or raises an error in the library's one form."""
 
 from __future__ import annotations
 
@@ -17,33 +17,57 @@ from uoro.errors import SettingError, StreamError, StructureError, UnknownNameEr
 Value = TypeVar("Value")
 
 LARGEST_SEED = 2**63 - 1
-"""The largest that every framework takes."""
+"""The largest seed that every framework accepts."""
+
+
+def mismatch(call: str, place: str, expected: str, got: str, hint: str = "") -> str:
+    """Return an error message in the library's one form.
+
+    Args:
+        call: The call, as the user wrote it.
+        place: The argument or the leaf within the call; may be empty.
+        expected: A noun phrase.
+        got: The value that was passed, spelled.
+        hint: A sentence with the way out; may be empty.
+
+    Example:
+        >>> from uoro.arguments import mismatch
+        >>> mismatch("UORO(rank=0)", "rank", "an integer >= 1", "0")
+        'UORO(rank=0): rank: expected an integer >= 1, got 0.'
+    """
+    where = f"{call}: {place}" if place else call
+    return f"{where}: expected {expected}, got {got}.{' ' if hint else ''}{hint}"
 
 
 def require_count(call: str, what: str, value: SupportsIndex, *, least: int = 1) -> int:
-    """Return a count, an integer of at least 1, or another least one, of whatever type.
+    """Return a count as an `int`.
+
+    Args:
+        call: The call, as the user wrote it.
+        what: The name of the count.
+        value: The count, of any integer type.
+        least: The smallest count accepted.
 
     Raises:
-        SettingError: If it is anything else.
+        SettingError: If the value is no integer, or out of range.
     """
     count = _integer(value)
     if count is None or not least <= count <= sys.maxsize:
-        most = "" if count is None or count < least else f", and no more than {sys.maxsize}"
-        raise SettingError(f"{call}: the {what} must be an integer >= {least}{most}.")
+        most = "" if count is None or count < least else f" and <= {sys.maxsize}"
+        expected = f"an integer >= {least}{most}"
+        raise SettingError(mismatch(call, what, expected, spelled(value)))
     return count
 
 
 def require_seed(call: str, seed: SupportsIndex) -> int:
-    """Return a seed, an integer that every framework takes for one.
+    """Return a seed as an `int` that every framework accepts.
 
     Raises:
-        SettingError: If it is anything else.
+        SettingError: If the seed is no integer, or not in [0, 2**63).
     """
     number = _integer(seed)
     if number is None or not 0 <= number <= LARGEST_SEED:
-        raise SettingError(
-            f"{call}: the seed must be an integer >= 0 and below 2**63, got {spelled(seed)}."
-        )
+        raise SettingError(mismatch(call, "seed", "an integer in [0, 2**63)", spelled(seed)))
     return number
 
 
@@ -58,20 +82,20 @@ def require_number(
     call: str,
     what: str,
     value: float,
-    wanted: str,
+    expected: str,
     holds: Callable[[float], bool] = math.isfinite,
 ) -> float:
-    """Return a real and finite number of which something holds.
+    """Return a real, finite number that satisfies a condition.
 
     Args:
-        call: What was called, as the user wrote it.
-        what: What the number is.
+        call: The call, as the user wrote it.
+        what: The name of the number.
         value: The number.
-        wanted: What it must be, in words.
-        holds: The same as a function; that it is finite needs not be said.
+        expected: The condition in words, a noun phrase.
+        holds: The condition as a function; finiteness is checked in any case.
 
     Raises:
-        SettingError: If it is not, or is no such number.
+        SettingError: If the value is no finite real number, or the condition fails.
     """
     try:
         real = isinstance(value, Real) and not isinstance(value, bool)
@@ -79,47 +103,52 @@ def require_number(
     except OverflowError:
         number = math.inf
     if not (math.isfinite(number) and holds(number)):
-        raise SettingError(f"{call}: the {what} must be {wanted}.")
+        raise SettingError(mismatch(call, what, expected, spelled(value)))
     return number
 
 
 def require_flag(call: str, what: str, value: bool) -> None:
-    """Refuse what is neither true nor false, such as ``"no"``, which Python takes for true.
+    """Check that a flag is a `bool`; a text such as ``"no"`` would count as true.
 
     Raises:
-        SettingError: If it is neither.
+        SettingError: If the value is no `bool`.
     """
     if not isinstance(value, bool):
-        raise SettingError(f"{call}: {what} is {spelled(value)}, wanted is True or False.")
+        raise SettingError(mismatch(call, what, "True or False", spelled(value)))
 
 
-def require_callable(call: str, what: str, value: object, wanted: str) -> None:
-    """Refuse what cannot be called.
+def require_callable(call: str, what: str, value: object, expected: str) -> None:
+    """Check that a value can be called.
+
+    Args:
+        call: The call, as the user wrote it.
+        what: The name of the argument.
+        value: The value.
+        expected: A noun phrase.
 
     Raises:
-        SettingError: If it cannot.
+        SettingError: If the value is not callable.
     """
     if not callable(value):
-        raise SettingError(f"{call}: the {what} is {spelled(value)}, wanted is {wanted}")
+        raise SettingError(mismatch(call, what, expected, spelled(value)))
 
 
 def require_choice(call: str, what: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a setting that is not one of several words.
+    """Check that a setting is one of several words.
 
     Raises:
-        SettingError: If it is not.
+        SettingError: If the setting is none of the choices.
     """
     if not isinstance(value, str) or value not in choices:
-        raise SettingError(
-            f"{call}: the {what} is {spelled(value)}; it must be one of {', '.join(choices)}."
-        )
+        expected = f"one of {', '.join(map(repr, choices))}"
+        raise SettingError(mismatch(call, what, expected, spelled(value)))
 
 
 def require_known(call: str, kind: str, name: str, known: Mapping[str, Value]) -> Value:
-    """Look a name up.
+    """Return the value registered under a name.
 
     Raises:
-        UnknownNameError: If nothing answers to it; the nearest is named.
+        UnknownNameError: If the name is not registered; the nearest name is suggested.
     """
     if not isinstance(name, str) or name not in known:
         raise UnknownNameError(call, kind, name, known)
@@ -127,233 +156,240 @@ def require_known(call: str, kind: str, name: str, known: Mapping[str, Value]) -
 
 
 def require_methods(
-    call: str, what: str, thing: object, methods: Iterable[str], wanted: str
+    call: str, what: str, thing: object, methods: Iterable[str], expected: str, hint: str = ""
 ) -> None:
-    """Refuse a thing without the methods it is to have, or the class in the place of one made.
+    """Check that an object has certain methods, and is an instance and not a class.
 
     Args:
-        call: What was called, as the user wrote it.
-        what: What the thing is to be.
-        thing: The thing.
-        methods: What will be called.
-        wanted: What is wanted, and the way to get it, as the end of a sentence.
+        call: The call, as the user wrote it.
+        what: The name of the argument.
+        thing: The object.
+        methods: Names of the methods.
+        expected: A noun phrase.
+        hint: A sentence with the way out.
 
     Raises:
-        SettingError: If it lacks one, or is a class.
+        SettingError: If a method is missing, or the object is a class.
     """
     if isinstance(thing, type):
         name = thing.__name__
-        raise SettingError(f"{call}: the {what} is the class {name}. Make one of it: {name}(...).")
+        hint = f"Build an instance: {name}(...)."
+        raise SettingError(mismatch(call, what, expected, f"the class {name}", hint))
     if not all(callable(getattr(thing, method, None)) for method in methods):
-        raise SettingError(f"{call}: the {what} is {spelled(thing)}, wanted is {wanted}")
+        raise SettingError(mismatch(call, what, expected, spelled(thing), hint))
 
 
-def require_kind(call: str, what: str, thing: object, kind: type, wanted: str) -> None:
-    """Refuse a thing that is not of a kind.
+def require_kind(
+    call: str, what: str, thing: object, kind: type, expected: str, hint: str = ""
+) -> None:
+    """Check that an object is an instance of a class.
 
     Args:
-        call: What was called, as the user wrote it.
-        what: What the thing is to be.
-        thing: The thing.
-        kind: Its class.
-        wanted: What is wanted, and the way to get it, as the end of a sentence.
+        call: The call, as the user wrote it.
+        what: The name of the argument.
+        thing: The object.
+        kind: The class.
+        expected: A noun phrase.
+        hint: A sentence with the way out.
 
     Raises:
-        SettingError: If it is of another.
+        SettingError: If the object is no instance of the class.
     """
     if not isinstance(thing, kind):
-        raise SettingError(f"{call}: the {what} is {spelled(thing)}, wanted is {wanted}")
+        raise SettingError(mismatch(call, what, expected, spelled(thing), hint))
 
 
 def require_list(call: str, what: str, values: Iterable[Value]) -> list[Value]:
-    """Return a list of what a list, a tuple, a range or an array holds.
+    """Return the items of a list, a tuple, a range or an array as a list.
 
     Raises:
-        SettingError: If it is another thing, such as a string.
+        SettingError: If the value is something else, such as a string.
     """
     length = getattr(values, "shape", (1,)) != () and hasattr(values, "__len__")
     if not length or isinstance(values, (type, str, bytes, Mapping)):
-        raise SettingError(f"{call}: the {what} are {spelled(values)}, wanted is a list of them.")
+        raise SettingError(mismatch(call, what, "a list", spelled(values)))
     return list(values)
 
 
 def require_path(call: str, what: str, path: str | os.PathLike[str]) -> Path:
-    """Return a path that a file or a folder can have.
+    """Return the path of a file or a folder.
 
     Raises:
-        SettingError: If it is none.
+        SettingError: If the value is no path, or no file system can hold it.
     """
     try:
         if isinstance(path, (str, os.PathLike)) and b"\0" not in os.fsencode(path):
             return Path(path)
     except ValueError:  # Characters that no file system has.
         pass
-    raise SettingError(f"{call}: the {what} is {spelled(path)}, wanted is a path.")
+    raise SettingError(mismatch(call, what, "a path", spelled(path)))
 
 
 def require_stream(call: str, stream: Iterable[Value]) -> Iterator[Value]:
-    """Begin to read a stream.
+    """Return an iterator over a stream.
 
     Raises:
-        StreamError: If it is nothing that can be iterated over.
+        StreamError: If the stream is not iterable.
     """
     sequence = hasattr(stream, "__iter__") or hasattr(stream, "__getitem__")
     if not sequence or isinstance(stream, (type, str, bytes)) or getattr(stream, "shape", 1) == ():
-        raise StreamError(
-            f"{call}: the stream is {spelled(stream)}, wanted are items one after the other: an "
-            "iterator, a list, or an array whose rows they are."
-        )
+        expected = "an iterable of items (an iterator, a list, or an array with one item a row)"
+        raise StreamError(mismatch(call, "stream", expected, spelled(stream)))
     return iter(stream)
 
 
 def require_dynamics(call: str, dynamics: object) -> None:
-    """Refuse anything but dynamics, such as the transition they are made of.
+    """Check that an object is a `uoro.Dynamics` and not, say, the bare transition.
 
     Raises:
-        SettingError: Naming the call, and the way to make them.
+        SettingError: If a method is missing.
     """
     require_methods(
         call,
         "dynamics",
         dynamics,
         ("forward", "jvp", "vjp"),
-        "what load_backend(name).dynamics(transition) makes of a transition.",
+        "a uoro.Dynamics",
+        "Build one from a transition: load_backend(name).dynamics(transition).",
     )
 
 
 def require_estimator(call: str, estimator: object) -> None:
-    """Refuse anything but an estimator.
+    """Check that an object is a `uoro.Estimator`.
 
     Raises:
-        SettingError: Naming the call, and what would do.
+        SettingError: If a method is missing.
     """
     require_methods(
         call,
         "estimator",
         estimator,
         ("init", "draw", "step"),
-        "an estimator, such as UORO() or RTRL().",
+        "a uoro.Estimator, such as UORO() or RTRL()",
     )
 
 
 def require_optimizer(call: str, optimizer: object) -> None:
-    """Refuse anything but an optimizer of this library's kind.
+    """Check that an object is a `uoro.Optimizer`.
 
     Raises:
-        SettingError: Naming the call, and what would do.
+        SettingError: If a method is missing.
     """
     require_methods(
         call,
         "optimizer",
         optimizer,
         ("init", "update"),
-        "an optimizer, such as SGD(1e-2), or one of the framework's in a TorchOptimizer or an "
-        "OptaxOptimizer.",
+        "a uoro.Optimizer, such as SGD(1e-2)",
+        "Wrap a framework's optimizer in a TorchOptimizer or an OptaxOptimizer.",
     )
 
 
 def leaf_name(name: str) -> str:
-    """Name a leaf in an error; a tree that is a bare array has a leaf without a name."""
+    """Return the name of a leaf for an error; the one leaf of a bare array has no name."""
     return f"leaf '{name}'" if name else "the array"
 
 
 def shape_of(leaf: Any) -> tuple[int, ...] | None:
-    """Give the shape of a leaf; ``None`` if it is no array."""
+    """Return the shape of a leaf; ``None`` if the leaf is no array."""
     shape = getattr(leaf, "shape", None)
     return tuple(shape) if isinstance(shape, (tuple, list)) else None
 
 
 def require_arrays(backend: Backend, tree: Any, call: str) -> None:
-    """Refuse a tree whose leaves are not arrays of the backend's.
+    """Check that every leaf of a tree is an array of the backend.
 
     Args:
-        backend: The backend it is to be of.
+        backend: The backend.
         tree: The tree.
-        call: What was called, as the user wrote it.
+        call: The call, as the user wrote it.
 
     Raises:
-        StructureError: Naming the call, the tree, and the way out.
+        StructureError: If a leaf is not.
     """
-    hint = "wanted are arrays of the framework. Make them: backend.from_host(...)."
+    hint = "Build arrays with backend.from_host(...)."
     try:
         for name, leaf in backend.named_leaves(tree):
             if shape_of(leaf) is None:
-                raise StructureError(f"{call}: {leaf_name(name)} is {spelled(leaf)}, {hint}")
+                place, got = leaf_name(name), spelled(leaf)
+                raise StructureError(mismatch(call, place, "an array of the framework", got, hint))
         backend.zeros(tree)
     except (TypeError, AttributeError, RuntimeError, DeprecationWarning) as error:
-        raise StructureError(f"{call}: it is {spelled(tree)}, {hint}") from error
+        expected = "a tree of arrays of the framework"
+        raise StructureError(mismatch(call, "", expected, spelled(tree), hint)) from error
 
 
 def require_like(
     backend: Backend,
     got: Any,
-    wanted: Any,
+    expected: Any,
     *,
     call: str,
     batch: tuple[int, ...] = (),
     tangent: bool = False,
     hint: str,
 ) -> None:
-    """Refuse a tree that differs from another in structure, shapes or dtypes.
+    """Check that a tree has the structure, shapes and dtypes of another.
 
     Args:
         backend: The backend of both trees.
-        got: The tree in question.
-        wanted: The tree it must resemble.
-        call: What was called, as the user wrote it.
+        got: The tree to check.
+        expected: The tree it must resemble.
+        call: The call, as the user wrote it.
         batch: Leading axes that ``got`` has in addition.
-        tangent: Whether ``got`` must be shaped like a tangent of ``wanted``.
-        hint: The way out.
+        tangent: Whether ``got`` must be shaped like a tangent of ``expected``.
+        hint: A sentence with the way out.
 
     Raises:
-        StructureError: Naming the call, the leaf, what was got and what was wanted.
+        StructureError: If the trees differ; the error names the leaf.
     """
-    if isinstance(wanted, (tuple, list, dict)) and type(got) is not type(wanted):
-        raise StructureError(
-            f"{call}: it is a {type(got).__name__}, wanted is a {type(wanted).__name__}. {hint}"
-        )
-    mine, theirs = backend.named_leaves(got), backend.named_leaves(wanted)
+
+    def refuse(place: str, expected: str, got: str) -> StructureError:
+        return StructureError(mismatch(call, place, expected, got, hint))
+
+    if isinstance(expected, (tuple, list, dict)) and type(got) is not type(expected):
+        raise refuse("", f"a {type(expected).__name__}", f"a {type(got).__name__}")
+    mine, theirs = backend.named_leaves(got), backend.named_leaves(expected)
     if tangent:
         theirs = [(name, leaf) for name, leaf in theirs if backend.parts(leaf)]
-    if [name for name, _ in mine] != [name for name, _ in theirs]:
-        raise StructureError(
-            f"{call}: the leaves are {[name for name, _ in mine]}, "
-            f"those wanted are {[name for name, _ in theirs]}. {hint}"
-        )
+    names = [[name for name, _ in leaves] for leaves in (theirs, mine)]
+    if names[0] != names[1]:
+        raise refuse("", f"the leaves {names[0]}", str(names[1]))
     for (name, leaf), (_, model) in zip(mine, theirs, strict=True):
         shape = shape_of(leaf)
         if shape is None:
-            raise StructureError(
-                f"{call}: {leaf_name(name)} is {spelled(leaf)}, wanted is an array. {hint}"
-            )
-        wanted_shape = batch + tuple(model.shape)
-        if shape != wanted_shape:
-            raise StructureError(
-                f"{call}: {leaf_name(name)} has shape {shape}, wanted is {wanted_shape}. {hint}"
-            )
+            raise refuse(leaf_name(name), "an array", spelled(leaf))
+        full = batch + tuple(model.shape)
+        if shape != full:
+            raise refuse(leaf_name(name), f"shape {full}", str(shape))
         if leaf.dtype != model.dtype:
-            raise StructureError(
-                f"{call}: {leaf_name(name)} has dtype {leaf.dtype}, wanted is {model.dtype}. {hint}"
-            )
+            raise refuse(leaf_name(name), f"dtype {model.dtype}", str(leaf.dtype))
 
 
 def require_stack(backend: Backend, tree: Any, count: int, call: str) -> None:
-    """Refuse a tree some leaf of which does not have one row for each stream.
+    """Check that every leaf of a tree has one row per stream.
 
     Args:
         backend: The backend of the tree.
         tree: The stack.
-        count: How many rows are wanted.
-        call: What was called.
+        count: The number of streams.
+        call: The call, as the user wrote it.
 
     Raises:
-        StructureError: Naming the call, the leaf, and its shape.
+        StructureError: If a leaf has another leading axis; the error names the leaf.
     """
     for name, leaf in backend.named_leaves(tree):
-        shape = shape_of(leaf)
-        if not shape or shape[0] != count:
-            got = f"is {spelled(leaf)}" if shape is None else f"has shape {shape}"
-            raise StructureError(
-                f"{call}: {leaf_name(name)} {got}, wanted is a leading axis of {count}. Give one "
-                "row for each stream."
-            )
+        require_length(leaf, count, call, leaf_name(name), "Stack one row per stream.")
+
+
+def require_length(leaf: Any, length: int, call: str, place: str, hint: str) -> None:
+    """Check the length of the leading axis of an array.
+
+    Raises:
+        StructureError: If the length is another, or the leaf no array.
+    """
+    shape = shape_of(leaf)
+    if not shape or shape[0] != length:
+        got = spelled(leaf) if shape is None else f"shape {shape}"
+        expected = f"a leading axis of {length}"
+        raise StructureError(mismatch(call, place, expected, got, hint))

@@ -14,12 +14,12 @@ Schedule: TypeAlias = Callable[[Any], Any]
 
 def _require_rate(call: str, learning_rate: float) -> float:
     return require_number(
-        call, "learning rate", learning_rate, "positive and finite", lambda x: x > 0
+        call, "learning rate", learning_rate, "a positive, finite number", lambda x: x > 0
     )
 
 
 def _require_decay(call: str, decay: float) -> float:
-    return require_number(call, "decay", decay, "finite and not negative", lambda x: x >= 0)
+    return require_number(call, "decay", decay, "a finite number >= 0", lambda x: x >= 0)
 
 
 def constant(learning_rate: float) -> Schedule:

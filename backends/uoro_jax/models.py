@@ -120,7 +120,7 @@ def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
         raise MissingFrameworkError(
             "from_nnx(module, …): the module 'flax' is not installed. Try: pip install flax."
         ) from error
-    require_kind("from_nnx(module, …)", "module", module, nnx.Module, "an nnx.Module, made.")
+    require_kind("from_nnx(module, …)", "module", module, nnx.Module, "an nnx.Module instance")
     _require_model("from_nnx(module, …)", "module", module, loss, state)
     split: Any = nnx.split
     graph, params, rest = split(module, nnx.Param, ...)
@@ -140,8 +140,8 @@ def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
 def _require_model(call: str, what: str, model: Any, loss: Any, state: Any) -> None:
     if isinstance(model, type):
         raise SettingError(f"{call}: the {what} is a class. Make one of it.")
-    require_callable(call, what, model, "one that can be called.")
-    require_callable(call, "loss", loss, "a function of output and target.")
+    require_callable(call, what, model, "a callable")
+    require_callable(call, "loss", loss, "a function (output, target) -> loss")
     _require_arrays(f"{call.partition('(')[0]}(state=...)", state)
 
 

@@ -45,7 +45,7 @@ class OptaxOptimizer:
             "transformation",
             self.transformation,
             ("init", "update"),
-            "one of optax's, such as optax.adam(1e-3).",
+            "an optax transformation, such as optax.adam(1e-3)",
         )
 
     def init(self, backend: Backend, params: Any) -> Any:

@@ -74,8 +74,8 @@ class ShardedStreams:
     def __post_init__(self) -> None:
         require_count(f"ShardedStreams(count={spelled(self.count)})", "count", self.count)
         require_estimator(self._call, self.estimator)
-        wanted = 'one of JAX\'s: jax.make_mesh((8,), ("streams",)).'
-        require_kind(self._call, "mesh", self.mesh, Mesh, wanted)
+        hint = 'Build one: jax.make_mesh((8,), ("streams",)).'
+        require_kind(self._call, "mesh", self.mesh, Mesh, "a jax.sharding.Mesh", hint)
         names = self.mesh.axis_names
         if self.axis is None and len(names) != 1:
             raise SettingError(

@@ -196,8 +196,8 @@ def steppable(module: nn.Module) -> nn.Module:
 
 
 def _require_module(call: str, module: Any, loss: Any) -> None:
-    require_kind(call, "module", module, nn.Module, "an nn.Module, made.")
-    require_callable(call, "loss", loss, "a function of output and target.")
+    require_kind(call, "module", module, nn.Module, "an nn.Module instance")
+    require_callable(call, "loss", loss, "a function (output, target) -> loss")
 
 
 @contextmanager

@@ -162,8 +162,8 @@ class Online:
             StructureError: If a leaf of the state is no tensor.
         """
         call = f"Online.for_module({type(module).__name__}, loss)"
-        require_kind(call, "module", module, nn.Module, "an nn.Module, made.")
-        require_callable(call, "loss", loss, "a function of output and target.")
+        require_kind(call, "module", module, nn.Module, "an nn.Module instance")
+        require_callable(call, "loss", loss, "a function (output, target) -> loss")
         require_flag("Online.for_module(check=...)", "check", check)
         if streams is not None:
             streams = require_count(

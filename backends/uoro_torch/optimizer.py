@@ -10,7 +10,7 @@ import optree
 import torch
 from torch import Tensor
 
-from uoro.arguments import require_methods
+from uoro.arguments import mismatch, require_methods
 from uoro.backend import Backend
 from uoro.errors import SettingError, StructureError
 
@@ -37,10 +37,11 @@ class TorchOptimizer:
 
     def __post_init__(self) -> None:
         call = f"TorchOptimizer({type(self.optimizer).__name__})"
-        wanted = "one of torch.optim, made over the params."
-        require_methods(call, "optimizer", self.optimizer, ("step",), wanted)
+        expected, hint = "an optimizer of torch.optim", "Build one over the params."
+        require_methods(call, "optimizer", self.optimizer, ("step",), expected, hint)
         if not hasattr(self.optimizer, "param_groups"):
-            raise SettingError(f"{call}: it has no param_groups, wanted is {wanted}")
+            got = "an object without param_groups"
+            raise SettingError(mismatch(call, "optimizer", expected, got, hint))
         if isinstance(self.optimizer, torch.optim.LBFGS):
             raise SettingError(
                 f"{call}: its step needs a closure that computes the loss again, and online each "

@@ -336,7 +336,7 @@ def test_counts_that_differ_are_refused() -> None:
 def test_what_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(SettingError, match=r"count=5.*over 2 processes.*such as count=6"):
         DistributedStreams(UORO(), 5)
-    with pytest.raises(SettingError, match="count must be an integer >= 1"):
+    with pytest.raises(SettingError, match="count: expected an integer >= 1"):
         DistributedStreams(UORO(), 0)
     first = dist.new_group([0])
     if RANK:
@@ -348,6 +348,6 @@ def test_what_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(
         StructureError,
         match=rf"count=6\).init\(state\), of range\({HERE.start}, {HERE.stop}\): leaf 'hidden' has "
-        r"shape \(6, 5\), wanted is a leading axis of 3",
+        r"expected a leading axis of 3, got shape \(6, 5\)",
     ):
         DistributedStreams(UORO(), COUNT).init(dynamics, params, state)

@@ -232,7 +232,7 @@ def test_what_cannot_be_shared_out_is_refused(backend: JaxBackend, mesh: Any) ->
         ShardedStreams(UORO(), 12, mesh)
     with pytest.raises(SettingError, match=r"no axis 'rows', it has \('streams',\)"):
         ShardedStreams(UORO(), COUNT, mesh, axis="rows")
-    with pytest.raises(SettingError, match="count must be an integer >= 1"):
+    with pytest.raises(SettingError, match="count: expected an integer >= 1"):
         ShardedStreams(UORO(), 0, mesh)
     dynamics, params, state = _model(backend)
     streams = ShardedStreams(UORO(), COUNT, mesh)
@@ -244,7 +244,7 @@ def test_what_cannot_be_shared_out_is_refused(backend: JaxBackend, mesh: Any) ->
     with pytest.raises(StructureError, match=r"init\(inputs\).*leading axis of 16"):
         learner.step(tuple(leaf[:8] for leaf in item))
     learner.step(item)
-    with pytest.raises(StructureError, match=r"reset\(mask=.*: the array has shape \(2,\)"):
+    with pytest.raises(StructureError, match=r"reset\(mask=.*: the array: .*, got shape \(2,\)"):
         learner.reset(np.array([True, False]), state)
 
 

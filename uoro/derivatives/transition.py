@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from uoro.arguments import require_flag, require_like
+from uoro.arguments import mismatch, require_flag, require_like
 from uoro.backend import Backend
 from uoro.dynamics import Outcome
 from uoro.errors import StructureError, spelled
+
+CALL = "transition(params, state, inputs)"
+"""The call, as errors quote it."""
 
 
 def checked(
@@ -32,42 +35,37 @@ def checked(
     """
     if not callable(transition):
         raise StructureError(
-            f"backend.dynamics({spelled(transition)}): wanted is a function "
-            "transition(params, state, inputs) -> (next_state, loss)."
+            f"backend.dynamics({spelled(transition)}): transition: expected a function "
+            f"(params, state, inputs) -> (next_state, loss), got {spelled(transition)}."
         )
     require_flag("backend.dynamics(transition, has_aux=...)", "has_aux", has_aux)
-    wanted = "(next_state, loss, aux)" if has_aux else "(next_state, loss)"
+    expected = "a tuple " + ("(next_state, loss, aux)" if has_aux else "(next_state, loss)")
 
     def outcome(params: Any, state: Any, inputs: Any) -> Outcome[Any]:
         returned = transition(params, state, inputs)
         if not isinstance(returned, tuple) or len(returned) != (3 if has_aux else 2):
-            got = f"{len(returned)} elements" if isinstance(returned, tuple) else type(returned)
-            hint = " For a third element, pass has_aux=True." if not has_aux else ""
-            raise StructureError(
-                f"transition(params, state, inputs): it returned {got}, "
-                f"wanted is a tuple {wanted}.{hint}"
+            got = (
+                f"a tuple of {len(returned)}"
+                if isinstance(returned, tuple)
+                else f"a {type(returned).__name__}"
             )
+            hint = "For a third element, pass has_aux=True." if not has_aux else ""
+            raise StructureError(mismatch(CALL, "returned value", expected, got, hint))
         result = Outcome(*returned)
         require_like(
             backend,
             result.next_state,
             state,
-            call="transition(params, state, inputs): next_state",
-            hint="The next state must have the structure, shapes and dtypes of the state; where a "
-            "dtype differs, look at the inputs' too.",
+            call=f"{CALL}: next_state",
+            hint="Return a next state with the structure, shapes and dtypes of the state; where a "
+            "dtype differs, check that of the inputs too.",
         )
         shape = getattr(result.loss, "shape", None)
-        if shape is None:
-            raise StructureError(
-                f"transition(params, state, inputs): the loss is {spelled(result.loss)}, wanted is "
-                "a scalar array of the framework."
-            )
-        shape = tuple(shape)
-        if shape != ():
-            raise StructureError(
-                f"transition(params, state, inputs): the loss has shape {shape}, wanted is a "
-                "scalar (). Sum or average it; for several streams at once, see uoro.Streams."
-            )
+        if shape is None or tuple(shape) != ():
+            got = spelled(result.loss) if shape is None else f"shape {tuple(shape)}"
+            hint = "Sum or average the loss; for several streams at once, see uoro.Streams."
+            expected_loss = "a scalar array of the framework"
+            raise StructureError(mismatch(CALL, "loss", expected_loss, got, hint))
         return result
 
     return outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from uoro.arguments import leaf_name, require_count, require_dynamics, shape_of
+from uoro.arguments import leaf_name, mismatch, require_count, require_dynamics, require_length
 from uoro.backend import Backend, Scalar
 from uoro.derivatives.sweep import Each, Sweep
 from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State
@@ -35,21 +35,15 @@ class Unrolled(Generic[Params, State]):
         return self.length * self.dynamics.span
 
     def _require_length(self, inputs: Any) -> None:
+        call, count = f"unroll(dynamics, {self.length})", f"{self.length} items of the stream"
         leaves = self.backend.named_leaves(inputs)
         if not leaves:
-            raise StructureError(
-                f"unroll(dynamics, {self.length}): the inputs hold no array. Stack {self.length} "
-                "items of the stream; if the model ignores them, any numbers will do."
-            )
+            hint = "For a model that ignores its inputs, any array of that length will do."
+            expected, got = f"a stack of {count}", "no array"
+            raise StructureError(mismatch(call, "inputs", expected, got, hint))
         for name, leaf in leaves:
-            shape = shape_of(leaf)
-            if not shape or shape[0] != self.length:
-                got = f"is {spelled(leaf)}" if shape is None else f"has shape {shape}"
-                raise StructureError(
-                    f"unroll(dynamics, {self.length}): {leaf_name(name)} of the inputs {got}, "
-                    f"wanted is a leading axis of {self.length}. "
-                    f"Stack {self.length} items of the stream."
-                )
+            place = f"{leaf_name(name)} of the inputs"
+            require_length(leaf, self.length, call, place, f"Stack {count}.")
 
     def forward(self, params: Params, state: State, inputs: Any) -> Outcome[State]:
         """Take T steps."""

@@ -123,5 +123,5 @@ def _count(call: str, what: str, value: str) -> int:
     except ValueError:
         count = 0
     if count < 1:
-        raise SettingError(f"{call}: the {what} must be an integer >= 1, got '{value}'.")
+        raise SettingError(f"{call}: {what}: expected an integer >= 1, got '{value}'.")
     return count

@@ -148,7 +148,7 @@ class UORO:
             f"UORO(epsilon={spelled(self.epsilon)})",
             "epsilon",
             self.epsilon,
-            "positive and finite; with zero the first step divides by zero",
+            "a positive, finite number (zero would divide by zero at the first step)",
             lambda x: x > 0,
         )
         call = f"UORO(reduction={spelled(self.reduction)})"

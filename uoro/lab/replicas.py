@@ -148,7 +148,7 @@ class Replicas:
                 "for each replica."
             )
         if report is not None:
-            require_callable(call, "report", report, "a function, or None.")
+            require_callable(call, "report", report, "a function or None")
         each = [require_stream(call, stream) for stream in streams]
         taken = 0
         while taken < steps:

@@ -216,7 +216,7 @@ class Learner:
         if chunk > LONGEST_CHUNK:
             raise SettingError(f"{call}: a chunk is at most {LONGEST_CHUNK} steps.")
         if report is not None:
-            require_callable(call, "report", report, "a function of Metrics.")
+            require_callable(call, "report", report, "a function of Metrics")
         stream = require_stream(call, stream)
         total, last, taken, finite = 0.0, math.nan, 0, 0
         while steps is None or taken < steps:

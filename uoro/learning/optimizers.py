@@ -96,7 +96,7 @@ class Adam:
             call = f"Adam({name}={spelled(beta)})"
             require_number(call, "decay", beta, "a number in [0, 1)", lambda x: 0 <= x < 1)
         call = f"Adam(epsilon={spelled(self.epsilon)})"
-        require_number(call, "epsilon", self.epsilon, "positive and finite", lambda x: x > 0)
+        require_number(call, "epsilon", self.epsilon, "a positive, finite number", lambda x: x > 0)
 
     def init(self, backend: Backend, params: Params) -> Moments[Params]:
         """Make zero moments."""

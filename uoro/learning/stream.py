@@ -97,7 +97,9 @@ class Windows:
 
     def __init__(self, backend: Backend, stream: Iterable[Any], length: int) -> None:
         call = f"Windows(length={spelled(length)})"
-        require_methods(call, "backend", backend, ("map", "collect"), "one of load_backend(name).")
+        require_methods(
+            call, "backend", backend, ("map", "collect"), "a backend, as load_backend(name) returns"
+        )
         self._backend = backend
         self._stream = require_stream(call, stream)
         self._length = require_count(call, "length", length)

@@ -218,7 +218,9 @@ class SymbolModel:
         if not isinstance(self.cells, tuple) or not self.cells:
             raise SettingError(f"{call}: wanted are at least one layer, and all in a tuple.")
         for cell in self.cells:
-            require_methods(call, "layer", cell, ("init", "start", "step"), "such as GRU(64).")
+            require_methods(
+                call, "layer", cell, ("init", "start", "step"), "a layer, such as GRU(64)"
+            )
             require_count(call, "units", cell.units)
 
     def init(self, generator: np.random.Generator) -> tuple[Arrays, Any]:
@@ -232,7 +234,7 @@ class SymbolModel:
             "generator",
             generator,
             ("uniform", "standard_normal"),
-            "one of NumPy's: numpy.random.default_rng(seed).",
+            "a NumPy generator, as numpy.random.default_rng(seed) returns",
         )
         params: Arrays = {}
         fan_in = self.alphabet

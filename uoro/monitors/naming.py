@@ -68,6 +68,6 @@ def _options(call: str, name: str, written: list[str]) -> dict[str, int]:
         if key in given:
             raise SettingError(f"{call}: '{key}' is given twice.")
         if not value.isdecimal() or int(value) < 1:
-            raise SettingError(f"{call}: {key} must be an integer >= 1, got '{value}'.")
+            raise SettingError(f"{call}: {key}: expected an integer >= 1, got '{value}'.")
         given[key] = int(value)
     return given

@@ -144,7 +144,7 @@ def suggest_rank(
             f"suggest_rank({what}={spelled(wanted)})",
             what,
             wanted,
-            "positive and finite",
+            "a positive, finite number",
             lambda x: x > 0,
         )
         for what, wanted in (("noise", noise), ("seconds", seconds))

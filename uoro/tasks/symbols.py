@@ -81,7 +81,7 @@ def symbol_task(
         UnknownNameError: If there is no such cell.
     """
     network = Network() if network is None else network
-    require_kind(name, "network", network, Network, "a uoro.tasks.Network.")
+    require_kind(name, "network", network, Network, "a uoro.tasks.Network")
     return Task(
         name=name,
         title=f"{title}, {network.layers} x {network.units} {network.cell.upper()}",

@@ -75,15 +75,15 @@ class SpeedPlan:
         for what, chosen in (
             ("backends", self.backends), ("cells", self.cells), ("units", self.units),
         ):  # fmt: skip
-            require_kind(f"bench --{what}", what, chosen, tuple, "a tuple of at least one.")
+            require_kind(f"bench --{what}", what, chosen, tuple, "a non-empty tuple")
             if not chosen:
                 raise SettingError(f"bench --{what}: it is empty. Name at least one.")
-        require_kind("bench --rows", "rows", self.rows, tuple, "a tuple of names.")
+        require_kind("bench --rows", "rows", self.rows, tuple, "a tuple of names")
         for what, names in (("backends", self.backends), ("rows", self.rows)):
             for name in names:
-                require_kind(f"bench --{what}", "name", name, str, "a string.")
+                require_kind(f"bench --{what}", "name", name, str, "a string")
         if self.device is not None:
-            require_kind("bench --device", "device", self.device, str, "the name of one.")
+            require_kind("bench --device", "device", self.device, str, "a device name")
         for what, count in (("repetitions", self.repetitions), ("threads", self.threads)):
             require_count(f"bench --{what} {spelled(count)}", what, count)
         for units in self.units:
@@ -94,7 +94,7 @@ class SpeedPlan:
             f"bench --seconds {spelled(self.seconds)}",
             "seconds",
             self.seconds,
-            "positive and finite",
+            "a positive, finite number",
             lambda x: x > 0,
         )
         require_choice(f"bench --dtype {spelled(self.dtype)}", "dtype", self.dtype, DTYPES)

@@ -53,7 +53,7 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
         SettingError: If the plan is none.
         KeyboardInterrupt: On Ctrl-C, after the cell it interrupted has been yielded.
     """
-    require_kind("compare(plan, progress)", "plan", plan, Plan, "a Plan.")
+    require_kind("compare(plan, progress)", "plan", plan, Plan, "a Plan")
     references: dict[tuple[str, int], dict[int, Gradient]] = {}
     for backend in plan.backends:
         for choice in plan.choices:

@@ -24,7 +24,7 @@ def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
     Raises:
         SettingError: If the path is none, or the plan.
     """
-    require_kind("draw(path, plan, cells)", "plan", plan, Plan, "a Plan.")
+    require_kind("draw(path, plan, cells)", "plan", plan, Plan, "a Plan")
     path = require_path("draw(path, plan, cells)", "path", path)
     import matplotlib
 

@@ -92,17 +92,19 @@ class Plan:
     dtype: str
 
     def __post_init__(self) -> None:
-        require_kind("compare(task=...)", "task", self.task, Task, "one of uoro.tasks: anbn().")
+        require_kind(
+            "compare(task=...)", "task", self.task, Task, "a task of uoro.tasks, such as anbn()"
+        )
         for what, kept in (("backends", self.backends), ("choices", self.choices)):
             if not isinstance(kept, (list, tuple)) or not kept:
                 raise SettingError(
                     f"compare({what}={spelled(kept)}): wanted is a list of at least one."
                 )
         for backend in self.backends:
-            wanted = "what load_backend(name) gives."
+            wanted = "a backend, as load_backend(name) returns"
             require_methods("compare(backends=...)", "backend", backend, ("dynamics",), wanted)
         for choice in self.choices:
-            wanted = "what parse_estimator(name) gives."
+            wanted = "a Choice, as parse_estimator(name) returns"
             require_kind("compare(choices=...)", "choice", choice, Choice, wanted)
         for what, items in (("steps", self.steps), ("eager_steps", self.eager_steps)):
             require_count(f"compare({what}={spelled(items)})", what, items)
@@ -155,7 +157,7 @@ def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> 
     Raises:
         SettingError: If nothing can be written there, or the plan is none.
     """
-    require_kind("write_json(path, plan, …)", "plan", plan, Plan, "a Plan.")
+    require_kind("write_json(path, plan, …)", "plan", plan, Plan, "a Plan")
     path = require_path("write_json(path, …)", "path", path)
     document = plan.record() | {"complete": complete, "cells": [asdict(cell) for cell in cells]}
     try:

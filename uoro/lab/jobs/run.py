@@ -46,9 +46,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         require_choice(f"reproduce --scale {spelled(self.scale)}", "scale", self.scale, SCALES)
-        require_kind("reproduce --backend", "backend", self.backend, str, "the name of one.")
+        require_kind("reproduce --backend", "backend", self.backend, str, "a backend name")
         if self.device is not None:
-            require_kind("reproduce --device", "device", self.device, str, "the name of one.")
+            require_kind("reproduce --device", "device", self.device, str, "a device name")
         if self.seeds is not None:
             call = f"reproduce --seeds {spelled(self.seeds)}"
             if require_count(call, "seeds", self.seeds) > MOST_SEEDS:
