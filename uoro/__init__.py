@@ -1,6 +1,6 @@
 """Unbiased online gradients for recurrent models, on any autodiff framework."""
 
-from typing import Any as _Any
+import typing as _typing
 
 from uoro.backend import Backend as Backend
 from uoro.deprecation import moved_names as _moved_names
@@ -44,11 +44,10 @@ _MOVED = {
     "ParallelEstimator": "uoro.estimators:ParallelEstimator",
     "RankReport": "uoro.monitors:RankReport",
     "RankRow": "uoro.monitors:RankRow",
-    "Replicas": "uoro.lab:Replicas",
+    "Replicas": "uoro.lab.replicas:Replicas",
     "Summary": "uoro.learning:Summary",
     "bptt": "uoro.estimators:bptt",
 }
 
-
-def __getattr__(name: str) -> _Any:
-    return _moved_names(__name__, _MOVED)(name)
+if not _typing.TYPE_CHECKING:  # A type checker knows the names above and no other.
+    __getattr__ = _moved_names(__name__, _MOVED)

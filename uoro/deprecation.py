@@ -1,4 +1,4 @@
-"""Old public names: they work for one release, with a warning that says the new name."""
+"""Deprecated public names: each works for one release and warns with the new name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
     Args:
         old: The old spelling, as the user wrote it.
         new: What to write instead.
-        stacklevel: How many calls lie between the user's line and this one.
+        stacklevel: Number of calls from the user's line to this function.
     """
     warnings.warn(
         f"{old} is deprecated and goes with the next minor release. Write {new}.",
@@ -24,11 +24,11 @@ def renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
 
 
 def moved_names(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make a module's ``__getattr__`` that finds names where they are now.
+    """Return a module ``__getattr__`` that finds moved names in their new modules.
 
     Args:
-        module: The module that had the names.
-        places: For each old name ``"package.module:name"``.
+        module: Name of the module that had the names.
+        places: The new place ``"package.module:name"`` of each old name.
     """
 
     def look_up(name: str) -> Any:

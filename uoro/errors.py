@@ -1,4 +1,4 @@
-"""Errors: one base class, and each subclass is also the fitting built-in."""
+"""Error classes: one base class; each subclass also derives from the matching built-in error."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Value = TypeVar("Value")
 
 
 class UOROError(Exception):
-    """Base of every error this library raises on purpose.
+    """Base class of all errors that this library raises.
 
-    It passes from one process to another as it is, whatever its constructor takes.
+    Errors survive pickling, whatever arguments their constructors take.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -29,46 +29,53 @@ def _rebuild(
 
 
 class UnknownNameError(UOROError, ValueError):
-    """A name (of a backend, a task, an estimator, …) that nothing answers to."""
+    """Unknown name of a backend, a task, an estimator, ….
+
+    Args:
+        call: The call, as the user wrote it.
+        kind: What the name would name, such as ``"backend"``.
+        name: The unknown name.
+        known: All known names.
+    """
 
     def __init__(self, call: str, kind: str, name: object, known: Iterable[str]) -> None:
         choices = sorted(known)
-        wanted = name if isinstance(name, str) else spelled(name)
-        near = difflib.get_close_matches(wanted, choices, n=1, cutoff=0.5)
+        text = name if isinstance(name, str) else spelled(name)
+        near = difflib.get_close_matches(text, choices, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        listed = ", ".join(choices) or "none is registered"
-        super().__init__(f"{call}: there is no {kind} '{wanted}'.{hint} Known: {listed}.")
+        listed = ", ".join(choices) or "none"
+        super().__init__(f"{call}: there is no {kind} '{text}'.{hint} Known: {listed}.")
 
 
 class MissingFrameworkError(UOROError, ImportError):
-    """A registered backend whose framework is not installed."""
+    """The framework of a registered backend is not installed."""
 
 
 class BrokenBackendError(UOROError, ImportError):
-    """A registered backend that cannot be loaded although its framework is there."""
+    """A registered backend cannot be loaded although its framework is installed."""
 
 
 class StructureError(UOROError, ValueError):
-    """A tree whose structure, shapes or dtypes are not the ones wanted."""
+    """The structure, a shape or a dtype of a tree differs from the expected one."""
 
 
 class SettingError(UOROError, ValueError):
-    """A setting outside its range, such as rank 0 or a negative learning rate."""
+    """A setting is out of range, such as rank 0 or a negative learning rate."""
 
 
 class DerivativeError(UOROError, RuntimeError):
-    """A model that cannot be differentiated in a way to build on."""
+    """A model cannot be differentiated correctly, or is not a pure function."""
 
 
 class DerivativeWarning(UserWarning):
-    """A model whose derivatives are not, or not quite, those of its forward pass."""
+    """The derivatives of a model may differ from those of its forward pass."""
 
 
 class NonFiniteError(UOROError, ArithmeticError):
-    """A loss or a gradient became infinite or not a number; what was before that step is kept.
+    """A loss or a gradient is infinite or not a number.
 
     Attributes:
-        step: Index of the offending learner step, counted from 0.
+        step: Index of the learner step, counted from 0.
     """
 
     def __init__(
@@ -83,9 +90,9 @@ class NonFiniteError(UOROError, ArithmeticError):
     ) -> None:
         self.step = step
         holds = (
-            "The learner still holds the parameters, state and memory from before that step."
+            "The learner keeps the parameters, the hidden state and the carry of the step before."
             if kept
-            else "What was before was given away, and the learner cannot go on."
+            else "The previous step's buffers were donated (donate=True); reload a checkpoint."
         )
         super().__init__(
             f"{call}: {what} is {value} at step {step}. {holds} "
@@ -94,37 +101,37 @@ class NonFiniteError(UOROError, ArithmeticError):
 
 
 class ReproductionError(UOROError, RuntimeError):
-    """Results that cannot be read, or a run that was killed."""
+    """Results of a reproduction cannot be read, or a run was killed."""
 
 
 class CheckpointError(UOROError, OSError):
-    """A checkpoint or another file of a run that cannot be read, is damaged, or cannot be written.
+    """A checkpoint or another file of a run is damaged, or cannot be read or written.
 
-    An `OSError`, as a damaged gzip file is one: it is about what is on the disk.
+    The class derives from `OSError`, as `gzip.BadGzipFile` does.
     """
 
 
 class LockedError(UOROError, RuntimeError):
-    """A folder in which another run is at work."""
+    """Another run is at work in the folder."""
 
 
 class StreamError(UOROError, ValueError):
-    """A stream that cannot be read as asked: missing, empty, or malformed."""
+    """A stream is missing, empty or malformed."""
 
 
 class UnseekableError(StreamError, AttributeError):
-    """A stream that has no position, as what it reads from has none.
+    """A stream has no position, because its source has none.
 
-    It is an `AttributeError` too, so that ``hasattr(stream, "position")`` is false.
+    The class derives from `AttributeError`, so that ``hasattr(stream, "position")`` is false.
     """
 
 
 LONGEST_VALUE = 80
-"""How many characters of a value an error shows."""
+"""Number of characters of a value that an error shows at most."""
 
 
 def spelled(value: object) -> str:
-    """Spell a value for an error: as in the call, but on one line and not too long."""
+    """Return the `repr` of a value on one line, cut to `LONGEST_VALUE` characters."""
     try:
         words = " ".join(repr(value).split())
     except Exception:

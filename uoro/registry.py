@@ -1,4 +1,4 @@
-"""Backends by name: which are registered, and how one is loaded."""
+"""The registry of backends: entry points of the group ``uoro.backends``."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ ENTRY_POINT_GROUP = "uoro.backends"
 
 
 def registered_backends() -> dict[str, EntryPoint]:
-    """Find the entry points of the group ``uoro.backends`` by name, importing none of them."""
+    """Return the entry points of the group ``uoro.backends`` by name; none is imported."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def install_command(entry: EntryPoint) -> str:
-    """Spell the command that installs the framework a registered backend needs."""
+    """Return the command that installs the framework of a registered backend."""
     distribution = entry.dist.name if entry.dist is not None else entry.name
     target = f"uoro[{entry.name}]" if distribution == "uoro" else distribution
     return f"pip install '{target}'"
 
 
 def load_backend(name: str, *, device: str | None = None) -> Backend:
-    """Import and make the backend registered under ``name``.
+    """Import a registered backend and return an instance.
 
     Args:
-        name: As listed by `registered_backends`; bundled are ``autograd``, ``torch``, ``jax``.
-        device: Where its arrays shall live; the framework's default if not given.
+        name: Name of the backend, as listed by `registered_backends`; ``"autograd"``,
+            ``"torch"`` and ``"jax"`` are bundled.
+        device: Device of its arrays, as the framework spells devices; default: the framework's.
 
     Raises:
-        UnknownNameError: If no backend has that name; the nearest one is named.
-        MissingFrameworkError: If its framework is not installed; the extra is named.
-        BrokenBackendError: If its entry point cannot be loaded for another reason.
+        UnknownNameError: If no backend has the name; the error suggests the nearest name.
+        MissingFrameworkError: If the framework is not installed; the error names the extra.
+        BrokenBackendError: If the entry point cannot be loaded for another reason.
 
     Example:
         >>> from uoro import load_backend
@@ -49,7 +50,7 @@ def load_backend(name: str, *, device: str | None = None) -> Backend:
     entries = registered_backends()
     entry = require_known(call, "backend", name, entries)
     try:
-        make = entry.load()
+        build = entry.load()
     except ModuleNotFoundError as error:
         raise MissingFrameworkError(
             f"{call}: the module '{error.name}' is not installed. "
@@ -57,8 +58,8 @@ def load_backend(name: str, *, device: str | None = None) -> Backend:
         ) from error
     except Exception as error:
         raise BrokenBackendError(
-            f"{call}: its entry point '{entries[name].value}' cannot be loaded: "
-            f"{type(error).__name__}: {error}. That is for the authors of the backend to mend."
+            f"{call}: the entry point '{entries[name].value}' cannot be loaded: "
+            f"{type(error).__name__}: {error}. Report this to the authors of the backend."
         ) from error
-    backend: Backend = make() if device is None else make(device=device)
+    backend: Backend = build() if device is None else build(device=device)
     return backend

@@ -1,4 +1,4 @@
-"""Learning rates as functions of time, t counting items of the stream from 0."""
+"""Learning rates as functions of time t, the number of stream items seen so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uoro.arguments import require_number
 from uoro.errors import spelled
 
 Schedule: TypeAlias = Callable[[Any], Any]
-"""From the time t, an integer that may be traced, to the learning rate."""
+"""A function of the time t, an integer that may be traced, that returns the learning rate."""
 
 
 def _require_rate(call: str, learning_rate: float) -> float:
@@ -23,22 +23,26 @@ def _require_decay(call: str, decay: float) -> float:
 
 
 def constant(learning_rate: float) -> Schedule:
-    """Keep the rate η.
+    """Return the schedule of a constant learning rate η.
 
     Raises:
-        SettingError: If it is not positive and finite.
+        SettingError: If the learning rate is not positive and finite.
     """
     return as_schedule(learning_rate, call=f"constant({spelled(learning_rate)})")
 
 
 def inverse_sqrt(learning_rate: float, decay: float = 1.0) -> Schedule:
-    """Decay as ``η / (1 + α sqrt(t))``.
+    """Return the schedule ``η / (1 + α sqrt(t))``.
 
-    With α = 1 it is the paper's schedule for influence balancing (section 4); with α = 0.03
-    and 0.015, and Adam, that of its next-character tasks.
+    The paper uses α = 1 for influence balancing (section 4), and α = 0.03 and 0.015 with Adam for
+    its next-character tasks.
+
+    Args:
+        learning_rate: η, the learning rate at t = 0.
+        decay: α, default 1.
 
     Raises:
-        SettingError: If the rate is not positive, the decay negative, or one not finite.
+        SettingError: If η is not positive, α is negative, or one of them is not finite.
     """
     call = f"inverse_sqrt({spelled(learning_rate)}, {spelled(decay)})"
     learning_rate, decay = _require_rate(call, learning_rate), _require_decay(call, decay)
@@ -46,10 +50,14 @@ def inverse_sqrt(learning_rate: float, decay: float = 1.0) -> Schedule:
 
 
 def inverse(learning_rate: float, decay: float) -> Schedule:
-    """Decay as ``η / (1 + a t)``, the paper's schedule for its copy task (figure 1c).
+    """Return the schedule ``η / (1 + a t)``; the paper uses it for its copy task (figure 1c).
+
+    Args:
+        learning_rate: η, the learning rate at t = 0.
+        decay: a.
 
     Raises:
-        SettingError: If the rate is not positive, the decay negative, or one not finite.
+        SettingError: If η is not positive, a is negative, or one of them is not finite.
     """
     call = f"inverse({spelled(learning_rate)}, {spelled(decay)})"
     learning_rate, decay = _require_rate(call, learning_rate), _require_decay(call, decay)
@@ -57,14 +65,14 @@ def inverse(learning_rate: float, decay: float) -> Schedule:
 
 
 def as_schedule(learning_rate: float | Schedule, *, call: str) -> Schedule:
-    """Read a number as the constant schedule, and leave a schedule as it is.
+    """Return a schedule: a number becomes a constant schedule, a schedule is returned as it is.
 
     Args:
-        learning_rate: The number or the schedule.
-        call: What was called, for the error.
+        learning_rate: A number or a schedule.
+        call: The call, as the user wrote it.
 
     Raises:
-        SettingError: If it is neither a schedule nor a positive number.
+        SettingError: If the learning rate is neither a schedule nor a positive number.
     """
     if callable(learning_rate):
         return learning_rate
@@ -73,5 +81,5 @@ def as_schedule(learning_rate: float | Schedule, *, call: str) -> Schedule:
 
 
 def learning_rate_at(learning_rate: float | Schedule, time: Any) -> Any:
-    """Return the learning rate at a time, of a checked number or a schedule."""
+    """Return the learning rate at time t, given a checked number or a schedule."""
     return learning_rate(time) if callable(learning_rate) else float(learning_rate)

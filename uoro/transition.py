@@ -1,9 +1,5 @@
-"""The old place of `uoro.derivatives.transition`, for one release."""
-
-from typing import Any
+"""Deprecated module: `uoro.derivatives.transition` replaces it."""
 
 from uoro.deprecation import moved_names
 
-
-def __getattr__(name: str) -> Any:
-    return moved_names(__name__, {"checked": "uoro.derivatives.transition:checked"})(name)
+__getattr__ = moved_names(__name__, {"checked": "uoro.derivatives.transition:checked"})
