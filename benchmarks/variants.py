@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from uoro import load_backend
-from uoro.algebra import coordinates, size, take
+from uoro.algebra import basis, coordinates, entry, size
 from uoro.estimators.projections import projections
 from uoro.estimators.reduction import reduce_pairs, side_of_gram, side_of_rows
 from uoro.estimators.scaling import row_factors
@@ -253,7 +253,7 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
         def derive(state: Any, item: Any) -> Any:
             outcome, pullback = dynamics.vjp(params, state, item)
             by_params, by_state = backend.vmap(lambda row: pullback(row, None))(
-                backend.basis(state)
+                basis(backend, state)
             )
             immediate, state_gradient = pullback(None, 1.0)
             lifted = backend.map(lambda leaf: leaf[None], (state_gradient, immediate))
@@ -267,7 +267,7 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
         state, influence, norms = bench.state, np.zeros((n, p)), np.ones(n)
         for number in range(options.steps):
             with backend.precision("float64"):
-                state, *parts = derive(state, take(backend, items, number))
+                state, *parts = derive(state, entry(backend, items, number))
             jacobian, fresh_influence, state_gradient, immediate, factors = map(np.asarray, parts)
             step = Step(jacobian, fresh_influence, state_gradient[0], norms.copy(), factors[0])
             yield step, (step.state_gradient @ influence, immediate[0])

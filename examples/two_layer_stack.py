@@ -14,6 +14,7 @@ from torch import nn
 from uoro_torch import Online
 
 from uoro import RTRL, UORO, Truncated, unroll
+from uoro.algebra import norm
 
 STEPS, LAYERS, UNITS = 3, 2, 2
 
@@ -65,12 +66,12 @@ _, _, estimate = Truncated().step(whole, params, (), state, backend.collect(item
 bptt = estimate.gradient
 uoro = mean_over_signs(UORO().init(dynamics, params, state), state, 0)
 
-print(f"gradient by RTRL, norm      {float(backend.norm(rtrl)):.15f}")
+print(f"gradient by RTRL, norm      {float(norm(backend, rtrl)):.15f}")
 alone = by_rtrl(each_layer_alone=True)
 for name, gradient in (
     ("BPTT", bptt),
     ("UORO, mean over all signs", uoro),
     ("each layer by itself", alone),
 ):
-    gap = backend.norm(backend.combine((1.0, gradient), (-1.0, rtrl))) / backend.norm(rtrl)
-    print(f"{name:<27} {float(backend.norm(gradient)):.15f}, off by {float(gap):.1e}")
+    gap = norm(backend, backend.combine((1.0, gradient), (-1.0, rtrl))) / norm(backend, rtrl)
+    print(f"{name:<27} {float(norm(backend, gradient)):.15f}, off by {float(gap):.1e}")

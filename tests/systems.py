@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from uoro import Backend
+from uoro.algebra import norm
 from uoro.models import GRU, LSTM, InfluenceBalancing, Model, SymbolModel, Tanh
 
 ALPHABET = 3
@@ -89,8 +90,8 @@ def entries(backend: Backend, stack: Any, count: int) -> list[Any]:
 
 def relative(backend: Backend, got: Any, wanted: Any) -> float:
     """Norm of the difference over the norm of what was wanted."""
-    gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
-    size = float(backend.norm(wanted))
+    gap = float(norm(backend, backend.combine((1.0, got), (-1.0, wanted))))
+    size = float(norm(backend, wanted))
     return gap / size if size else gap
 
 

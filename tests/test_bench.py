@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from uoro import Backend, Learner, Truncated, Windows, load_backend, unroll
-from uoro.algebra import take
+from uoro.algebra import entry
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError
 from uoro.lab.bench import Sizes, SpeedDocument, SpeedPlan, Work, draw, facts, least, page, table
@@ -304,7 +304,7 @@ def test_the_loops_by_hand_take_the_steps_of_a_learner(name: str, span: int) -> 
     problem = _problem(backend)
     model = SymbolModel((CELLS["gru"](4),), 3)
     dynamics: Any = backend.dynamics(partial(model.transition, backend.xp))
-    stream: Any = iter([take(backend, problem.symbols(16), i) for i in range(16)])
+    stream: Any = iter([entry(backend, problem.symbols(16), i) for i in range(16)])
     if span > 1:
         dynamics, stream = unroll(dynamics, span), Windows(backend, stream, span)
     learner = Learner(dynamics, Truncated(), optimizer(), problem.params, problem.state)

@@ -20,7 +20,7 @@ from uoro_conformance import (
 from uoro_conformance.cells import KINDS
 
 from uoro import RTRL, SGD, UORO, Backend, Learner, Streams, load_backend, unroll
-from uoro.algebra import coordinates, take
+from uoro.algebra import basis, coordinates, entry, norm
 from uoro.errors import SettingError, StructureError
 from uoro.estimators import JointInfluence
 from uoro.estimators.projections import projections
@@ -132,7 +132,7 @@ def _worst_gap(
         after, _, estimate = joint.step(dynamics, params, carry, state, item, drawn)
         influence, state, wanted = exact.step(dynamics, params, influence, state, item, None)
         apart = backend.combine((1.0, estimate.gradient), (-1.0, wanted.gradient))
-        sizes = backend.norm(apart), backend.norm(wanted.gradient)
+        sizes = norm(backend, apart), norm(backend, wanted.gradient)
         return (after, influence, state), (*map(backend.from_host, sizes), after.added)
 
     start = *(each.init(dynamics, params, state) for each in (joint, exact)), state
@@ -209,9 +209,9 @@ def test_pairs_that_have_other_ones_are_advanced_without_bias_too(backend: Backe
     item = entries(backend, make_items(1), 1)[0]
     step = backend.compile(partial(estimator.step, dynamics))
     _, pullback = dynamics.vjp(params, state, item)
-    basis = backend.basis(state)
-    by_params = _rows(backend, backend.vmap(lambda row: pullback(row, None)[0])(basis))
-    by_state = _rows(backend, backend.vmap(lambda row: pullback(row, None)[1])(basis))
+    units = basis(backend, state)
+    by_params = _rows(backend, backend.vmap(lambda row: pullback(row, None)[0])(units))
+    by_state = _rows(backend, backend.vmap(lambda row: pullback(row, None)[1])(units))
     pairs = _pairs(backend, carry, 2)
     wanted = by_state @ pairs[0].T @ pairs[1] + by_params
     every = np.array(list(product((-1.0, 1.0), repeat=6))).reshape((-1, 2, 3))
@@ -318,7 +318,7 @@ def test_streams_of_joint_pairs_are_each_what_they_are_alone(backend: Backend) -
     joint, streams = _joint(2), Streams(_joint(2), 3)
     states = backend.collect([backend.combine((scale, state)) for scale in (1.0, 0.5, -1.0)])
     together = streams.init(dynamics, params, states)
-    alone = [joint.init(dynamics, params, take(backend, states, b)) for b in range(3)]
+    alone = [joint.init(dynamics, params, entry(backend, states, b)) for b in range(3)]
     step_all, step_one = (
         backend.compile(partial(each.step, dynamics)) for each in (streams, joint)
     )
@@ -333,12 +333,12 @@ def test_streams_of_joint_pairs_are_each_what_they_are_alone(backend: Backend) -
             alone[b], _, each = step_one(
                 params,
                 alone[b],
-                take(backend, states, b),
+                entry(backend, states, b),
                 items[b],
-                take(backend, drawn, b),
+                entry(backend, drawn, b),
             )
             gradients.append(each.gradient)
-            kept = take(backend, together, b)
+            kept = entry(backend, together, b)
             pairs = zip(_pairs(backend, kept, 2), _pairs(backend, alone[b], 2), strict=True)
             for got, wanted in pairs:
                 np.testing.assert_allclose(got, wanted, atol=1e-9 * np.abs(wanted).max())

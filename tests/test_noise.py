@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from uoro import RTRL, UORO
-from uoro.algebra import take
+from uoro.algebra import entry
 from uoro.errors import SettingError
 from uoro.lab.reproduce.bench import Bench
 from uoro.lab.reproduce.noise import noise_by_estimator, noise_by_units, noise_in_time
@@ -35,7 +35,7 @@ def _over_all_signs() -> np.ndarray[Any, Any]:
     """Squared relative errors of the gradient of the third step, one for each signs so far."""
     bench = Bench(SETTINGS)
     backend, dynamics = bench.backend, bench.dynamics
-    items = [take(backend, bench.items(STEPS), i) for i in range(STEPS)]
+    items = [entry(backend, bench.items(STEPS), i) for i in range(STEPS)]
 
     def flat(tree: Any) -> np.ndarray[Any, Any]:
         return np.concatenate([np.asarray(leaf).ravel() for _, leaf in backend.named_leaves(tree)])

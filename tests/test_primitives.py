@@ -28,9 +28,10 @@ def _broken_backend(backend: Backend, **methods: Any) -> Any:
 
 
 def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
-    def plain_norm(x: Any) -> Any:
-        leaves: list[Any] = [leaf for _, leaf in backend.named_leaves(x)]
-        return sum((leaf**2).sum() for leaf in leaves) ** 0.5
+    def plain_norms(make: Any) -> Any:
+        trees = make()
+        each: list[list[Any]] = [[leaf for _, leaf in backend.named_leaves(x)] for x in trees]
+        return trees, [sum((leaf**2).sum() for leaf in leaves) ** 0.5 for leaves in each]
 
     def scan(
         body: Any, carry: Any, items: Any, *, reverse: bool = False, bounds: Any = None
@@ -43,7 +44,7 @@ def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
     return {
         "trees": {"map": lambda f, tree, *others: dict(backend.map(f, tree, *others), list=())},
         "algebra": {"inner": lambda x, y: backend.inner(x, y) * 1.001},
-        "norm": {"norm": plain_norm},
+        "norm": {"with_norms": plain_norms},
         "loops": {"scan": scan},
         "border": {"from_host": lambda tree, dtype=None: backend.from_host(tree, dtype="float32")},
         "draws": {"random": random},

@@ -12,6 +12,7 @@ import pytest
 from systems import entries, make_items
 
 from uoro import RTRL, UORO, Backend, load_backend, suggest_rank
+from uoro.algebra import norm
 from uoro.errors import SettingError, StreamError, UOROError
 from uoro.models import SymbolModel, Tanh
 from uoro.monitors import RankRow
@@ -70,7 +71,7 @@ def test_noise_is_what_it_is_beside_the_exact_gradient() -> None:
             )
             gap = backend.combine((1.0, estimate.gradient), (-1.0, truth.gradient))
             error += (number >= skip) * float(backend.inner(gap, gap)) / replicas
-        square += (number >= skip) * float(backend.norm(truth.gradient)) ** 2
+        square += (number >= skip) * float(norm(backend, truth.gradient)) ** 2
         state = after
     assert noise.error < 0.2 * noise.value
     assert noise.value == pytest.approx(error / square, abs=5 * noise.error)

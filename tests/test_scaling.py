@@ -19,7 +19,7 @@ from uoro_conformance import (
 from uoro_conformance.cells import KINDS
 
 from uoro import RTRL, SGD, UORO, Backend, Learner, Streams, load_backend
-from uoro.algebra import coordinates, shaped, size, take
+from uoro.algebra import basis, coordinates, entry, norm, shaped, size
 from uoro.errors import SettingError, StructureError
 from uoro.estimators.scaling import FLAT, row_factors
 from uoro.estimators.spelling import parse_estimator
@@ -95,7 +95,7 @@ def test_joint_pairs_of_the_rank_of_the_state_are_rtrl(backend: Backend) -> None
         carries[0], _, ours = joint.step(dynamics, params, carries[0], state, item, drawn)
         carries[1], state, theirs = exact.step(dynamics, params, carries[1], state, item, None)
         gap = backend.combine((1.0, ours.gradient), (-1.0, theirs.gradient))
-        assert float(backend.norm(gap)) < 1e-12 * float(backend.norm(theirs.gradient))
+        assert float(norm(backend, gap)) < 1e-12 * float(norm(backend, theirs.gradient))
 
 
 # What the factors are.
@@ -134,9 +134,9 @@ def test_a_few_probes_come_close_to_the_norms_of_a_gated_network(backend: Backen
     dynamics = backend.dynamics(partial(model.transition, backend.xp))
     item = next(iter(entries(backend, make_items(1), 1)))
     drawn = np.random.default_rng(0).normal(size=(1, 16))
-    state = take(backend, shaped(backend, backend.from_host(drawn), state), 0)
+    state = entry(backend, shaped(backend, backend.from_host(drawn), state), 0)
     _, pullback = dynamics.vjp(params, state, item)
-    rows = backend.vmap(lambda row: pullback(row, None)[0])(backend.basis(state))
+    rows = backend.vmap(lambda row: pullback(row, None)[0])(basis(backend, state))
     norms = (np.asarray(backend.to_host(coordinates(backend, rows))) ** 2).sum(1) ** 0.5
     (factors,) = map(np.asarray, backend.to_host(row_factors(dynamics, params, state, item)))
     squares = factors**2

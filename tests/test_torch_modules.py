@@ -28,7 +28,7 @@ from torch.nn import functional
 from uoro_torch import Online, Step
 
 from uoro import RTRL, UORO, RollingTruncated, Streams
-from uoro.algebra import take
+from uoro.algebra import entry
 from uoro.errors import DerivativeError, DerivativeWarning, SettingError, StructureError
 
 MSE = functional.mse_loss
@@ -74,14 +74,14 @@ def test_streams_in_one_batch_are_streams_alone(name: str, dtype: Any, estimator
         for step in range(4):
             key = backend.fold(backend.key(0), step)
             signs = online.estimator.draw(partial(backend.random, key), start)
-            signs = None if signs is None else take(backend, signs, row)
+            signs = None if signs is None else entry(backend, signs, row)
             item = inputs[step, row], targets[step, row], torch.tensor(0)
             carry, state, estimate = estimator.step(
                 alone.dynamics, alone.params, carry, state, item, signs
             )
             found.append(estimate.gradient)
         singles.append(found)
-        mine = take(backend, online.carry, row)
+        mine = entry(backend, online.carry, row)
         torch.testing.assert_close(mine, carry, rtol=1e-4, atol=1e-6)
     for step in range(4):
         for leaf, got in gradients[step].items():

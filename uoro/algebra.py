@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from uoro.backend import Backend, Tree
+from uoro.backend import Backend, Scalar, Tree
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 """The real ones that a tree can be cast to."""
@@ -19,7 +19,7 @@ def size(backend: Backend, tree: Any) -> int:
     )
 
 
-def moving(backend: Backend, tree: Any) -> list[Any]:
+def differentiable(backend: Backend, tree: Any) -> list[Any]:
     """List the leaves that have coordinates; a list is a tree too."""
     return [leaf for _, leaf in backend.named_leaves(tree) if backend.parts(leaf)]
 
@@ -31,11 +31,11 @@ def working_precision(backend: Backend, tree: Any) -> Literal["float32", "float6
 
 def _dtypes(backend: Backend, tree: Any) -> set[str]:
     """Name the dtypes of the leaves that have coordinates."""
-    return {str(leaf.dtype).rpartition(".")[2] for leaf in moving(backend, tree)}
+    return {str(leaf.dtype).rpartition(".")[2] for leaf in differentiable(backend, tree)}
 
 
-def take(backend: Backend, stack: Tree, index: Any) -> Tree:
-    """Take one tree out of a stack."""
+def entry(backend: Backend, stack: Tree, index: Any) -> Tree:
+    """Return entry ``index`` of a stack."""
     return backend.map(lambda leaf: leaf[index], stack)
 
 
@@ -43,6 +43,25 @@ def push(backend: Backend, stack: Tree, newest: Tree) -> Tree:
     """Drop the first entry of a stack and append ``newest`` at its end."""
     concatenate = backend.xp.concatenate
     return backend.map(lambda old, new: concatenate([old[1:], new[None]]), stack, newest)
+
+
+def norm(backend: Backend, tree: Any) -> Scalar:
+    """Compute the Euclidean norm over all coordinates of a tree, as `Backend.with_norms` does."""
+    return backend.with_norms(lambda: (tree,))[1][0]
+
+
+def basis(backend: Backend, like: Tree) -> Tree:
+    """Stack the unit tangents of ``like``, one per coordinate.
+
+    The order is that of `Backend.named_leaves`, row by row; of a complex leaf first all real
+    parts, then all imaginary parts.
+    """
+    zero = backend.zeros(like)
+    if not backend.named_leaves(zero):
+        return zero
+    row = coordinates(backend, backend.zeros(like, batch=(1,)))[0]
+    units: Tree = shaped(backend, backend.xp.diag(row + 1.0), zero)
+    return units
 
 
 def repeat(backend: Backend, tree: Tree, count: int) -> Tree:
@@ -79,7 +98,7 @@ def coordinates(backend: Backend, stack: Any) -> Any:
     columns: list[Any] = []
     for _, leaf in backend.named_leaves(stack):
         array: Any = leaf
-        rows = array.reshape((array.shape[0], -1))
+        rows = array.reshape((array.shape[0], math.prod(array.shape[1:])))
         columns += [rows.real, rows.imag] if backend.parts(leaf) == 2 else [rows]
     return backend.xp.concatenate(columns, 1)
 
@@ -93,7 +112,7 @@ def shaped(backend: Backend, matrix: Any, like: Any) -> Any:
         parts = []
         for _ in range(backend.parts(leaf)):
             end = start + math.prod(leaf.shape)
-            parts.append(matrix[:, start:end].reshape((-1, *leaf.shape)))
+            parts.append(matrix[:, start:end].reshape((matrix.shape[0], *leaf.shape)))
             start = end
         return parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
 
@@ -103,7 +122,7 @@ def shaped(backend: Backend, matrix: Any, like: Any) -> Any:
 def gram(backend: Backend, left: Any, right: Any) -> Any:
     """Give the inner products of the entries of two stacks, a matrix, in at least float32."""
     total: Any = 0.0
-    leaves = zip(moving(backend, left), moving(backend, right), strict=True)
+    leaves = zip(differentiable(backend, left), differentiable(backend, right), strict=True)
     for one, other in leaves:
         rows, columns = (leaf.reshape((leaf.shape[0], -1)) for leaf in (one, other))
         if backend.parts(one) == 2:
@@ -169,17 +188,25 @@ def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
     return backend.map(combine, stack)
 
 
-def bounded(count: int, bounds: tuple[Any, Any] | None) -> range:
-    """List the indices that `Backend.scan` goes along where Python does."""
-    return range(count) if bounds is None else range(int(bounds[0]), int(bounds[1]))
-
-
-def in_order(backend: Backend, outputs: dict[int, Tree], count: int) -> list[Tree]:
-    """Lay outputs out by their index, with zeros where there is none."""
-    if len(outputs) == count:
-        return [outputs[i] for i in range(count)]
-    nothing = backend.map(lambda leaf: leaf * 0, next(iter(outputs.values())))
-    return [outputs.get(i, nothing) for i in range(count)]
+def eager_scan(
+    backend: Backend,
+    body: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    items: Sequence[Any],
+    *,
+    reverse: bool = False,
+    bounds: tuple[Any, Any] | None = None,
+) -> tuple[Any, Any]:
+    """Run `Backend.scan` as a loop in Python, over the list of the stack's entries."""
+    count = len(items)
+    within = range(count) if bounds is None else range(int(bounds[0]), int(bounds[1]))
+    outputs = dict[int, Any]()
+    for i in reversed(within) if reverse else within:
+        carry, outputs[i] = body(carry, items[i])
+    if len(outputs) < count:
+        nothing = backend.map(lambda leaf: leaf * 0, next(iter(outputs.values())))
+        outputs = {i: outputs.get(i, nothing) for i in range(count)}
+    return carry, backend.collect([outputs[i] for i in range(count)])
 
 
 def flatten(backend: Backend, stack: Tree) -> Tree:

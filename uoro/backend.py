@@ -129,29 +129,18 @@ class Backend(Protocol):
         """Sum ``x * y`` over all coordinates of two tangents, in at least float32."""
         ...
 
-    def norm(self, x: Any) -> Scalar:
-        """Euclidean norm over all coordinates, in at least float32.
-
-        It neither overflows nor underflows: for a finite tree that is not zero, the result is
-        finite and positive wherever the true norm is representable.
-        """
-        ...
-
     def with_norms(
         self, make: Callable[[], tuple[Any, ...]]
     ) -> tuple[tuple[Any, ...], Sequence[Scalar]]:
-        """Make several trees, and take the `norm` of each, together where that is faster.
+        """Build several trees, and compute the norm of each, together where that is faster.
+
+        The norm is the Euclidean norm over all coordinates, in at least float32. The norm neither
+        overflows nor underflows: for a finite tree that is not zero, the norm is finite and
+        positive wherever the true norm is representable.
 
         Args:
-            make: Makes the trees; a compiler may have it made again where a norm needs care.
-        """
-        ...
-
-    def basis(self, like: Tree) -> Tree:
-        """Stack the unit tangents of ``like``, one a coordinate.
-
-        They come in the order of `named_leaves`, row by row; of a complex leaf first all real
-        parts, then all imaginary ones.
+            make: A function that builds the trees; a compiler may call the function again where a
+                norm needs care.
         """
         ...
 

@@ -11,14 +11,14 @@ import autograd.numpy as anp
 import numpy as np
 import optree
 
-from uoro.algebra import DTYPES, bounded, in_order
+from uoro.algebra import DTYPES, eager_scan
 from uoro.arguments import require_choice, require_seed
 from uoro.backend import Distribution
 from uoro.derivatives.routes import Route, Routed, Seen, by_differences
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.learning.host_noise import NOISE, draw_leaves, numpy_random_state_kept
 from uoro_autograd.dynamics import AutogradDynamics
-from uoro_autograd.trees import coordinates_of, moving, unflatten
+from uoro_autograd.trees import coordinates_of, moving
 
 
 class AutogradBackend:
@@ -104,29 +104,10 @@ class AutogradBackend:
         pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
         return sum((np.vdot(_wide(a), b).real for a, b in pairs), np.float64(0))
 
-    def norm(self, x: Any) -> Any:
-        """Euclidean norm, in float64; scaled by the largest entry where squares would not do."""
-        leaves = optree.tree_leaves(x)
-        with np.errstate(over="ignore", under="ignore"):
-            square = sum((np.vdot(_wide(a), a).real for a in leaves), np.float64(0))
-        if np.finfo(np.float64).tiny < square < np.inf or not leaves:
-            return np.sqrt(square)
-        largest = max(np.abs(a).max(initial=0.0) for a in leaves)
-        if not 0 < largest < np.inf:
-            return np.float64(largest)
-        scaled = [_wide(a) / largest for a in leaves]
-        return np.sqrt(sum(np.vdot(a, a).real for a in scaled)) * largest
-
     def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
-        """Make trees and take their norms."""
+        """Build trees and compute their norms, in float64."""
         trees = make()
-        return trees, [self.norm(x) for x in trees]
-
-    def basis(self, like: Any) -> Any:
-        """Stack the unit tangents."""
-        leaves, structure = optree.tree_flatten(moving(like))
-        count = sum(coordinates_of(leaf) * leaf.size for leaf in leaves)
-        return optree.tree_unflatten(structure, unflatten(np.eye(count), leaves, (count,)))
+        return trees, [_norm(x) for x in trees]
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by a plain loop."""
@@ -146,12 +127,7 @@ class AutogradBackend:
         bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Loop in Python."""
-        entries = _entries(items)
-        within = bounded(len(entries), bounds)
-        outputs = dict[int, Any]()
-        for i in reversed(within) if reverse else within:
-            carry, outputs[i] = body(carry, entries[i])
-        return carry, self.collect(in_order(self, outputs, len(entries)))
+        return eager_scan(self, body, carry, _entries(items), reverse=reverse, bounds=bounds)
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Leave the function as it is."""
@@ -228,6 +204,20 @@ class AutogradBackend:
 def _observe() -> Iterator[Seen]:
     with numpy_random_state_kept():
         yield Seen([])
+
+
+def _norm(tree: Any) -> Any:
+    """Compute the norm, scaled by the largest entry where plain squares overflow or underflow."""
+    leaves = optree.tree_leaves(tree)
+    with np.errstate(over="ignore", under="ignore"):
+        square = sum((np.vdot(_wide(a), a).real for a in leaves), np.float64(0))
+    if np.finfo(np.float64).tiny < square < np.inf or not leaves:
+        return np.sqrt(square)
+    largest = max(np.abs(a).max(initial=0.0) for a in leaves)
+    if not 0 < largest < np.inf:
+        return np.float64(largest)
+    scaled = [_wide(a) / largest for a in leaves]
+    return np.sqrt(sum(np.vdot(a, a).real for a in scaled)) * largest
 
 
 def _wide(array: Any) -> Any:

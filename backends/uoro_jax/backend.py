@@ -136,10 +136,6 @@ class JaxBackend:
         pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
         return sum((_product(widen(a), widen(b)) for a, b in pairs), jnp.float32(0))
 
-    def norm(self, x: Any) -> Any:
-        """Euclidean norm; scaled by the largest entry only where plain squares would not do."""
-        return self.with_norms(lambda: (x,))[1][0]
-
     def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
         """Make trees and take their norms, under one guard; those of outer products by factors."""
         trees, pieces = factored(make)
@@ -151,18 +147,6 @@ class JaxBackend:
     ) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
         """Take the inner products of two stacks; of outer products by their factors."""
         return with_products(carried, make)
-
-    def basis(self, like: Any) -> Any:
-        """Stack the unit tangents."""
-        leaves, structure = jax.tree.flatten(moving(like))
-        sizes = [leaf.size for leaf in leaves for _ in range(coordinates_of(leaf))]
-        columns = iter(np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1))
-        units = []
-        for leaf in leaves:
-            parts = [next(columns).reshape((-1, *leaf.shape)) for _ in range(coordinates_of(leaf))]
-            unit = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
-            units.append(jnp.asarray(unit, leaf.dtype))
-        return jax.tree.unflatten(structure, units)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by `jax.vmap`."""

@@ -16,7 +16,7 @@ import optree
 import torch
 from torch import Tensor
 
-from uoro.algebra import DTYPES, bounded, in_order
+from uoro.algebra import DTYPES, eager_scan
 from uoro.arguments import require_choice, require_seed
 from uoro.backend import Distribution
 from uoro.derivatives.routes import Route, Routed, by_differences
@@ -175,10 +175,6 @@ class TorchBackend:
         products = [_product(widen(a), widen(b)).sum() for a, b in pairs]
         return sum(products[1:], products[0]) if products else torch.zeros((), device=self.device)
 
-    def norm(self, x: Any) -> Any:
-        """Euclidean norm, in float64; scaled where even that would overflow or underflow."""
-        return self.with_norms(lambda: (x,))[1][0]
-
     @torch.no_grad()
     def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
         """Make trees and take their norms; on a CPU these are Python's own numbers."""
@@ -189,18 +185,6 @@ class TorchBackend:
             if found is not None:
                 return trees, found
         return trees, [careful_norm(leaves, self._device, self.traced) for leaves in each]
-
-    def basis(self, like: Any) -> Any:
-        """Stack the unit tangents."""
-        leaves, structure = optree.tree_flatten(moving(like))
-        sizes = [leaf.numel() for leaf in leaves for _ in range(coordinates_of(leaf))]
-        eye = torch.eye(sum(sizes), device=self._device)
-        columns = iter(torch.split_with_sizes(eye, sizes, 1))
-        units = []
-        for leaf in leaves:
-            parts = [next(columns).reshape((-1, *leaf.shape)) for _ in range(coordinates_of(leaf))]
-            units.append((parts[0] if len(parts) == 1 else torch.complex(*parts)).to(leaf.dtype))
-        return optree.tree_unflatten(structure, units)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by `torch.func.vmap`, for any tree of arguments and results."""
@@ -239,12 +223,9 @@ class TorchBackend:
     ) -> tuple[Any, Any]:
         """Loop in Python."""
         leaves, structure = optree.tree_flatten(items)
-        rows = list(zip(*(leaf.unbind(0) for leaf in leaves), strict=True))
-        within = bounded(len(rows), bounds)
-        outputs = dict[int, Any]()
-        for i in reversed(within) if reverse else within:
-            carry, outputs[i] = body(carry, optree.tree_unflatten(structure, rows[i]))
-        return carry, self.collect(in_order(self, outputs, len(rows)))
+        rows = zip(*(leaf.unbind(0) for leaf in leaves), strict=True)
+        entries = [optree.tree_unflatten(structure, row) for row in rows]
+        return eager_scan(self, body, carry, entries, reverse=reverse, bounds=bounds)
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Leave the function as it is: PyTorch runs eagerly."""

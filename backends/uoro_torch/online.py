@@ -11,7 +11,7 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from uoro.algebra import moving, select, shift, take
+from uoro.algebra import differentiable, entry, norm, select, shift
 from uoro.arguments import (
     leaf_name,
     require_callable,
@@ -353,7 +353,7 @@ class Online:
             require_stack(backend, item, rows, "Online.step(...)")
             if self._module is not None and self.dynamics.checks:
                 self._require_rows_alone(item)
-            first = take(self.dynamics.backend, first, 0)
+            first = entry(self.dynamics.backend, first, 0)
         if self._compile:
             self._require_no_draws(first)
         probe(self.dynamics, self.params, *first)
@@ -441,11 +441,11 @@ class Online:
             step(state, item) for state in (self.state, shift(backend, self.state, 1.0, nudge))
         )
         others = [
-            [leaf[1:] for leaf in [*moving(backend, outcome.next_state), outcome.loss]]
+            [leaf[1:] for leaf in [*differentiable(backend, outcome.next_state), outcome.loss]]
             for outcome in (one, two)
         ]
-        gap = float(backend.norm(backend.combine((1.0, others[0]), (-1.0, others[1]))))
-        if gap > 1e-3 * float(backend.norm(others[0])):
+        gap = float(norm(backend, backend.combine((1.0, others[0]), (-1.0, others[1]))))
+        if gap > 1e-3 * float(norm(backend, others[0])):
             raise DerivativeError(
                 f"Online.for_module({type(self._module).__name__}, streams=...): the rows of the "
                 "batch have to do with each other, as with BatchNorm in training mode, so that a "

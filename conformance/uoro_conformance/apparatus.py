@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, mix, moving, repeat, size, take
+from uoro import algebra
+from uoro.algebra import coordinates, differentiable, entry, mix, repeat, size
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
@@ -101,12 +102,12 @@ class Apparatus:
     def one_design(self, state: Any, seed: int) -> Any:
         """Make one noise tree: one of the designs, picked by the seed."""
         stack = self.designs(state, seed)
-        return take(self.backend, stack, (7 * seed + 1) % self._count(stack))
+        return entry(self.backend, stack, (7 * seed + 1) % self._count(stack))
 
     def after(self, measurement: Measurement, number: int) -> Any:
         """Pick the memory that one of the designs leads to."""
         stack = measurement.carry
-        return take(self.backend, stack, number % self._count(stack))
+        return entry(self.backend, stack, number % self._count(stack))
 
     def _count(self, stack: Any) -> int:
         return int(self.backend.named_leaves(stack)[0][1].shape[0])
@@ -121,7 +122,7 @@ class Apparatus:
     def _measure(
         self, params: Any, carry: Any, state: Any, item: Any, drawn: Any, probes: Any
     ) -> Measurement:
-        backend, norm = self.backend, self.backend.norm
+        backend, norm = self.backend, partial(algebra.norm, self.backend)
 
         def one(signs: Any) -> Any:
             after, next_state, estimate = self.estimator.step(
@@ -159,8 +160,12 @@ class Apparatus:
         through = mix(backend, row @ tangents.T / rank, carried)
         count = self._count(drawn)
         wanted = repeat(backend, backend.combine((1.0, immediate), (1.0, through)), count)
-        passed_on = repeat(backend, [*moving(backend, outcome.next_state), outcome.loss], count)
-        changed = backend.combine((1.0, [*moving(backend, states), losses]), (-1.0, passed_on))
+        passed_on = repeat(
+            backend, [*differentiable(backend, outcome.next_state), outcome.loss], count
+        )
+        changed = backend.combine(
+            (1.0, [*differentiable(backend, states), losses]), (-1.0, passed_on)
+        )
         return Measurement(
             error=norm(backend.combine((1.0, outer), (-1.0, exact))),
             exact=norm(exact),
@@ -180,7 +185,7 @@ def one_by_one(backend: Backend, function: Callable[..., Any]) -> Callable[..., 
 
     def mapped(*stacks: Any) -> Any:
         count = int(backend.named_leaves(stacks[0])[0][1].shape[0])
-        results = [function(*(take(backend, stack, i) for stack in stacks)) for i in range(count)]
+        results = [function(*(entry(backend, stack, i) for stack in stacks)) for i in range(count)]
         return backend.map(lambda *leaves: backend.xp.stack(leaves), *results)
 
     return mapped

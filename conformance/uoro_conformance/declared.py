@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+from uoro.algebra import norm
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL
 from uoro_conformance.apparatus import compiled_step
@@ -83,8 +84,8 @@ def _compare_with_rtrl(trial: Trial, estimator: Estimator, seed: int) -> Finding
         carry, _, estimate = follow(params, carry, state, item, signs)
         influence, state, wanted = follow_exact(params, influence, state, item, None)
         got, true = estimate.gradient, wanted.gradient
-        error = float(backend.norm(backend.combine((1.0, got), (-1.0, true))))
-        sizes = float(backend.norm(got)), float(backend.norm(true))
+        error = float(norm(backend, backend.combine((1.0, got), (-1.0, true))))
+        sizes = float(norm(backend, got)), float(norm(backend, true))
         gap = error / sizes[1] if sizes[1] else error
         if not math.isfinite(gap):
             evidence = f"At step {step}: ‖gradient‖ = {sizes[0]}, ‖exact‖ = {sizes[1]}."

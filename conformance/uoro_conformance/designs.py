@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import coordinates, repeat, shaped, size, take
+from uoro.algebra import coordinates, entry, repeat, shaped, size
 from uoro.backend import Backend
 from uoro.estimator import Estimator
 
@@ -125,7 +125,7 @@ def balanced(backend: Backend, tangents: Any, cotangents: Any, rank: int) -> tup
     made = []
     for stack, directions in zip(stacks, (left @ basis, right @ cobasis.T), strict=True):
         turned = rotation[:, : len(values)] @ (directions * values**0.5).T
-        like = take(backend, stack, 0)
+        like = entry(backend, stack, 0)
         tree = shaped(backend, backend.from_host(turned), like)
-        made.append(take(backend, tree, 0) if rank == 1 else tree)
+        made.append(entry(backend, tree, 0) if rank == 1 else tree)
     return made[0], made[1]

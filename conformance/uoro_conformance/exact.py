@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uoro.algebra import basis, norm
 from uoro.estimator import Estimator
 from uoro_conformance.apparatus import Apparatus, Measurement, apparatus
 from uoro_conformance.designs import balanced, gaussian
@@ -84,7 +85,7 @@ def check_chain(
     law, backend = "each step's mean is RTRL's", trial.dynamics.backend
     dtype = precision_of(backend, trial.state, trial.params[0])
     start = trial.memory_of(estimator)
-    if float(backend.norm(start.tangent)) * float(backend.norm(start.cotangent)) > 0:
+    if float(norm(backend, start.tangent)) * float(norm(backend, start.cotangent)) > 0:
         evidence = "The initial memory is not zero."
         return Finding(law, "biased", math.inf, ROUNDING[dtype], evidence, trial.line)
 
@@ -196,7 +197,7 @@ def _path(
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         number = seed * 1000 + step
         if projections is None:
-            signs, probes = lab.designs(state, number), backend.basis(state)
+            signs, probes = lab.designs(state, number), basis(backend, state)
         else:
             signs = lab.some_designs(state, number)
             probes = gaussian(backend, state, seed, step, count=projections)
@@ -251,7 +252,7 @@ def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0
             ("cotangent", two.cotangent, minus(one.cotangent)),
             ("gradient", second.gradient, first.gradient),
         ):
-            gap = float(backend.norm(backend.combine((1.0, got), (-1.0, wanted))))
+            gap = float(norm(backend, backend.combine((1.0, got), (-1.0, wanted))))
             if gap != 0.0:
                 again = lab.step(params, carry, state, item, signs)
                 same = math.isfinite(gap) and relative_gap(backend, again[0], one) == 0.0

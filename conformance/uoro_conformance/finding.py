@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from uoro.algebra import moving
+from uoro.algebra import differentiable, norm
 from uoro.backend import Backend
 from uoro.errors import SettingError
 
@@ -86,9 +86,9 @@ def largest(gaps: Iterable[float]) -> float:
 
 def relative_gap(backend: Backend, got: Any, wanted: Any) -> float:
     """Give ``‖got - wanted‖ / ‖wanted‖``; the plain distance if nothing is wanted."""
-    one, two = moving(backend, got), moving(backend, wanted)
-    gap = float(backend.norm(backend.combine((1.0, one), (-1.0, two))))
-    scale = float(backend.norm(two))
+    one, two = differentiable(backend, got), differentiable(backend, wanted)
+    gap = float(norm(backend, backend.combine((1.0, one), (-1.0, two))))
+    scale = float(norm(backend, two))
     return gap / scale if scale else gap
 
 

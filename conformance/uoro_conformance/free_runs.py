@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.algebra import coordinates, repeat, size, take
+from uoro.algebra import coordinates, entry, repeat, size
 from uoro.backend import Backend
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, RollingTruncated
@@ -176,7 +176,7 @@ def _advance_all(dynamics: Any, estimator: Any, batched: bool) -> Any:
             return after, following, estimate.gradient
 
         after, states, gradients = each(one)(carry, signs)
-        return after, take(backend, states, 0), gradients
+        return after, entry(backend, states, 0), gradients
 
     return backend.compile(advance) if batched else advance
 

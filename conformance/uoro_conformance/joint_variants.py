@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, mix, repeat, shaped, take
+from uoro.algebra import coordinates, entry, mix, repeat, shaped
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimate, Guarantee, Sampler
@@ -65,7 +65,7 @@ Rows = tuple[Any, Any]
 
 def orthogonal_projections(backend: Backend, drawn: Any, rank: int) -> Any:
     """Make ν of the first draw, as the library does."""
-    return projections(backend, take(backend, drawn, 0), rank)
+    return projections(backend, entry(backend, drawn, 0), rank)
 
 
 def push_all(now: JointMoment) -> Any:
@@ -193,7 +193,7 @@ class JointVariant:
         root = parts.values[:, None] ** 0.5
         of_left, of_right = self.sign(now, parts, rows)
         new = (
-            shaped(backend, of_left.T @ (root * parts.left), take(backend, now.fresh, 0)),
+            shaped(backend, of_left.T @ (root * parts.left), entry(backend, now.fresh, 0)),
             shaped(backend, of_right.T @ (root * parts.right), params),
         )
         immediate, state_gradient = pullback(None, 1.0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from uoro.algebra import norm
 from uoro.backend import Backend
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
@@ -39,7 +40,7 @@ def check_adjointness(
         A finding whose gap is the larger of the two, relative to ``‖u‖ ‖J v‖ + ‖Jᵀu‖ ‖v‖``, as
         one of these may be small by chance, and to ``‖∂ℓ/∂s‖ ‖v‖``.
     """
-    backend, norm = dynamics.backend, dynamics.backend.norm
+    backend = dynamics.backend
     dtype = precision_of(backend, state, params)
     tangent, cotangent = gaussian(backend, state, seed, 0), gaussian(backend, state, seed, 1)
     pushed, loss_tangent = dynamics.jvp(params, state, inputs, tangent)
@@ -50,13 +51,13 @@ def check_adjointness(
         "next state": (
             float(backend.inner(cotangent, pushed)),
             float(backend.inner(pulled, tangent)),
-            float(norm(cotangent)) * float(norm(pushed))
-            + float(norm(pulled)) * float(norm(tangent)),
+            float(norm(backend, cotangent)) * float(norm(backend, pushed))
+            + float(norm(backend, pulled)) * float(norm(backend, tangent)),
         ),
         "loss": (
             float(loss_tangent),
             float(backend.inner(state_gradient, tangent)),
-            float(norm(state_gradient)) * float(norm(tangent)),
+            float(norm(backend, state_gradient)) * float(norm(backend, tangent)),
         ),
     }
     gaps = {
@@ -92,8 +93,8 @@ def check_linearity(
     push = partial(dynamics.jvp, params, state, inputs)
     _, pullback = dynamics.vjp(params, state, inputs)
     (of_a, rate_a), (of_b, rate_b), (of_mixed, loss_tangent) = push(a), push(b), push(mixed)
-    steepest = float(backend.norm(pullback(None, 1.0)[1]))
-    terms = steepest * (2 * float(backend.norm(a)) + 3 * float(backend.norm(b)))
+    steepest = float(norm(backend, pullback(None, 1.0)[1]))
+    terms = steepest * (2 * float(norm(backend, a)) + 3 * float(norm(backend, b)))
     pulls = zip(pullback(a, 0.5), pullback(b, 0.5), pullback(mixed, -0.5), strict=True)
     gaps = {
         "jvp": _nonlinearity(backend, of_a, of_b, of_mixed),
@@ -118,8 +119,8 @@ def check_linearity(
 
 def _nonlinearity(backend: Backend, of_a: Any, of_b: Any, of_mixed: Any) -> float:
     """Give ``‖f(2a - 3b) - 2 f(a) + 3 f(b)‖``, relative to the sum of the terms."""
-    gap = float(backend.norm(backend.combine((1.0, of_mixed), (-2.0, of_a), (3.0, of_b))))
-    return gap / (2 * float(backend.norm(of_a)) + 3 * float(backend.norm(of_b)) or 1.0)
+    gap = float(norm(backend, backend.combine((1.0, of_mixed), (-2.0, of_a), (3.0, of_b))))
+    return gap / (2 * float(norm(backend, of_a)) + 3 * float(norm(backend, of_b)) or 1.0)
 
 
 def check_outcomes_agree(
@@ -227,7 +228,7 @@ def check_rtrl_sums_to_bptt(
         "RTRL summed over time is BPTT",
         largest([relative_gap(backend, total, whole.gradient)]),
         tolerance,
-        f"{len(items)} steps, gradient of norm {float(backend.norm(whole.gradient)):.6g}, "
+        f"{len(items)} steps, gradient of norm {float(norm(backend, whole.gradient)):.6g}, "
         f"backend {backend.name}.",
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import size, take
+from uoro.algebra import entry, size
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro_conformance.apparatus import Apparatus, apparatus
@@ -68,7 +68,7 @@ def _all_signs(lab: Apparatus, state: Any, seed: int) -> list[Any]:
     first = np.random.default_rng(seed).choice([-1.0, 1.0], n * (draws - 1))
     rows = np.concatenate([np.tile(first, (len(every), 1)), every], axis=1)
     stack = as_noise(lab.backend, state, rows, draws)
-    return [take(lab.backend, stack, index) for index in range(len(rows))]
+    return [entry(lab.backend, stack, index) for index in range(len(rows))]
 
 
 def _judge(

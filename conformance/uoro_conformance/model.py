@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from uoro.algebra import size
+from uoro.algebra import basis, size
 from uoro.derivatives.routes import Routed
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeWarning, StreamError
@@ -226,7 +226,7 @@ def _can_be_mapped(trial: Trial, estimator: UORO, report: Report) -> bool:
         ]
 
     try:
-        backend.vmap(one)(backend.basis(trial.state))
+        backend.vmap(one)(basis(backend, trial.state))
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         report.notes.append(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.algebra import coordinates, repeat, size, take
+from uoro.algebra import basis, coordinates, entry, repeat, size
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
@@ -130,7 +130,7 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
 def _factors(trial: Trial, estimator: Any, params: Any, state: Any, item: Any) -> Any:
     """Give what ν is scaled by, a vector of one for each coordinate of the state."""
     backend, scaling = trial.dynamics.backend, getattr(estimator, "scaling", None)
-    ones = take(backend, as_noise(backend, state, np.ones((1, size(backend, state))), 1), 0)
+    ones = entry(backend, as_noise(backend, state, np.ones((1, size(backend, state))), 1), 0)
     times, _ = scaled(scaling, trial.dynamics, params, state, item, ones)
     return matrix(backend, times, 1)[0]
 
@@ -155,7 +155,7 @@ def _compiled_jacobians(dynamics: Any) -> Any:
 def _jacobians(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, item: Any) -> Jacobians:
     backend = dynamics.backend
     _, pullback = dynamics.vjp(params, state, item)
-    fresh_influence, jacobian = backend.vmap(lambda row: pullback(row, None))(backend.basis(state))
+    fresh_influence, jacobian = backend.vmap(lambda row: pullback(row, None))(basis(backend, state))
     immediate, state_gradient = (
         coordinates(backend, repeat(backend, tree, 1))[0] for tree in pullback(None, 1.0)
     )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.algebra import coordinates
+from uoro.algebra import basis, coordinates, norm
 from uoro.backend import Backend, Distribution
 from uoro.errors import StructureError
 from uoro_conformance.finding import UNIT, Finding, largest, worst
@@ -141,7 +141,7 @@ def check_trees(backend: Backend, dtype: str) -> Finding:
 
 
 def check_algebra(backend: Backend, dtype: str) -> Finding:
-    """Check `combine`, `inner`, `matmul` and `basis` against NumPy."""
+    """Check `combine`, `inner`, `matmul` and the unit tangents against NumPy."""
     host = [backend.to_host(backend.from_host(_tree(seed), dtype=dtype)) for seed in range(2)]
     x, y = (backend.from_host(tree) for tree in host)
     a, b = (_flat(backend, tree) for tree in (x, y))
@@ -149,8 +149,8 @@ def check_algebra(backend: Backend, dtype: str) -> Finding:
     weights, rows = backend.from_host(matrix), backend.from_host(_stack(4), dtype=dtype)
     laid_out = coordinates(backend, rows)
     numbers = np.asarray(backend.to_host(laid_out), np.float64)
-    basis = coordinates(backend, backend.basis(x))
-    scaled = backend.combine((backend.norm(x), x), (-2.5, y))
+    units = coordinates(backend, basis(backend, x))
+    scaled = backend.combine((norm(backend, x), x), (-2.5, y))
     agree = partial(_agree, backend=backend, dtype=dtype)
     return worst(
         [
@@ -167,13 +167,13 @@ def check_algebra(backend: Backend, dtype: str) -> Finding:
                 got=backend.matmul(weights[0], laid_out),
                 wanted=matrix[0].astype(np.float64) @ numbers,
             ),
-            agree("basis lists the unit vectors", got=basis, wanted=np.eye(len(a))),
+            agree("basis lists the unit vectors", got=units, wanted=np.eye(len(a))),
         ]
     )._replace(law="vector algebra is NumPy's")
 
 
 def check_norm(backend: Backend, dtype: str) -> Finding:
-    """Check that `norm` is right from the smallest to the largest numbers, and 0 only for 0.
+    """Check that norms are right from the smallest to the largest numbers, and 0 only for 0.
 
     `with_norms` must give the trees that were made and the same norms: of one tree, of trees of
     very different sizes at once, and of outer products made within.
@@ -188,7 +188,7 @@ def check_norm(backend: Backend, dtype: str) -> Finding:
             norms[f"{wanted:g}"] = wanted
     trees["0"], norms["0"] = backend.from_host(np.zeros(3), dtype=dtype), 0.0
     for name, x in trees.items():
-        gaps[name] = _off(backend.norm(x), norms[name])
+        gaps[name] = _off(norm(backend, x), norms[name])
     smallest, *_, largest_one = EXTREMES[dtype]
     together = [f"{5.0 * scale:g}" for scale in (smallest, largest_one)] + ["0"]
     for names in ([together[0]], [together[1]], [together[2]], together):
@@ -232,7 +232,7 @@ def _outer_gap(backend: Backend, dtype: str, left: float, right: float) -> float
     wanted = float(np.linalg.norm(flat)), math.sqrt(5.0)
     return largest(
         [
-            *(_off(got, norm) for got, norm in zip(norms, wanted, strict=True)),
+            *(_off(got, true) for got, true in zip(norms, wanted, strict=True)),
             float(np.linalg.norm(_flat(backend, made) - flat)) / wanted[0],
             float(np.linalg.norm(_flat(backend, same) - flat[:2])),
         ]

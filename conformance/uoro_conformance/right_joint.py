@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uoro.algebra import coordinates, repeat, shaped, take
+from uoro.algebra import coordinates, entry, repeat, shaped
 from uoro.backend import Backend
 from uoro.estimators.reduction import unit_rows
 from uoro_conformance.joint_variants import JointMoment, JointVariant, Parts, Rows, optimal
@@ -65,12 +65,12 @@ def _cut_hadamard(backend: Backend, drawn: Any, rank: int) -> Any:
     xp, signs = backend.xp, coordinates(backend, drawn)[0]
     alternating = (-1.0) ** (xp.cumsum(signs * 0 + 1, 0) - 1)
     rows = xp.stack([signs, signs * alternating]) / rank**0.5
-    return shaped(backend, rows, take(backend, drawn, 0))
+    return shaped(backend, rows, entry(backend, drawn, 0))
 
 
 def _same(backend: Backend, drawn: Any, rank: int) -> Any:
     """Take one projection for all pairs."""
-    return repeat(backend, backend.combine((rank**-0.5, take(backend, drawn, 0))), rank)
+    return repeat(backend, backend.combine((rank**-0.5, entry(backend, drawn, 0))), rank)
 
 
 RIGHT_JOINT: tuple[JointVariant, ...] = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import mean, take
+from uoro.algebra import entry, mean
 from uoro.estimators.streams import ParallelEstimator
 from uoro_conformance.apparatus import apparatus, compiled_step
 from uoro_conformance.finding import (
@@ -69,8 +69,8 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
             )
             gradients.append(alone.gradient)
             losses.append(alone.loss)
-            compare(f"step {step}, memory of stream {b}", take(backend, carry, b), carries[b])
-            compare(f"step {step}, state of stream {b}", take(backend, state, b), states[b])
+            compare(f"step {step}, memory of stream {b}", entry(backend, carry, b), carries[b])
+            compare(f"step {step}, state of stream {b}", entry(backend, state, b), states[b])
         average = mean(backend, backend.collect(gradients))
         compare(f"step {step}, gradient", estimate.gradient, average)
         compare(f"step {step}, loss", estimate.loss, backend.collect(losses).mean())
@@ -81,11 +81,11 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
         dynamics, trial.params[0], carry, state, mask, fresh, inputs=backend.collect(first)
     )
     for b in range(count - 1):
-        compare(f"after the reset, memory of stream {b}", take(backend, anew, b), carries[b])
-        compare(f"after the reset, state of stream {b}", take(backend, restarted, b), states[b])
+        compare(f"after the reset, memory of stream {b}", entry(backend, anew, b), carries[b])
+        compare(f"after the reset, state of stream {b}", entry(backend, restarted, b), states[b])
     start = streams.estimator.init(dynamics, trial.params[0], trial.state, inputs=first[-1])
-    compare("after the reset, memory of the last stream", take(backend, anew, count - 1), start)
-    last = take(backend, restarted, count - 1)
+    compare("after the reset, memory of the last stream", entry(backend, anew, count - 1), start)
+    last = entry(backend, restarted, count - 1)
     compare("after the reset, state of the last stream", last, trial.state)
     verdict: Verdict = "holds" if worst_gap <= allowed else "broken"
     return Finding(law, verdict, worst_gap, allowed, evidence, trial.line)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from uoro.algebra import norm
 from uoro.derivatives.sweep import Each, Sweep, once, separately, sweep
 from uoro.dynamics import Dynamics
 from uoro_conformance.designs import gaussian
@@ -52,8 +53,8 @@ def check_sweep(
         evidence = f"Losses {losses[0]!r} and {losses[1]!r} are not finite."
         return Finding(law, "unverifiable", math.nan, math.nan, evidence)
     gaps = {name: relative_gap(backend, got[name], wanted[name]) for name in wanted}
-    steepest = float(backend.norm(state_gradient)) * float(backend.norm(tangent))
-    apart = gaps["rate"] * (float(backend.norm(wanted["rate"])) or 1.0)
+    steepest = float(norm(backend, state_gradient)) * float(norm(backend, tangent))
+    apart = gaps["rate"] * (float(norm(backend, wanted["rate"])) or 1.0)
     gaps["rate"] = apart / (steepest or 1.0)
     where = max(gaps, key=lambda name: largest([gaps[name]]))
     gap, allowed = largest(gaps.values()), ADJOINT * UNIT[dtype]

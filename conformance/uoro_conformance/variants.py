@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, shaped, take
+from uoro.algebra import coordinates, entry, norm, shaped
 from uoro.backend import Backend, Distribution
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimate, Guarantee, Sampler
@@ -65,7 +65,7 @@ def times(now: Moment, factors: Callable[[Any], Any]) -> Any:
     """Multiply ν, coordinate by coordinate, by a function of the vector of its coordinates."""
     backend = now.backend
     row = coordinates(backend, backend.map(lambda leaf: leaf[None], now.signs))
-    return take(backend, shaped(backend, row * factors(row[0]), now.signs), 0)
+    return entry(backend, shaped(backend, row * factors(row[0]), now.signs), 0)
 
 
 def in_turn(signs: Any) -> Any:
@@ -75,8 +75,9 @@ def in_turn(signs: Any) -> Any:
 
 def norms(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any, Any, Any]:
     """Give ‖θ̃‖, ‖s̃'‖, ‖νᵀK‖ and ‖ν‖."""
-    norm = now.backend.norm
-    return norm(now.carry.cotangent), norm(pushed), norm(pulled), norm(now.signs)
+    trees = now.carry.cotangent, pushed, pulled, now.signs
+    cotangent, tangent, fresh, signs = (norm(now.backend, tree) for tree in trees)
+    return cotangent, tangent, fresh, signs
 
 
 def rhos(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any]:

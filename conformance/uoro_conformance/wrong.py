@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from uoro.algebra import coordinates, mean, mix, repeat, select, shift, take
+from uoro.algebra import basis, coordinates, entry, mean, mix, norm, repeat, select, shift
 from uoro.backend import Backend
 from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators import UORO
@@ -53,11 +53,11 @@ def _epsilon_one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:
 
 def _diagonal(now: Moment) -> Any:
     backend, tangent = now.backend, now.carry.tangent
-    _, rows = backend.vmap(lambda row: now.pullback(row, None))(backend.basis(now.state))
+    _, rows = backend.vmap(lambda row: now.pullback(row, None))(basis(backend, now.state))
     matrix = coordinates(backend, rows)
     diagonal = backend.xp.diagonal(matrix)
     lifted = backend.map(lambda leaf: leaf[None], tangent)
-    return mix(backend, diagonal * coordinates(backend, lifted)[0], backend.basis(now.state))
+    return mix(backend, diagonal * coordinates(backend, lifted)[0], basis(backend, now.state))
 
 
 def _transposed(now: Moment) -> Any:
@@ -105,9 +105,9 @@ def _last_inner_step(now: Moment) -> Any:
     backend, state = now.backend, now.state
     unrolled: Any = now.dynamics
     for step in range(unrolled.span - 1):
-        item = take(backend, now.item, step)
+        item = entry(backend, now.item, step)
         state = unrolled.dynamics.forward(now.params, state, item).next_state
-    last = take(backend, now.item, unrolled.span - 1)
+    last = entry(backend, now.item, unrolled.span - 1)
     return unrolled.dynamics.vjp(now.params, state, last)[1](now.signs, None)[0]
 
 
@@ -123,7 +123,7 @@ def _scaled(factor: float, piece: Callable[[Moment], Any]) -> Callable[[Moment],
 def _clipped(piece: Callable[[Moment], Any]) -> Callable[[Moment], Any]:
     def clip(now: Moment) -> Any:
         whole = piece(now)
-        length: Any = now.backend.norm(whole)
+        length: Any = norm(now.backend, whole)
         return now.backend.combine((1.0 / (1.0 + length), whole))
 
     return clip
@@ -178,7 +178,7 @@ def _mixed_pair(now: Moment, new: Any, state_gradient: Any) -> Any:
 
 def _clipped_if_large(now: Moment, new: Any, state_gradient: Any) -> Any:
     whole: Any = old_pair(now, new, state_gradient)
-    length: Any = now.backend.norm(whole)
+    length: Any = norm(now.backend, whole)
     return now.backend.combine((100.0 / (100.0 + (length > 100.0) * (length - 100.0)), whole))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uoro.algebra import coordinates, mean, mix, repeat, shaped, take
+from uoro.algebra import coordinates, entry, mean, mix, repeat, shaped
 from uoro.backend import Backend
 from uoro.estimators.reduction import unit_rows, water_filling
 from uoro_conformance.joint_variants import (
@@ -122,7 +122,7 @@ def _uneven_projections(backend: Backend, drawn: Any, rank: int) -> Any:
     place = xp.cumsum(signs[0] * 0 + 1, 0) - 1
     waves = [xp.cos(2 * xp.pi * j * place / n) for j in range(rank)]
     rows = [(n / rank) ** 0.5 * wave / (wave**2).sum() ** 0.5 for wave in waves]
-    return shaped(backend, xp.stack(rows) * signs, take(backend, drawn, 0))
+    return shaped(backend, xp.stack(rows) * signs, entry(backend, drawn, 0))
 
 
 def _push_later(now: JointMoment) -> Any:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from uoro.algebra import moving, shift
+from uoro.algebra import differentiable, norm, shift
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Outcome, Pullback
 
@@ -87,7 +87,11 @@ def roundoff_of(backend: Backend, *trees: Any) -> float:
 
 
 def _known(backend: Backend, *trees: Any) -> list[str]:
-    names = [str(leaf.dtype).rpartition(".")[2] for tree in trees for leaf in moving(backend, tree)]
+    names = [
+        str(leaf.dtype).rpartition(".")[2]
+        for tree in trees
+        for leaf in differentiable(backend, tree)
+    ]
     return [name for name in (_TWINS.get(name, name) for name in names) if name in UNIT]
 
 
@@ -180,7 +184,7 @@ def _made_tools(dynamics: Any) -> _Tools:
 
     def gradients(params: Any, state: Any, inputs: Any, cotangent: Any) -> Any:
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        reached = size(cotangent) * size(moving(backend, outcome.next_state))
+        reached = size(cotangent) * size(differentiable(backend, outcome.next_state))
         pulled = pullback(cotangent, None), pullback(None, 1.0)
         return reached, outcome.loss, *pulled, tuple(map(size, pulled))
 
@@ -200,7 +204,7 @@ def _made_tools(dynamics: Any) -> _Tools:
             shift(backend, params, t, moved[0]), shift(backend, state, t, moved[1]), inputs
         )
         along = [leaf for _, leaf in backend.named_leaves(cotangent)]
-        return inner(along, moving(backend, outcome.next_state)), outcome.loss
+        return inner(along, differentiable(backend, outcome.next_state)), outcome.loss
 
     return _Tools(*map(backend.compile, (gradients, direction, walk)))
 
@@ -252,13 +256,13 @@ def pushed_by_differences(
 
     The last resort, biased: by 1e-4 or so of the derivative in float32.
     """
-    backend, norm = dynamics.backend, dynamics.backend.norm
+    backend = dynamics.backend
     dtype = precision_of(backend, state) or "float32"
     scale = 5e-3 if dtype != "float64" else 6e-6
-    length = norm(tangent)
-    h = scale * (1.0 + norm(moving(backend, state))) / (length + (length == 0))
+    length = norm(backend, tangent)
+    h = scale * (1.0 + norm(backend, differentiable(backend, state))) / (length + (length == 0))
     ends = [dynamics.forward(params, shift(backend, state, t, tangent), inputs) for t in (h, -h)]
-    one, other = (moving(backend, end.next_state) for end in ends)
+    one, other = (differentiable(backend, end.next_state) for end in ends)
     # The difference first: of equal ends it is zero then, and not the rounding of a product.
     leaves = iter(backend.combine((0.5 / h, backend.combine((1.0, one), (-1.0, other)))))
     pushed = backend.map(lambda leaf: next(leaves), tangent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from uoro.algebra import moving, shift
+from uoro.algebra import differentiable, norm, shift
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Outcome
 
@@ -53,7 +53,7 @@ def look_at(
     """Measure the two adjoint gaps, and how far equal calls differ; to be compiled."""
     backend, inner = dynamics.backend, dynamics.backend.inner
 
-    def norm(tree: Any) -> Any:
+    def length(tree: Any) -> Any:
         return inner(tree, tree) ** 0.5  # It need not stand extremes, and compiles quickly.
 
     point = params, state, inputs
@@ -63,12 +63,12 @@ def look_at(
     outcomes.append(taped)
     _, pulled = pullback(cotangent, None)
     _, state_gradient = pullback(None, 1.0)
-    one, *others = ([*moving(backend, each.next_state), each.loss] for each in outcomes)
-    apart = [norm(backend.combine((1.0, one), (-1.0, other))) for other in others]
-    scale = norm(cotangent) * norm(pushed) + norm(pulled) * norm(tangent)
-    slope = norm(state_gradient) * norm(tangent)
+    one, *others = ([*differentiable(backend, each.next_state), each.loss] for each in outcomes)
+    apart = [length(backend.combine((1.0, one), (-1.0, other))) for other in others]
+    scale = length(cotangent) * length(pushed) + length(pulled) * length(tangent)
+    slope = length(state_gradient) * length(tangent)
     return {
-        "repeats": sum(apart[1:], apart[0]) / (norm(one) + _TINY),
+        "repeats": sum(apart[1:], apart[0]) / (length(one) + _TINY),
         "next state": abs(inner(cotangent, pushed) - inner(pulled, tangent)) / (scale + _TINY),
         "loss": abs(loss_tangent - inner(state_gradient, tangent)) / (slope + _TINY),
     }
@@ -76,9 +76,11 @@ def look_at(
 
 def relative_gap(backend: Backend, one: Outcome[Any], other: Outcome[Any]) -> float:
     """Compare two outcomes."""
-    first, second = ([*moving(backend, each.next_state), each.loss] for each in (one, other))
-    gap = float(backend.norm(backend.combine((1.0, first), (-1.0, second))))
-    return gap / (float(backend.norm(first)) + _TINY)
+    first, second = (
+        [*differentiable(backend, each.next_state), each.loss] for each in (one, other)
+    )
+    gap = float(norm(backend, backend.combine((1.0, first), (-1.0, second))))
+    return gap / (float(norm(backend, first)) + _TINY)
 
 
 def bits(backend: Backend, tree: Any) -> list[bytes]:

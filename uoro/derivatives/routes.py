@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import take
+from uoro.algebra import entry
 from uoro.arguments import leaf_name, require_flag
 from uoro.backend import Backend
 from uoro.derivatives.differences import (
@@ -430,7 +430,7 @@ def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: An
         inputs: Of the first step; of one stream.
     """
     if isinstance(dynamics, Unrolled):
-        probe(dynamics.dynamics, params, state, take(dynamics.backend, inputs, 0))
+        probe(dynamics.dynamics, params, state, entry(dynamics.backend, inputs, 0))
     elif isinstance(dynamics, Routed) and dynamics.route is None:
         dynamics._settle(params, state, inputs)
 

@@ -7,9 +7,9 @@ from typing import Any, Generic, NamedTuple
 from uoro.algebra import (
     as_precision,
     coordinates,
+    entry,
     shaped,
     size,
-    take,
     with_products,
     working_precision,
 )
@@ -41,7 +41,7 @@ class JointInfluence(NamedTuple, Generic[State, Params]):
 
 def fresh_projections(backend: Backend, drawn: State, rank: int) -> State:
     """Make the k projections of a step of its noise: of the first of its two trees."""
-    made: State = projections(backend, take(backend, drawn, 0), rank)
+    made: State = projections(backend, entry(backend, drawn, 0), rank)
     return made
 
 
@@ -91,7 +91,7 @@ def merge(
     reduction = reduce_pairs(xp, side_of_rows(xp, rows), right, signs[1], rank)
     merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
     return JointInfluence(
-        shaped(backend, reduction.tangents @ rows, take(backend, fresh, 0)),
+        shaped(backend, reduction.tangents @ rows, entry(backend, fresh, 0)),
         backend.map(lambda _, new: new, cotangent, merged),  # in its dtypes
         reduction.added,
     )

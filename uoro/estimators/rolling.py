@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import moving, push, repeat
+from uoro.algebra import differentiable, push, repeat
 from uoro.arguments import require_arrays, require_count, require_dynamics
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, StructureError, spelled
@@ -89,7 +89,7 @@ class RollingTruncated:
                 "Pass one, for its shape."
             )
         backend = dynamics.backend
-        leaves = moving(backend, state)
+        leaves = differentiable(backend, state)
         if not leaves:
             raise StructureError(
                 f"RollingTruncated.init(state={spelled(state)}): wanted is at least one floating "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uoro.algebra import coordinates, mix, size
+from uoro.algebra import basis, coordinates, mix, size
 from uoro.arguments import require_arrays, require_dynamics, require_like
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.estimator import Estimate, Guarantee, Sampler
@@ -94,7 +94,7 @@ class RTRL:
         outcome, pullback = dynamics.vjp(params, state, inputs)
         immediate, state_gradient = pullback(None, 1.0)
         fresh_influence, jacobian = backend.vmap(lambda row: pullback(row, None))(
-            backend.basis(state)
+            basis(backend, state)
         )
 
         row = coordinates(backend, backend.map(lambda leaf: leaf[None], state_gradient))[0]

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
-from uoro.algebra import as_precision, moving, shift, working_precision
+from uoro.algebra import as_precision, differentiable, shift, working_precision
 from uoro.arguments import require_like
 from uoro.backend import Backend
 from uoro.derivatives.differences import roundoff_of
@@ -74,7 +74,7 @@ def scaled(
             call="UORO(scaling=function): function(params, state, inputs)",
             hint="Return a positive number for each coordinate of the state.",
         )
-        factors = moving(backend, given)
+        factors = differentiable(backend, given)
 
     def times(power: float) -> State:
         rest = iter(factors)
@@ -102,7 +102,7 @@ def row_factors(
     length = roundoff_of(backend, params, state) ** 0.25
 
     def reached(moved: Params) -> list[Any]:
-        following = moving(backend, dynamics.forward(moved, state, inputs).next_state)
+        following = differentiable(backend, dynamics.forward(moved, state, inputs).next_state)
         reals: list[Any] = as_precision(backend, following, precision)
         return reals
 
@@ -129,7 +129,7 @@ def _directions(backend: Backend, params: Any, precision: str) -> list[list[Any]
     The signs are those of cosines whose frequencies have nothing to do with each other. They need
     not be random but alike on all backends, and a compiler works them out once.
     """
-    xp, shapes = backend.xp, [tuple(leaf.shape) for leaf in moving(backend, params)]
+    xp, shapes = backend.xp, [tuple(leaf.shape) for leaf in differentiable(backend, params)]
     place = backend.from_host(xp.arange(sum(map(sum, shapes)) + len(shapes)), dtype=precision)
 
     def direction(frequency: float) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, get_args
 
-from uoro.algebra import DTYPES, flatten, mix, take, working_precision
+from uoro.algebra import DTYPES, entry, flatten, mix, working_precision
 from uoro.arguments import (
     require_arrays,
     require_choice,
@@ -359,8 +359,8 @@ class UORO:
         merged = merge(backend, kept, cotangent, swept, fresh, pulled_back, signs, self.rank)
         if self.rank == 1:
             merged = merged._replace(
-                tangent=take(backend, merged.tangent, 0),
-                cotangent=take(backend, merged.cotangent, 0),
+                tangent=entry(backend, merged.tangent, 0),
+                cotangent=entry(backend, merged.cotangent, 0),
             )
         return merged._replace(
             tangent=self._kept(backend, merged.tangent),

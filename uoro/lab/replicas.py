@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from uoro.algebra import repeat
-from uoro.algebra import take as entry
+from uoro.algebra import entry, repeat
 from uoro.arguments import (
     require_callable,
     require_count,
@@ -24,7 +23,7 @@ from uoro.errors import NonFiniteError, SettingError, spelled
 from uoro.estimator import Estimator
 from uoro.learning.carry import Metrics, Progress
 from uoro.learning.learner import Learner
-from uoro.learning.stream import take
+from uoro.learning.stream import read
 from uoro.learning.update import Clock, Update
 from uoro.optimizer import Optimizer
 
@@ -174,7 +173,7 @@ class Replicas:
 
     def _run_mapped(self, streams: Sequence[Iterator[Any]], count: int) -> Losses:
         backend = self._backend
-        blocks = [take(backend, stream, count) for stream in streams]
+        blocks = [read(backend, stream, count) for stream in streams]
         got = min(number for _, number in blocks)
         if not got:
             return [[] for _ in streams]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
-from uoro.algebra import moving, select, working_precision
+from uoro.algebra import differentiable, norm, select, working_precision
 from uoro.arguments import (
     require_callable,
     require_choice,
@@ -29,7 +29,7 @@ from uoro.estimators.streams import ParallelEstimator
 from uoro.learning.carry import Metrics, Progress, Summary
 from uoro.learning.log import LOGGER
 from uoro.learning.saved import Saved, named_arrays, restored
-from uoro.learning.stream import take
+from uoro.learning.stream import read
 from uoro.learning.update import Clock, Update
 from uoro.optimizer import Optimizer
 
@@ -122,7 +122,7 @@ class Learner:
         self.resets = 0
         backend = self.backend
         self._progress = Progress(backend.from_host(params), backend.from_host(state), None, None)
-        if not moving(backend, self._progress.params):
+        if not differentiable(backend, self._progress.params):
             raise StructureError(f"{_MAKE}: there is no floating number in the params to train.")
         self._initial_state = self._progress.state
         self._on_nonfinite = on_nonfinite
@@ -419,7 +419,7 @@ class Learner:
             return after, estimate, fault
         # An optimizer of the user's may change the params in place: look before it does.
         carry, state, estimate = self._update.estimate(now, inputs, signs, clock)
-        fault = _fault(estimate, self.backend.norm(estimate.gradient))
+        fault = _fault(estimate, norm(self.backend, estimate.gradient))
         if fault is None:
             now = self._update.apply(now, carry, state, estimate.gradient, clock)
         return now, estimate, fault
@@ -461,7 +461,7 @@ class Learner:
         LOGGER.warning("%s is %s at step %d: the item is left out", *fault, self.steps)
 
     def _is_finite(self, tree: Any) -> bool:
-        return math.isfinite(float(self.backend.norm(moving(self.backend, tree))))
+        return math.isfinite(float(norm(self.backend, differentiable(self.backend, tree))))
 
     def _run_each(self, stream: Iterator[Any], count: int, losses: list[float]) -> bool:
         nothing = object()
@@ -475,13 +475,13 @@ class Learner:
     def _run_compiled(
         self, stream: Iterator[Any], count: int, chunk: int, losses: list[float]
     ) -> bool:
-        inputs, got = take(self.backend, stream, min(count, self._clock().room))
+        inputs, got = read(self.backend, stream, min(count, self._clock().room))
         if not got:
             return False
         self._start(self._item(inputs, 0))
         signs = None
         if self._noise is not None:
-            signs, drawn = take(self.backend, self._noise, got)
+            signs, drawn = read(self.backend, self._noise, got)
             self._require_noise(drawn == got)
         # One length for all chunks is one loop to compile, which rounds alike in all of them.
         inputs, signs = (self._fill(stack, got, chunk) for stack in (inputs, signs))

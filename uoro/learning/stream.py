@@ -61,7 +61,7 @@ class WindowStream(BlockStream, Protocol):
         ...
 
 
-def take(backend: Backend, stream: Iterator[Any], count: int) -> tuple[Any, int]:
+def read(backend: Backend, stream: Iterator[Any], count: int) -> tuple[Any, int]:
     """Read up to ``count`` items of a stream as one stack on the backend's device.
 
     Returns:
@@ -166,7 +166,7 @@ class Windows:
         items, got = self._left, self._left_over
         while got == 0 or got % length:
             wanted = count * length if got < length else got + length - got % length
-            more, came = take(backend, self._stream, max(0, wanted - got))
+            more, came = read(backend, self._stream, max(0, wanted - got))
             if not came:
                 break
             items = more if got == 0 else backend.map(join, items, more)

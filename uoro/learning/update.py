@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from uoro.algebra import norm
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimate, Estimator
@@ -105,7 +106,7 @@ class Update:
         """Take one step; also give the norm of the gradient."""
         carry, state, estimate = self.estimate(now, inputs, signs, clock)
         after = self.apply(now, carry, state, estimate.gradient, clock)
-        return after, estimate, self.backend.norm(estimate.gradient)
+        return after, estimate, norm(self.backend, estimate.gradient)
 
     def advance_chunk(
         self,
@@ -138,4 +139,4 @@ class Update:
             return now, estimate.loss
 
         now, losses = self.backend.scan(body, now, (inputs, signs, indices), bounds=bounds)
-        return now, losses, self.backend.norm(now.params)
+        return now, losses, norm(self.backend, now.params)

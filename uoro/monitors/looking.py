@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from uoro.algebra import take
+from uoro.algebra import entry
 from uoro.arguments import require_count
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
@@ -127,7 +127,7 @@ class RadiusMonitor:
     ) -> dict[str, float]:
         """Go on from where it stopped last."""
         if isinstance(unwrap_estimator(estimator), ParallelEstimator):
-            state, inputs = (take(dynamics.backend, stack, 0) for stack in (state, inputs))
+            state, inputs = (entry(dynamics.backend, stack, 0) for stack in (state, inputs))
         if self._tangent is None:
             # As good as none, and of the shape it has from then on.
             backend = dynamics.backend

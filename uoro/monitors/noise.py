@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from uoro.algebra import mix, moving
+from uoro.algebra import differentiable, mix
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
@@ -72,7 +72,7 @@ def rank_noise(
         Section 3.4 of the UORO paper for rank k.
     """
     backend = dynamics.backend
-    pairs, single = moving(backend, carry.tangent)[0], moving(backend, state)[0]
+    pairs, single = differentiable(backend, carry.tangent)[0], differentiable(backend, state)[0]
     if len(pairs.shape) == len(single.shape) or pairs.shape[0] < 2:
         raise SettingError(
             "rank_noise(memory=...): there is a single pair, which does not show its noise. Take "

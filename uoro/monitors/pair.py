@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import flatten
+from uoro.algebra import flatten, norm
 from uoro.backend import Backend
 from uoro.estimators import Influence
 
@@ -40,8 +41,8 @@ def norms_of_pairs(backend: Backend, carry: Influence[Any, Any], *, axes: int = 
     for _ in range(axes - 1):
         carry = flatten(backend, carry)
     if not axes:
-        return tuple(backend.xp.stack([backend.from_host(backend.norm(part))]) for part in carry)
-    return tuple(backend.vmap(backend.norm)(part) for part in carry)
+        return tuple(backend.xp.stack([backend.from_host(norm(backend, part))]) for part in carry)
+    return tuple(backend.vmap(partial(norm, backend))(part) for part in carry)
 
 
 def pair_norms(backend: Backend, carry: Influence[Any, Any], *, axes: int = 0) -> PairNorms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from uoro.algebra import working_precision
+from uoro.algebra import norm, working_precision
 from uoro.arguments import require_count
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
@@ -72,7 +72,7 @@ def spectral_radius(
     xp = backend.xp
     # Taken up wherever a tangent dies or blows up: it leaves the kernel, if anything does.
     fresh = backend.random(backend.key(0), state, "gaussian")
-    fresh = backend.combine((1.0 / backend.norm(fresh), fresh))
+    fresh = backend.combine((1.0 / norm(backend, fresh), fresh))
     carried = fresh if tangent is None else _unit(backend, tangent, fresh)[0]
 
     def body(tangent: Any, weight: Any) -> tuple[Any, tuple[Any, Any]]:
@@ -99,7 +99,7 @@ def _unit(backend: Backend, vector: Any, otherwise: Any) -> tuple[Any, Any, Any]
         The vector, its length, and whether that could be used.
     """
     xp = backend.xp
-    length = backend.from_host(backend.norm(vector))  # PyTorch's may be Python's own number
+    length = backend.from_host(norm(backend, vector))  # PyTorch's may be Python's own number
     usable = (length > 0) & (length < float("inf"))
     scale = xp.where(usable, length, xp.ones_like(length))
     unit = backend.map(lambda leaf, other: xp.where(usable, leaf / scale, other), vector, otherwise)

@@ -9,8 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
-from uoro.algebra import gram, repeat, working_precision
-from uoro.algebra import take as entry
+from uoro.algebra import entry, gram, repeat, working_precision
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimators import UORO

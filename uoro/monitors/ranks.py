@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from uoro.algebra import size
-from uoro.algebra import take as entry
+from uoro.algebra import entry, size
 from uoro.arguments import (
     require_arrays,
     require_count,
@@ -21,7 +20,7 @@ from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StreamError, spelled
 from uoro.estimators.scaling import Scaling, require_scaling
-from uoro.learning.stream import take
+from uoro.learning.stream import read
 from uoro.monitors.rank_trial import Trial, relative_noise, signal
 
 
@@ -162,7 +161,7 @@ def suggest_rank(
     for what, tree in (("params", params), ("state", state)):
         require_arrays(backend, tree, f"suggest_rank({what}=...)")
     chosen, beyond = _within(ranks, size(backend, state))
-    stack, count = take(backend, require_stream(call, items), steps)
+    stack, count = read(backend, require_stream(call, items), steps)
     left_out = count // 3 if skip is None else skip
     if count <= left_out:
         raise StreamError(

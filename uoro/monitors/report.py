@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from uoro.algebra import norm
 from uoro.backend import Backend
 from uoro.monitors.batches import Batches, on_host, ratio
 from uoro.monitors.shadow import Samples, ShadowCarry
@@ -49,7 +50,7 @@ def shadow_report(backend: Backend, carry: ShadowCarry) -> dict[str, float]:
 def look_at_means(backend: Backend, samples: Samples) -> tuple[Any, Any, Any]:
     """Take the norms of mean g̃ and of mean g, and their inner product; to be compiled."""
     mine, its = samples.estimated, samples.shadowed
-    return backend.norm(mine), backend.norm(its), backend.inner(mine, its)
+    return norm(backend, mine), norm(backend, its), backend.inner(mine, its)
 
 
 def read_report(

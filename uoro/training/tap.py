@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from uoro.algebra import take
+from uoro.algebra import entry
 from uoro.arguments import require_like
 from uoro.backend import Backend
 from uoro.errors import StreamError, StructureError, UnseekableError
 from uoro.learning.log import LOGGER
-from uoro.learning.stream import BlockStream, Windows
-from uoro.learning.stream import take as read
+from uoro.learning.stream import BlockStream, Windows, read
 
 # Items that are drawn at a time to be dropped.
 _BLOCK = 256
@@ -76,7 +75,7 @@ class Tap:
             if self._dtype is not None:
                 block = self._backend.from_host(block, dtype=self._dtype)
             self.items += got
-            self.newest = take(self._backend, block, -1)
+            self.newest = entry(self._backend, block, -1)
         return block
 
     def mark(self) -> None:
@@ -189,7 +188,7 @@ class Checked:
         block = self.take(1)
         if block is None:
             raise StopIteration
-        return take(self._backend, block, 0)
+        return entry(self._backend, block, 0)
 
     @property
     def position(self) -> Any:

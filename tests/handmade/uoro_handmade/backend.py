@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import bounded, in_order
+from uoro.algebra import eager_scan
 from uoro.backend import Distribution
 from uoro.errors import SettingError
 from uoro.learning.host_noise import draw_leaves
@@ -92,35 +92,10 @@ class HandmadeBackend:
         )
         return np.float64(sum(leaves(products)))
 
-    def norm(self, x: Any) -> Any:
-        """Take the Euclidean norm in float64, of numbers scaled by a power of two to below 1.
-
-        That costs no rounding, and neither their squares nor the sum can leave the range.
-        """
-        wide = [_wide(leaf) for leaf in leaves(x)]
-        largest = float(np.max([np.abs(leaf).max(initial=0.0) for leaf in wide], initial=0.0))
-        if not 0.0 < largest < math.inf:
-            return np.float64(largest)
-        _, exponent = math.frexp(largest)
-        scaled = [np.ldexp(leaf, -exponent) for leaf in wide]
-        return np.ldexp(np.sqrt(sum(np.vdot(leaf, leaf) for leaf in scaled)), exponent)
-
     def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
-        """Make trees and take their norms."""
+        """Build trees and compute their norms."""
         trees = make()
-        return trees, [self.norm(x) for x in trees]
-
-    def basis(self, like: Any) -> Any:
-        """Cut the identity matrix into columns, each leaf's its own."""
-        count, start = sum(leaf.size for leaf in leaves(like)), 0
-
-        def columns(leaf: Any) -> Any:
-            nonlocal start
-            start += leaf.size
-            block = np.eye(count, leaf.size, leaf.size - start, dtype=leaf.dtype)
-            return block.reshape((count, *leaf.shape))
-
-        return map_leaves(columns, like)
+        return trees, [_norm(x) for x in trees]
 
     # Loops.
 
@@ -143,13 +118,8 @@ class HandmadeBackend:
         bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Go along the items in Python, from the last to the first if asked to."""
-        call = "backend.scan(body, carry, items)"
-        entries = unstack(items, call)
-        outputs = dict[int, Any]()
-        within = bounded(len(entries), bounds)
-        for i in reversed(within) if reverse else within:
-            carry, outputs[i] = body(carry, entries[i])
-        return carry, stack(in_order(self, outputs, len(entries)), call)
+        entries = unstack(items, "backend.scan(body, carry, items)")
+        return eager_scan(self, body, carry, entries, reverse=reverse, bounds=bounds)
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """Give the function back: there is no compiler."""
@@ -200,6 +170,20 @@ class HandmadeBackend:
     def precision(self, dtype: str) -> AbstractContextManager[None]:
         """Do nothing: NumPy makes arrays of any dtype at any time."""
         return nullcontext()
+
+
+def _norm(tree: Any) -> Any:
+    """Compute the norm in float64, of numbers scaled by a power of two to below 1.
+
+    Scaling by a power of two rounds nothing, and neither the squares nor the sum leave the range.
+    """
+    wide = [_wide(leaf) for leaf in leaves(tree)]
+    largest = float(np.max([np.abs(leaf).max(initial=0.0) for leaf in wide], initial=0.0))
+    if not 0.0 < largest < math.inf:
+        return np.float64(largest)
+    _, exponent = math.frexp(largest)
+    scaled = [np.ldexp(leaf, -exponent) for leaf in wide]
+    return np.ldexp(np.sqrt(sum(np.vdot(leaf, leaf) for leaf in scaled)), exponent)
 
 
 def _wide(leaf: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import take as entry
+from uoro.algebra import entry
 from uoro.backend import Backend
 from uoro.derivatives.routes import probe
 from uoro.errors import UnknownNameError

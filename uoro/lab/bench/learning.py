@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from uoro.algebra import repeat
-from uoro.algebra import take as entry
+from uoro.algebra import entry, repeat
 from uoro.backend import Backend
 from uoro.derivatives.routes import probe
 from uoro.derivatives.unroll import unroll

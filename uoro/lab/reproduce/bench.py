@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import repeat
-from uoro.algebra import take as entry
+from uoro.algebra import entry, repeat
 from uoro.backend import Backend
 from uoro.derivatives.routes import probe
 from uoro.estimator import Estimator
@@ -19,7 +18,7 @@ from uoro.lab.reproduce.learning import CHUNK, EAGER_CHUNK, Trace, make_task
 from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import map_host
 from uoro.learning.learner import Learner
-from uoro.learning.stream import take
+from uoro.learning.stream import read
 from uoro.registry import load_backend
 
 
@@ -46,7 +45,7 @@ class Bench:
         """Give items of the stream as one stack."""
         stream = self.task.stream(self.seed)
         stream.take(start)
-        stack, _ = take(self.backend, stream, count)
+        stack, _ = read(self.backend, stream, count)
         probe(self.dynamics, self.params, self.state, entry(self.backend, stack, 0))
         return stack
 

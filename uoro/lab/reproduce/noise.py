@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import repeat, size
-from uoro.algebra import take as entry
+from uoro.algebra import entry, repeat, size
 from uoro.backend import Backend
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
