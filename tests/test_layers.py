@@ -15,8 +15,8 @@ SOURCES = {"uoro": ROOT, "backends": ROOT / "backends", "conformance": ROOT / "c
 
 LAYERS = (
     {"uoro.errors", "uoro.deprecation"},
-    {"uoro.backend", "uoro.dynamics"},  # protocols that name each other
-    {"uoro.arguments", "uoro.algebra", "uoro.estimator", "uoro.optimizer"},
+    {"uoro.backend", "uoro.dynamics", "uoro.optimizer"},  # protocols that name each other
+    {"uoro.arguments", "uoro.algebra", "uoro.estimator"},
     {"uoro.registry", "uoro.schedules", "uoro.derivatives"},
     {"uoro.estimators"},
     {"uoro.learning"},

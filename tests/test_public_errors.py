@@ -298,7 +298,7 @@ CALLS = [
     Call("Streams.init", Streams(UORO(), 2).init, stacks, ("dynamics", "state", "inputs")),
     # What follows the gradient.
     Call("SGD", SGD, lambda: {"learning_rate": 0.1}),
-    Call("Adam", Adam, lambda: {"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.9, "epsilon": 1e-8}),
+    Call("Adam", Adam, lambda: {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8}),
     Call("constant", constant, lambda: {"learning_rate": 0.1}),
     Call("inverse_sqrt", inverse_sqrt, lambda: {"learning_rate": 0.1, "decay": 1.0}),
     Call("inverse", inverse, lambda: {"learning_rate": 0.1, "decay": 1.0}),

@@ -347,7 +347,7 @@ def test_a_run_goes_on_beyond_what_an_integer_counts(backend: Backend) -> None:
         def init(self, backend: Backend, params: Any) -> Any:
             return ()
 
-        def update(self, backend: Any, params: Any, gradient: Any, carry: Any, time: Any) -> Any:
+        def update(self, backend: Any, gradient: Any, carry: Any, params: Any, time: Any) -> Any:
             return backend.map(lambda leaf: leaf * 0.0 + time * 1e-9, params), carry
 
     start = ERA - 3

@@ -30,6 +30,7 @@ from uoro.estimators import Streams as Streams
 from uoro.estimators import Truncated as Truncated
 from uoro.learning import SGD as SGD
 from uoro.learning import Adam as Adam
+from uoro.learning import Clipped as Clipped
 from uoro.learning import Learner as Learner
 from uoro.learning import Windows as Windows
 from uoro.monitors import suggest_rank as suggest_rank

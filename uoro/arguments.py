@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex, TypeVar
 
 from uoro.backend import Backend
 from uoro.errors import SettingError, StreamError, StructureError, UnknownNameError, spelled
+from uoro.optimizer import Optimizer, in_present_order
 
 Value = TypeVar("Value")
 
@@ -269,8 +270,8 @@ def require_estimator(call: str, estimator: object) -> None:
     )
 
 
-def require_optimizer(call: str, optimizer: object) -> None:
-    """Check that an object is a `uoro.Optimizer`.
+def require_optimizer(call: str, optimizer: Any) -> Optimizer:
+    """Return a `uoro.Optimizer`; one that takes the parameters before the gradient is adapted.
 
     Raises:
         SettingError: If a method is missing.
@@ -283,6 +284,7 @@ def require_optimizer(call: str, optimizer: object) -> None:
         "a uoro.Optimizer, such as SGD(1e-2)",
         "Wrap a framework's optimizer in a TorchOptimizer or an OptaxOptimizer.",
     )
+    return in_present_order(optimizer, stacklevel=4)
 
 
 def leaf_name(name: str) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
+
+Callable_ = TypeVar("Callable_", bound=Callable[..., Any])
 
 
 def renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
@@ -39,3 +42,37 @@ def moved_names(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(place), new)
 
     return look_up
+
+
+def renamed_keywords(
+    call: str, names: Mapping[str, str], *, positional: tuple[str, ...] = ()
+) -> Callable[[Callable_], Callable_]:
+    """Return a decorator of a function or a class that accepts old keywords, with a warning.
+
+    Args:
+        call: Name of the function as the user writes it.
+        names: New keyword for each old one.
+        positional: Keywords that were positional before, after the parameters that still are.
+    """
+
+    def decorate(function: Any) -> Any:
+        if isinstance(function, type):
+            kind: Any = function
+            kind.__init__ = decorate(kind.__init__)
+            return kind
+        most = function.__code__.co_argcount
+
+        @wraps(function)
+        def accepting(*args: Any, **given: Any) -> Any:
+            for new, value in zip(positional, args[most:], strict=False):
+                renamed(f"{call}(...) with a positional {new}", f"{call}({new}=...)")
+                given.setdefault(new, value)
+            for old in names.keys() & given.keys():
+                if names[old] not in given:
+                    renamed(f"{call}({old}=...)", f"{call}({names[old]}=...)")
+                    given[names[old]] = given.pop(old)
+            return function(*args[:most], *args[most + len(positional) :], **given)
+
+        return accepting
+
+    return decorate

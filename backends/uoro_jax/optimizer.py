@@ -1,4 +1,4 @@
-"""Any optax transformation, as an optimizer of this library."""
+"""Any optax transformation as an optimizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uoro.errors import spelled
 
 
 class GradientTransformation(Protocol):
-    """What `optax.GradientTransformation` is."""
+    """The two functions of an `optax.GradientTransformation`."""
 
     @property
     def init(self) -> Any: ...  # noqa: D102
@@ -23,13 +23,14 @@ class GradientTransformation(Protocol):
 
 @dataclass(frozen=True)
 class OptaxOptimizer:
-    """Let an optax transformation change the params.
+    """Update the parameters by an optax transformation.
 
     Args:
-        transformation: Any of optax's, with whatever schedule it has of its own.
+        transformation: Transformation of optax, such as ``optax.adam(1e-3)``, with its own
+            schedule.
 
     Raises:
-        SettingError: If it is none.
+        SettingError: If the transformation lacks `init` or `update`.
 
     Example:
         >>> import optax
@@ -49,12 +50,12 @@ class OptaxOptimizer:
         )
 
     def init(self, backend: Backend, params: Any) -> Any:
-        """Make the transformation's state."""
+        """Return the state of the transformation."""
         return self.transformation.init(params)
 
     def update(
-        self, backend: Backend, params: Any, gradient: Any, opt_state: Any, time: Any
+        self, backend: Backend, gradient: Any, opt_state: Any, params: Any, time: Any
     ) -> tuple[Any, Any]:
-        """Transform the gradient and apply it; the transformation keeps its own time."""
+        """Return the updated parameters and state; the transformation counts its own steps."""
         updates, opt_state = self.transformation.update(gradient, opt_state, params)
         return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates), opt_state

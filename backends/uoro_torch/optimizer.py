@@ -1,4 +1,4 @@
-"""Any `torch.optim.Optimizer`, as an optimizer of this library."""
+"""Any `torch.optim.Optimizer` as an optimizer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from uoro.errors import SettingError, StructureError
 
 @dataclass(frozen=True)
 class TorchOptimizer:
-    """Let a `torch.optim` optimizer change the params, in place as it always does.
+    """Update the parameters in place by a `torch.optim` optimizer.
 
     Args:
-        optimizer: Any whose ``step`` needs no closure, made over the very tensors that the
-            `Learner` gets as its params.
+        optimizer: Optimizer whose ``step`` needs no closure, constructed over the same tensors
+            that the `Learner` gets as its parameters.
 
     Raises:
-        SettingError: If it is no optimizer, or one that needs a closure.
+        SettingError: If the optimizer is none of `torch.optim`, or needs a closure.
 
     Example:
         >>> import torch
@@ -44,29 +44,30 @@ class TorchOptimizer:
             raise SettingError(mismatch(call, "optimizer", expected, got, hint))
         if isinstance(self.optimizer, torch.optim.LBFGS):
             raise SettingError(
-                f"{call}: its step needs a closure that computes the loss again, and online each "
-                "item comes once. Take another, such as torch.optim.Adam."
+                f"{call}: expected an optimizer that steps without a closure, because each item "
+                "comes once. Try torch.optim.Adam."
             )
 
     def init(self, backend: Backend, params: Any) -> tuple[()]:
-        """Check that the optimizer holds these params.
+        """Check that the optimizer holds these parameters, and return the empty state.
 
         Raises:
-            StructureError: If it holds other tensors, which would then never move.
+            StructureError: If the optimizer holds other tensors: the parameters would never change.
         """
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         strangers = [name for name, p in backend.named_leaves(params) if id(p) not in held]
         if strangers:
             raise StructureError(
-                f"TorchOptimizer(optimizer): it does not hold the params {strangers}. Make it "
-                "over the same tensors, on the same device, that the learner gets."
+                f"TorchOptimizer(optimizer): expected an optimizer over the learner's params, got "
+                f"one that does not hold the params {strangers}. Construct the optimizer over the "
+                "same tensors, on the same device, as the learner."
             )
         return ()
 
     def update(
-        self, backend: Backend, params: Any, gradient: Any, opt_state: tuple[()], time: Any
+        self, backend: Backend, gradient: Any, opt_state: tuple[()], params: Any, time: Any
     ) -> tuple[Any, tuple[()]]:
-        """Fill ``.grad`` and step; the optimizer keeps its own time."""
+        """Fill ``.grad`` and step; the optimizer counts its own steps."""
         leaves = zip(optree.tree_leaves(params), optree.tree_leaves(gradient), strict=True)
         for param, grad in leaves:
             param.grad = grad.clone(memory_format=torch.contiguous_format)
@@ -74,10 +75,10 @@ class TorchOptimizer:
         return params, opt_state
 
     def export(self, backend: Backend) -> tuple[Any, Any]:
-        """Give what the optimizer keeps: its tensors, and its numbers as JSON can say them.
+        """Return the optimizer's tensors, and its numbers as JSON can write them.
 
         Raises:
-            SettingError: If it keeps something else.
+            SettingError: If the optimizer keeps anything else.
         """
         state = self.optimizer.state_dict()
         tensors: dict[str, dict[str, Tensor]] = {}
@@ -91,25 +92,26 @@ class TorchOptimizer:
             )
         except TypeError as error:
             raise SettingError(
-                f"TorchOptimizer.export(): {type(self.optimizer).__name__} keeps what is neither a "
-                f"tensor nor a number ({error}), and cannot be saved."
+                f"TorchOptimizer.export(): expected tensors and numbers in the state of "
+                f"{type(self.optimizer).__name__}, got something else ({error}). Train without "
+                "checkpoints, or with another optimizer."
             ) from error
         return tensors, plain
 
     def restore(
         self, backend: Backend, held: Any, params: Any, arrays: dict[str, Any], numbers: Any
     ) -> None:
-        """Put saved values into the tensors it holds, and become what was exported.
+        """Load what `export` returned, and write values into the parameters in place.
 
         Args:
-            backend: The backend of the tensors.
-            held: The params, which are changed in place.
-            params: The values they are to take.
-            arrays: Host arrays by name; its own are below ``"optimizer/"``.
-            numbers: As `export` gave them.
+            backend: Backend of the tensors.
+            held: Parameters that the optimizer updates.
+            params: Values for these parameters.
+            arrays: Host arrays by name; those of the optimizer are named ``"optimizer/…"``.
+            numbers: Numbers that `export` returned.
 
         Raises:
-            StructureError: If another optimizer was exported.
+            StructureError: If the arrays and numbers are those of another optimizer.
         """
         try:
             kept: dict[int, dict[str, Any]] = {
@@ -122,9 +124,9 @@ class TorchOptimizer:
             self.optimizer.load_state_dict({"state": kept, "param_groups": numbers["param_groups"]})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StructureError(
-                f"TorchOptimizer.restore(saved): that is not what a "
-                f"{type(self.optimizer).__name__} over these params exports "
-                f"({type(error).__name__}: {error})."
+                f"TorchOptimizer.restore(saved): expected what a {type(self.optimizer).__name__} "
+                f"over these params exports, got something else ({type(error).__name__}: {error})."
+                " Construct the optimizer that was saved."
             ) from error
         with torch.no_grad():
             for mine, theirs in zip(

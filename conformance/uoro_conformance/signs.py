@@ -80,10 +80,10 @@ class Held:
         return ()
 
     def update(
-        self, backend: Backend, params: Any, gradient: Any, carry: Any, time: Any
+        self, backend: Backend, gradient: Any, opt_state: Any, params: Any, time: Any
     ) -> tuple[Any, Any]:
         """Change nothing."""
-        return params, carry
+        return params, opt_state
 
 
 def drawn_signs(

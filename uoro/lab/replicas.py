@@ -79,7 +79,7 @@ class Replicas:
     ) -> None:
         require_dynamics("Replicas(dynamics, …)", dynamics)
         require_estimator("Replicas(estimator=...)", estimator)
-        require_optimizer("Replicas(optimizer=...)", optimizer)
+        optimizer = require_optimizer("Replicas(optimizer=...)", optimizer)
         call = f"Replicas(starts, seeds={spelled(seeds)})"
         starts = require_list(call, "starts", starts)
         seeds = [require_seed(call, seed) for seed in require_list(call, "seeds", seeds)]

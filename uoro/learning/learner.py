@@ -21,6 +21,7 @@ from uoro.arguments import (
     require_stream,
 )
 from uoro.backend import Backend
+from uoro.deprecation import renamed_keywords
 from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
 from uoro.errors import NonFiniteError, SettingError, StreamError, StructureError, spelled
@@ -28,7 +29,7 @@ from uoro.estimator import Estimate, Estimator
 from uoro.estimators.streams import ParallelEstimator
 from uoro.learning.carry import Metrics, Progress, Summary
 from uoro.learning.log import LOGGER
-from uoro.learning.saved import Saved, named_arrays, restored
+from uoro.learning.saved import Saved, keeper, named_arrays, restored
 from uoro.learning.stream import read
 from uoro.learning.update import Clock, Update
 from uoro.optimizer import Optimizer
@@ -40,6 +41,7 @@ PATIENCE = 100
 """How many items in a row may be skipped."""
 
 
+@renamed_keywords("Learner", {"noise": "signs"})
 class Learner:
     """Train a recurrent model online: one estimate and one update a step.
 
@@ -111,12 +113,11 @@ class Learner:
             )
         require_dynamics(_MAKE, dynamics)
         require_estimator(_MAKE, estimator)
-        require_optimizer(_MAKE, optimizer)
         for what, flag in (("donate", donate), ("compile", compile)):
             require_flag(_MAKE, what, flag)
         self.dynamics = dynamics
         self.estimator = estimator
-        self.optimizer = optimizer
+        self.optimizer = require_optimizer(_MAKE, optimizer)
         self.steps = 0
         self.skipped = 0
         self.resets = 0
@@ -131,8 +132,8 @@ class Learner:
         self._probed = False
         self._seed = seed
         self._key = backend.key(seed)
-        self._noise = None if signs is None else require_stream("Learner(noise=...)", signs)
-        self._update = Update(dynamics, estimator, optimizer)
+        self._noise = None if signs is None else require_stream("Learner(signs=...)", signs)
+        self._update = Update(dynamics, estimator, self.optimizer)
         self._donates = donate
         self._compiles = compile or backend.compiled
         compile_step = backend.compile
@@ -252,8 +253,8 @@ class Learner:
             SettingError: If the optimizer keeps what cannot be exported.
         """
         backend, now = self.backend, self._progress
-        own = getattr(self.optimizer, "export", None)
-        kept, numbers = (now.optimizer, None) if own is None else own(backend)
+        own = keeper(self.optimizer)
+        kept, numbers = (now.optimizer, None) if own is None else own.export(backend)
         arrays = named_arrays(backend, now.params, "params")
         arrays |= named_arrays(backend, now.state, "state")
         if self._started:
@@ -298,7 +299,7 @@ class Learner:
         params = restored(backend, now.params, arrays, "params", call)
         state = restored(backend, now.state, arrays, "state", call)
         after = Progress(params, state, None, None)
-        own = getattr(self.optimizer, "restore", None)
+        own = keeper(self.optimizer)
         if counts["started"]:
             if inputs is not None:
                 inputs = backend.from_host(inputs)
@@ -311,7 +312,7 @@ class Learner:
             )
         if own is not None:
             # It changes its params in place, so these have to stay the very same.
-            own(backend, now.params, params, arrays, counts["optimizer"])
+            own.restore(backend, now.params, params, arrays, counts["optimizer"])
             after = after._replace(params=now.params)
         self._progress = after
         self._example = self._example if inputs is None else inputs
@@ -577,7 +578,7 @@ class Learner:
     def _require_noise(self, there: bool) -> None:
         if not there:
             raise StreamError(
-                f"Learner(noise=...): the stream of noise ended at or soon after step {self.steps}."
+                f"Learner(signs=...): the stream of signs ended at or soon after step {self.steps}."
                 " Give one that lasts as long as the stream of items, or none."
             )
 

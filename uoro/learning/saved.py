@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from uoro.arguments import leaf_name
 from uoro.backend import Backend, Tree
 from uoro.errors import StructureError
+from uoro.learning.optimizers import Clipped
+from uoro.optimizer import Optimizer, ParamsFirst, Savable
 
 
 class Saved(NamedTuple):
@@ -21,6 +23,13 @@ class Saved(NamedTuple):
 
     arrays: dict[str, Any]
     counts: dict[str, Any]
+
+
+def keeper(optimizer: Optimizer) -> Savable | None:
+    """Return the optimizer, or the one within it, that keeps its state itself, if there is one."""
+    while isinstance(optimizer, (Clipped, ParamsFirst)):
+        optimizer = optimizer.optimizer
+    return optimizer if isinstance(optimizer, Savable) else None
 
 
 def named_arrays(backend: Backend, tree: Any, name: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Update:
         # Floating, as integers would overflow in a run of days.
         time = clock.era * (float(ERA) * span) + clock.number * float(span) + (span - 1)
         params, optimizer = self.optimizer.update(
-            self.backend, now.params, gradient, now.optimizer, time
+            self.backend, gradient, now.optimizer, now.params, time
         )
         return Progress(params, state, carry, optimizer)
 
