@@ -22,6 +22,8 @@ SPELLINGS = (
     ("from uoro import Replicas", r"uoro\.lab\.replicas\.Replicas"),
     ("from uoro import Summary", r"uoro\.learning\.Summary"),
     ("from uoro import bptt", r"uoro\.estimators\.bptt"),
+    ("from uoro.algebra import take", r"uoro\.algebra\.entry"),
+    ("from uoro.algebra import moving", r"uoro\.algebra\.differentiable"),
     # Modules that have moved.
     ("from uoro.transition import checked", r"uoro\.derivatives\.transition\.checked"),
 )

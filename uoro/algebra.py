@@ -1,15 +1,16 @@
-"""Operations on trees and stacks that follow from a backend's few primitives."""
+"""Operations on trees and stacks, derived from the methods of a `Backend`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from uoro.backend import Backend, Scalar, Tree
+from uoro.backend import Backend, Scalar, TakesProducts, Tree
+from uoro.deprecation import moved_names
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-"""The real ones that a tree can be cast to."""
+"""Real dtypes that a tree can be cast to."""
 
 
 def size(backend: Backend, tree: Any) -> int:
@@ -20,17 +21,17 @@ def size(backend: Backend, tree: Any) -> int:
 
 
 def differentiable(backend: Backend, tree: Any) -> list[Any]:
-    """List the leaves that have coordinates; a list is a tree too."""
+    """Return the list of the leaves that have coordinates; a list is a tree too."""
     return [leaf for _, leaf in backend.named_leaves(tree) if backend.parts(leaf)]
 
 
 def working_precision(backend: Backend, tree: Any) -> Literal["float32", "float64"]:
-    """Name the precision for scalars that go with a tree: double if any of its leaves is."""
+    """Return the precision of scalars that multiply a tree: double if any leaf is double."""
     return "float64" if _dtypes(backend, tree) & {"float64", "complex128"} else "float32"
 
 
 def _dtypes(backend: Backend, tree: Any) -> set[str]:
-    """Name the dtypes of the leaves that have coordinates."""
+    """Return the names of the dtypes of the leaves that have coordinates."""
     return {str(leaf.dtype).rpartition(".")[2] for leaf in differentiable(backend, tree)}
 
 
@@ -70,7 +71,7 @@ def repeat(backend: Backend, tree: Tree, count: int) -> Tree:
 
 
 def shift(backend: Backend, tree: Tree, by: Any, tangent: Any) -> Tree:
-    """Add ``by * tangent`` to a tree; what has no coordinates stays as it is."""
+    """Add ``by * tangent`` to a tree; leaves without coordinates are kept."""
     leaves = iter([leaf for _, leaf in backend.named_leaves(tangent)])
 
     def move(leaf: Any) -> Any:
@@ -85,7 +86,7 @@ def mean(backend: Backend, stack: Tree) -> Tree:
 
 
 def select(backend: Backend, mask: Any, chosen: Tree, otherwise: Tree) -> Tree:
-    """Pick entry b of ``chosen`` where ``mask[b]`` is true, of ``otherwise`` elsewhere."""
+    """Select entry b of ``chosen`` where ``mask[b]`` is true, of ``otherwise`` elsewhere."""
 
     def pick(x: Any, y: Any) -> Any:
         return backend.xp.where(mask.reshape((-1,) + (1,) * (len(x.shape) - 1)), x, y)
@@ -94,7 +95,7 @@ def select(backend: Backend, mask: Any, chosen: Tree, otherwise: Tree) -> Tree:
 
 
 def coordinates(backend: Backend, stack: Any) -> Any:
-    """Lay a stack of tangents out as a matrix, one row an entry, one column a coordinate."""
+    """Return a stack of tangents as a matrix: one row per entry, one column per coordinate."""
     columns: list[Any] = []
     for _, leaf in backend.named_leaves(stack):
         array: Any = leaf
@@ -104,7 +105,7 @@ def coordinates(backend: Backend, stack: Any) -> Any:
 
 
 def shaped(backend: Backend, matrix: Any, like: Any) -> Any:
-    """Make a stack of tangents like ``like`` of the rows of a matrix: undoes `coordinates`."""
+    """Build a stack of tangents like ``like`` from the rows of a matrix: undoes `coordinates`."""
     start = 0
 
     def take_columns(leaf: Any) -> Any:
@@ -120,7 +121,7 @@ def shaped(backend: Backend, matrix: Any, like: Any) -> Any:
 
 
 def gram(backend: Backend, left: Any, right: Any) -> Any:
-    """Give the inner products of the entries of two stacks, a matrix, in at least float32."""
+    """Compute the matrix of inner products of the entries of two stacks, in at least float32."""
     total: Any = 0.0
     leaves = zip(differentiable(backend, left), differentiable(backend, right), strict=True)
     for one, other in leaves:
@@ -135,25 +136,24 @@ def gram(backend: Backend, left: Any, right: Any) -> Any:
 def with_products(
     backend: Backend, carried: Tree, make: Callable[[], Tree]
 ) -> tuple[Any, Any, Callable[[Any, Any], Tree]]:
-    """Make a stack beside another; give what a reduction of both to one needs.
+    """Build a stack, and compute what reducing it together with a carried stack needs.
 
-    A backend may have a ``with_products(carried, make)`` of its own. JAX's does not write out what
-    is made where that is an outer product.
+    A backend that `TakesProducts` has its own implementation: JAX's does not materialize outer
+    products.
 
     Args:
-        backend: The backend of both.
-        carried: A stack of k.
-        make: Makes a stack of k like it.
+        backend: The backend of both stacks.
+        carried: A stack of k entries.
+        make: Function that builds a stack of k entries like the carried ones.
 
     Returns:
-        The inner products of those carried with those made, a matrix (k, k) in at least float32;
-        those of the latter with each other; and a function that of weights (m, k) of those carried
-        and (m, k) of those made gives the stack of m combinations.
+        The inner products of the carried with the built entries, a matrix (k, k) in at least
+        float32; the inner products of the built entries with each other, (k, k); and a function
+        that maps weights (m, k) of the carried and (m, k) of the built entries to the stack of m
+        combinations.
     """
-    own = getattr(backend, "with_products", None)
-    if own is not None:
-        found: tuple[Any, Any, Callable[[Any, Any], Tree]] = own(carried, make)
-        return found
+    if isinstance(backend, TakesProducts):
+        return backend.with_products(carried, make)
     made = make()
 
     def mixed(of_carried: Any, of_made: Any) -> Tree:
@@ -165,7 +165,7 @@ def with_products(
 
 
 def as_precision(backend: Backend, tree: Any, precision: str) -> Any:
-    """Cast the leaves that have coordinates to a precision, if any is of another."""
+    """Cast the leaves that have coordinates to a precision, if any leaf has another."""
     wide = {"float32": "complex64", "float64": "complex128"}[precision]
     if _dtypes(backend, tree) <= {precision, wide}:
         return tree
@@ -173,12 +173,12 @@ def as_precision(backend: Backend, tree: Any, precision: str) -> Any:
 
 
 def mix(backend: Backend, weights: Any, stack: Tree) -> Tree:
-    """Combine the entries of a stack linearly.
+    """Compute linear combinations of the entries of a stack.
 
     Args:
         backend: The backend of the stack.
-        weights: A vector (k,), giving one tree, or a matrix (m, k), giving a stack of m.
-        stack: k entries.
+        weights: A vector (k,) for one combination, or a matrix (m, k) for a stack of m.
+        stack: A stack of k entries.
     """
 
     def combine(leaf: Any) -> Any:
@@ -197,7 +197,7 @@ def eager_scan(
     reverse: bool = False,
     bounds: tuple[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """Run `Backend.scan` as a loop in Python, over the list of the stack's entries."""
+    """Run `Backend.scan` as a Python loop, over the list of the stack's entries."""
     count = len(items)
     within = range(count) if bounds is None else range(int(bounds[0]), int(bounds[1]))
     outputs = dict[int, Any]()
@@ -210,5 +210,11 @@ def eager_scan(
 
 
 def flatten(backend: Backend, stack: Tree) -> Tree:
-    """Make one stack of a stack of stacks."""
+    """Flatten a stack of stacks into one stack."""
     return backend.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), stack)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(
+        __name__, {"take": "uoro.algebra:entry", "moving": "uoro.algebra:differentiable"}
+    )

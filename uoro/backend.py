@@ -1,22 +1,22 @@
-"""What the algorithms need of an array framework, and how a backend is found by name."""
+"""The protocol of a backend: the arrays, loops and random draws of a framework."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from uoro.dynamics import Dynamics
 
 Tree = TypeVar("Tree")
 Distribution: TypeAlias = Literal["signs", "gaussian", "spherical"]
-"""Law of a random tree ν with E[ν νᵀ] = I: fair signs (the paper's), standard normal
+"""Distribution of a random tree ν with E[ν νᵀ] = I: fair signs (the paper's), standard normal
 coordinates, or a uniform direction of length sqrt(number of coordinates)."""
 
 
 class Scalar(Protocol):
-    """A framework's own real scalar: it takes part in ordinary arithmetic."""
+    """A real scalar of a framework: supports ordinary arithmetic."""
 
     def __float__(self) -> float: ...
     def __abs__(self) -> Any: ...
@@ -30,7 +30,7 @@ class Scalar(Protocol):
 
 
 class Leaf(Protocol):
-    """A framework's own array, as far as the core looks at one."""
+    """An array of a framework: the core reads its shape and its dtype."""
 
     @property
     def shape(self) -> Sequence[int]: ...  # noqa: D102
@@ -39,32 +39,30 @@ class Leaf(Protocol):
 
 
 class Backend(Protocol):
-    """A little vector algebra on trees of arrays, loops, random draws, and a border to NumPy.
+    """Vector algebra on trees of arrays, loops, random draws, and conversion from and to NumPy.
 
-    A *tree* is whatever the framework calls one: a JAX pytree, a dict of tensors, a tuple of
-    arrays, a bare array. A *stack* is a tree every leaf of which has one more leading axis.
-    Methods are pure: they never change an argument, and equal arguments give equal results.
-    Backends, and the dynamics they make, are hashable: what is compiled is kept by them.
+    A *tree* is any container of arrays that the framework supports: a JAX pytree, a dict of
+    tensors, a tuple of arrays, a bare array. A *stack* is a tree every leaf of which has one more
+    leading axis. Methods are pure: no argument is changed, and equal arguments give equal results.
+    Backends, and the dynamics they build, are hashable: compiled functions are cached by them.
 
-    A leaf of floating real numbers has one *coordinate* an entry, one of complex numbers two, its
-    real and its imaginary part; any other (integers, booleans, keys) has none: it is carried along,
-    and nothing is differentiated by it. A *tangent* of a tree, like a cotangent, has ``None`` in
-    the place of leaves without coordinates. Inner product and norm are those of the coordinates.
+    An entry of a real floating leaf has one *coordinate*, an entry of a complex leaf two (the real
+    and the imaginary part). Other leaves (integers, booleans, keys) have no coordinates: they are
+    carried along and never differentiated. A *tangent* or *cotangent* of a tree has ``None`` in
+    the place of each leaf without coordinates. Inner products and norms are taken over coordinates.
 
-    Everything else the algorithms do with trees is derived from these methods in
-    `uoro.algebra`; an adapter has nothing more to supply. It may have two methods more, for speed:
-    ``compile_step(function, donate=...)``, where `compile` is the identity, and `with_products` as
-    the function of that name there.
+    Every other operation on trees is derived from these methods in `uoro.algebra`. Two optional
+    methods exist for speed: `CompilesSteps` and `TakesProducts`.
 
     Attributes:
-        name: The name it is registered under.
-        device: Where its arrays live, in words: ``"cpu"``, ``"cuda:0"``.
+        name: Name that the backend is registered under.
+        device: Device of the arrays: ``"cpu"``, ``"cuda:0"``.
         compiled: Whether `compile` compiles. If not, Python runs each step.
-        xp: The framework's namespace of array functions (``numpy``-like), of which only those
-            are used that ``autograd.numpy``, ``torch`` and ``jax.numpy`` spell the same way.
-        lacks: What it cannot do, with the reason: ``"float32"``, ``"float64"``, ``"bfloat16"``, a
-            `Law`, or a state with ``"integers"`` or ``"complex"`` numbers. The conformance suite
-            then does not check what needs it, and says so.
+        xp: Namespace of array functions (``numpy``-like). The core uses only functions that
+            ``autograd.numpy``, ``torch`` and ``jax.numpy`` spell alike.
+        lacks: What the backend does not support, with the reason: ``"float32"``, ``"float64"``,
+            ``"bfloat16"``, a `Distribution`, or states with ``"integers"`` or ``"complex"``
+            numbers. The conformance suite skips, and reports, the checks that need it.
     """
 
     @property
@@ -81,13 +79,13 @@ class Backend(Protocol):
     def dynamics(
         self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
     ) -> Dynamics[Any, Any, Any]:
-        """Make `Dynamics` of a transition ``(params, state, inputs) -> (next_state, loss)``.
+        """Build `Dynamics` from a transition ``(params, state, inputs) -> (next_state, loss)``.
 
         Args:
-            transition: A function differentiable by the framework, pure in its arguments.
-            has_aux: Whether it returns a third element, passed on as `Outcome.aux`.
-            check: Whether the dynamics probe the model at the first step with real numbers; see
-                `uoro.derivatives.routes.Routed`. Without a choice of routes there is nothing to do.
+            transition: Function that the framework can differentiate, pure in its arguments.
+            has_aux: Whether the transition returns a third element, passed on as `Outcome.aux`.
+            check: Whether the first step runs a model check; see
+                `uoro.derivatives.routes.Routed`. Ignored where there is one autodiff mode only.
         """
         ...
 
@@ -105,24 +103,24 @@ class Backend(Protocol):
         """Apply ``function`` leaf by leaf; each result keeps the dtype of ``tree``'s leaf.
 
         Raises:
-            StructureError: If the trees do not have one structure.
+            StructureError: If the trees differ in structure.
         """
         ...
 
     def zeros(self, like: Tree, *, batch: tuple[int, ...] = ()) -> Tree:
-        """Make the zero tangent of ``like``, in its dtypes, shaped ``batch + leaf.shape``."""
+        """Build the zero tangent of ``like``, in its dtypes, shaped ``batch + leaf.shape``."""
         ...
 
     def combine(self, *terms: tuple[Scalar | float, Tree]) -> Tree:
-        """Add up ``scalar * tree`` over all terms, in the dtypes of the first tree.
+        """Compute the sum of ``scalar * tree`` over all terms, in the dtypes of the first tree.
 
-        Products are formed in at least float32, so that a float16 or bfloat16 leaf meets a
-        large or tiny factor without overflow on the way.
+        Products are formed in at least float32, so that a float16 or bfloat16 leaf times a large
+        or tiny factor does not overflow on the way.
         """
         ...
 
     def matmul(self, weights: Any, matrix: Any) -> Any:
-        """Multiply a vector or matrix with a matrix, in the wider of their dtypes."""
+        """Multiply a vector or matrix with a matrix, in the wider of the two dtypes."""
         ...
 
     def inner(self, x: Tree, y: Tree) -> Scalar:
@@ -132,15 +130,16 @@ class Backend(Protocol):
     def with_norms(
         self, make: Callable[[], tuple[Any, ...]]
     ) -> tuple[tuple[Any, ...], Sequence[Scalar]]:
-        """Build several trees, and compute the norm of each, together where that is faster.
+        """Build several trees and compute the Euclidean norm of each, together where faster.
 
-        The norm is the Euclidean norm over all coordinates, in at least float32. The norm neither
-        overflows nor underflows: for a finite tree that is not zero, the norm is finite and
-        positive wherever the true norm is representable.
+        Norms are accumulated in at least float32 and neither overflow nor underflow: the norm of
+        a finite nonzero tree is finite and positive wherever the true norm is representable.
 
         Args:
-            make: A function that builds the trees; a compiler may call the function again where a
-                norm needs care.
+            make: Function that builds the trees. A compiler may call the function twice.
+
+        Returns:
+            The trees, and their norms.
         """
         ...
 
@@ -149,7 +148,7 @@ class Backend(Protocol):
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map ``function`` over the leading axis of every leaf of every argument.
 
-        Trees it closes over are shared by all. Results come back as stacks.
+        Trees in the function's closure are shared by all entries. Results are stacks.
         """
         ...
 
@@ -165,40 +164,40 @@ class Backend(Protocol):
         """Run ``carry, output = body(carry, item)`` along the stack ``items``.
 
         Args:
-            body: Takes one step.
-            carry: What it starts from.
-            items: A stack.
-            reverse: Whether to go from the last item to the first.
-            bounds: If given, only items from the first index up to but without the second are
-                gone along, at least one. Where the framework compiles, both may be traced, and how
-                many there are does not change what any of them gives, bit for bit.
+            body: One step of the loop.
+            carry: Initial carry.
+            items: Stack of items.
+            reverse: Whether to run from the last item to the first.
+            bounds: First index and end index (exclusive) of the items to run, at least one; all
+                items if ``None``. Where the framework compiles, both may be traced, and the
+                number of items run does not change any output, bit for bit.
 
         Returns:
-            The last carry, and the outputs as a stack in the order of ``items``; of items out of
-            bounds they are zero.
+            The last carry, and the outputs as a stack in the order of ``items``; outputs out of
+            bounds are zero.
         """
         ...
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
-        """Make ``function`` run fast when called many times; the identity where that is idle.
+        """Compile a pure function that is called many times; the identity in eager frameworks.
 
         Args:
             function: A pure function.
-            donate: Whether its first argument may be overwritten, from the second call on: the
-                caller will not look at it again.
+            donate: Whether the first argument may be overwritten, from the second call on. The
+                caller must not read the argument afterwards.
         """
         ...
 
     # Randomness: a key is a value, and a draw is a function of its key.
 
     def key(self, seed: int) -> Any:
-        """Make a key of an integer seed."""
+        """Build a key from an integer seed."""
         ...
 
     def fold(self, key: Any, number: Any) -> Any:
         """Derive the independent key numbered ``number`` (an integer >= 0, traced or not).
 
-        Number 0 is another key than the one it is derived from.
+        The key numbered 0 differs from ``key`` itself.
         """
         ...
 
@@ -214,32 +213,71 @@ class Backend(Protocol):
 
         Args:
             key: Equal keys give equal draws.
-            like: One tree, or with ``stacked=1`` a stack of them, and so on.
-            distribution: What to draw.
-            batch: Axes to add, each entry an independent draw; they follow the stacked ones.
-            stacked: How many leading axes of ``like`` are stack axes already.
+            like: One tree; with ``stacked=1`` a stack of trees, and so on.
+            distribution: Distribution of the draw.
+            batch: Axes to add, each entry an independent draw; they follow the stacked axes.
+            stacked: Number of leading axes of ``like`` that are stack axes already.
         """
         ...
 
-    # The border.
+    # Conversion from and to NumPy.
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
-        """Turn NumPy arrays and Python numbers into the framework's arrays on `device`.
+        """Convert NumPy arrays and Python numbers to the framework's arrays on `device`.
 
         Args:
             tree: Leaves that are the framework's arrays already are moved, not copied.
-            dtype: If given, floating leaves are cast to it: ``"float32"``, ``"float64"``.
+            dtype: Dtype that floating leaves are cast to: ``"float32"``, ``"float64"``. Not cast
+                if ``None``.
         """
         ...
 
     def collect(self, items: Sequence[Any]) -> Any:
-        """Stack a sequence of trees of host or framework arrays into one on `device`."""
+        """Stack a sequence of trees of host or framework arrays into one stack on `device`."""
         ...
 
     def to_host(self, tree: Any) -> Any:
-        """Turn every leaf into a NumPy array."""
+        """Convert every leaf to a NumPy array."""
         ...
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
-        """Enter a context in which arrays of ``dtype`` can be made, changing no global flag."""
+        """Return a context in which arrays of ``dtype`` can be built; no global flag is changed."""
+        ...
+
+
+@runtime_checkable
+class CompilesSteps(Protocol):
+    """An eager backend that can compile one step; `Backend.compile` is the identity there.
+
+    Law: a compiled step returns what the function returns, up to rounding.
+    """
+
+    def compile_step(
+        self, function: Callable[..., Any], *, donate: bool = False
+    ) -> Callable[..., Any]:
+        """Compile a pure function that advances a learner by one step.
+
+        Args:
+            function: A pure function.
+            donate: Whether the first argument may be overwritten, from the second call on.
+        """
+        ...
+
+
+@runtime_checkable
+class TakesProducts(Protocol):
+    """A backend with its own, faster `uoro.algebra.with_products`.
+
+    Law: the results are those of `uoro.algebra.with_products`, up to rounding.
+    """
+
+    def with_products(
+        self, carried: Any, make: Callable[[], Any]
+    ) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
+        """Build a stack, and return inner products and combinations with the stack carried.
+
+        Args:
+            carried: A stack of k entries.
+            make: Function that builds a stack of k entries like the carried ones.
+        """
         ...
