@@ -27,7 +27,7 @@ from uoro.estimators.projections import projections
 from uoro.estimators.reduction import reduce_pairs, side_of_gram, side_of_rows
 from uoro.estimators.scaling import row_factors
 from uoro.files.results import made_with, write_document
-from uoro.lab.reproduce.bench import Bench
+from uoro.lab.reproduce.measured_model import MeasuredModel
 
 Matrix: TypeAlias = Any
 EPSILON = 1e-7
@@ -234,7 +234,7 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
     """Train, and go along the stream; each step comes with the exact carried part of ∂ℓ/∂θ."""
     backend = load_backend("jax")
     with backend.precision("float64"):
-        bench = Bench(
+        model = MeasuredModel(
             {
                 "backend": "jax",
                 "device": None,
@@ -245,9 +245,9 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
                 "seed": 0,
             }
         )
-        (params,), _ = bench.train([options.train], lambda done: None)
-        items = bench.items(options.steps)
-        dynamics = bench.dynamics
+        (params,), _ = model.train([options.train], lambda done: None)
+        items = model.items(options.steps)
+        dynamics = model.dynamics
 
         @backend.compile
         def derive(state: Any, item: Any) -> Any:
@@ -261,10 +261,10 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
             factors = [factor[None] for factor in row_factors(dynamics, params, state, item)]
             return outcome.next_state, *rows, coordinates(backend, factors)
 
-        n, p = size(backend, bench.state), size(backend, params)
+        n, p = size(backend, model.state), size(backend, params)
 
     def steps() -> Iterator[tuple[Step, Matrix]]:
-        state, influence, norms = bench.state, np.zeros((n, p)), np.ones(n)
+        state, influence, norms = model.state, np.zeros((n, p)), np.ones(n)
         for number in range(options.steps):
             with backend.precision("float64"):
                 state, *parts = derive(state, entry(backend, items, number))

@@ -19,26 +19,26 @@ from uoro import Backend, Learner, Truncated, Windows, load_backend, unroll
 from uoro.algebra import entry
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError
-from uoro.lab.bench import Sizes, SpeedDocument, SpeedPlan, Work, draw, facts, least, page, table
+from uoro.lab.bench import BenchDocument, BenchPlan, Sizes, Work, draw, facts, least, page, table
 from uoro.lab.bench import group as group_module
-from uoro.lab.bench import rates as rates_module
+from uoro.lab.bench import throughput as throughput_module
 from uoro.lab.bench.group import require_rows, sizes_of, time_group
-from uoro.lab.bench.instrument import Problem, instrument_of
+from uoro.lab.bench.instrument import BenchModel, instrument_of
 from uoro.lab.bench.learning import items_of, optimizer
-from uoro.lab.bench.rates import Machine, Rates
 from uoro.lab.bench.rows import ROWS, base_of, parse_row
+from uoro.lab.bench.throughput import Machine, Throughput
 from uoro.lab.bench.timing import Calibrated, calibrate, ratios, spread, take_turns
 from uoro.lab.bench.torch_cells import CELLS as PLAIN
-from uoro.lab.jobs.run import Done
+from uoro.lab.jobs import Done
 from uoro.models import CELLS, SymbolModel
 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates_module, "SECONDS", 1e-4)
+    monkeypatch.setattr(throughput_module, "SECONDS", 1e-4)
 
 
-def _plan(**changes: Any) -> SpeedPlan:
+def _plan(**changes: Any) -> BenchPlan:
     chosen: dict[str, Any] = {
         "backends": ("autograd",),
         "cells": ("gru",),
@@ -47,7 +47,7 @@ def _plan(**changes: Any) -> SpeedPlan:
         "repetitions": 3,
         "seconds": 0.001,
     }
-    return SpeedPlan(**(chosen | changes))
+    return BenchPlan(**(chosen | changes))
 
 
 def _ignore(fraction: float) -> None:
@@ -118,7 +118,7 @@ def test_rates_are_positive_numbers(threads: int) -> None:
 
 
 def test_a_smaller_array_is_no_slower_than_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {10: Rates(5.0, 1.0), 20: Rates(3.0, 4.0), 40: Rates(2.0, 2.0)}
+    found = {10: Throughput(5.0, 1.0), 20: Throughput(3.0, 4.0), 40: Throughput(2.0, 2.0)}
     monkeypatch.setattr(Machine, "_once", lambda self, touched: found[touched])
     rates = Machine(load_backend("autograd"), "float32", 1).rates([20, 10, 40])
     assert rates == {40: (2.0, 2.0), 20: (3.0, 4.0), 10: (5.0, 4.0)}
@@ -255,7 +255,7 @@ def test_the_models_written_for_torch_alone_are_those_of_the_library(cell: str) 
     torch.testing.assert_close(next_state, dict(backend.named_leaves(wanted_state)))
 
 
-def _problem(backend: Backend) -> Problem:
+def _problem(backend: Backend) -> BenchModel:
     model = SymbolModel((CELLS["gru"](4),), 3)
     params, state = (
         backend.from_host(tree, dtype="float32") for tree in model.init(np.random.default_rng(0))
@@ -265,10 +265,10 @@ def _problem(backend: Backend) -> Problem:
         drawn = np.random.default_rng(1).integers(0, 3, count + 1)
         return backend.from_host({"symbol": drawn[:-1], "target": drawn[1:]})
 
-    return Problem("gru", 4, params, state, symbols)
+    return BenchModel("gru", 4, params, state, symbols)
 
 
-def _trained(name: str, problem: Problem) -> dict[str, torch.Tensor]:
+def _trained(name: str, problem: BenchModel) -> dict[str, torch.Tensor]:
     """Run a row of torch's once, compiling nothing, and give the params that it ends with."""
     ended: dict[str, torch.Tensor] = {}
     adam = torch.optim.Adam.step
@@ -421,9 +421,9 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
 def test_groups_that_are_there_are_not_timed_again(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     first, second = _plan(units=(4, 8)).groups()
-    document = SpeedDocument(path, [first, second])
+    document = BenchDocument(path, [first, second])
     document.add(first, _done(first.settings))
-    again = SpeedDocument(path, [first, second])
+    again = BenchDocument(path, [first, second])
     assert again.missing == [second]
     assert again.results[first.id] == document.results[first.id]
 
@@ -431,17 +431,28 @@ def test_groups_that_are_there_are_not_timed_again(tmp_path: Path) -> None:
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     (run,) = _plan().groups()
-    SpeedDocument(path, [run]).add(run, _done(run.settings))
+    BenchDocument(path, [run]).add(run, _done(run.settings))
     with pytest.raises(ReproductionError, match=r"another repetitions.*another --out"):
-        SpeedDocument(path, _plan(repetitions=5).groups())
+        BenchDocument(path, _plan(repetitions=5).groups())
+
+
+def test_a_file_of_the_format_before_is_read_under_the_new_names(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    (run,) = _plan().groups()
+    done = _done(run.settings)
+    done.result["rows"]["uoro"]["roofline"] = {"microseconds": 5.0, "read_throughput": 2.0}
+    BenchDocument(path, [run]).add(run, done)
+    content = path.read_text().replace('"format": 2', '"format": 1')
+    path.write_text(content.replace('"roofline"', '"floor"').replace("_throughput", "_rate"))
+    assert BenchDocument(path, [run]).results == {run.id: done}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 99}', '{"format": 1, "groups": [1]}'])
 def test_a_file_that_holds_no_timings_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bench.json"
     path.write_text(content)
-    with pytest.raises(ReproductionError, match="Move it away"):
-        SpeedDocument(path, [])
+    with pytest.raises(ReproductionError, match="Move the file away"):
+        BenchDocument(path, [])
     assert path.read_text() == content
 
 

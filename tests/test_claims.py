@@ -15,12 +15,11 @@ import pytest
 
 from uoro.errors import ReproductionError
 from uoro.lab.compare.curve import Curve
-from uoro.lab.jobs.run import Done, Results
+from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce import (
     EXPERIMENTS,
     Document,
-    Plan,
-    Run,
+    ReproductionPlan,
     report,
 )
 from uoro.lab.reproduce.claims import in_stretches, slope, slope_in_time
@@ -37,7 +36,7 @@ from uoro.lab.reproduce.rank_noise import RankNoise
 from uoro.lab.reproduce.section_3_4 import Section34
 from uoro.monitors.student import student
 
-PAPER = Plan(scale="paper")
+PAPER = ReproductionPlan(scale="paper")
 MADE = {"versions": {"uoro": "1"}, "architecture": "none", "cores": 1, "python": "3"}
 
 
@@ -58,7 +57,7 @@ def test_the_slope_of_a_line_is_exact_and_its_interval_covers_the_truth() -> Non
     assert 0.92 < covered / 400 < 0.985
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.9])
+@pytest.mark.parametrize("carry", [0.0, 0.9])
 def test_the_interval_of_a_slope_in_time_covers_the_truth_though_neighbours_are_alike(
     carry: float,
 ) -> None:
@@ -145,7 +144,7 @@ def _record(last: float, **more: Any) -> dict[str, Any]:
     return record | more
 
 
-def _learned(experiment: Any, plan: Plan, last: Callable[[Run, int], Any]) -> Results:
+def _learned(experiment: Any, plan: ReproductionPlan, last: Callable[[Job, int], Any]) -> Results:
     """Make results up: for each run and seed the last loss, or a whole record."""
     found = {}
     for run in experiment.runs(plan):
@@ -161,18 +160,18 @@ def _verdicts(experiment: Any, results: Results) -> list[str]:
 
 
 def test_figure_2a_holds_only_if_every_seed_and_rate_does() -> None:
-    def as_in_the_paper(run: Run, seed: int) -> float:
+    def as_in_the_paper(run: Job, seed: int) -> float:
         estimator = run.settings["estimator"]
         return {"uoro": 1e-9, "tbptt:200": 1e-8, "tbptt:400": 1e-8}.get(estimator, 30.0)
 
     assert _verdicts(Figure2a(), _learned(Figure2a(), PAPER, as_in_the_paper)) == ["holds"] * 6
 
-    def one_seed_fails(run: Run, seed: int) -> float:
+    def one_seed_fails(run: Job, seed: int) -> float:
         return 1e-3 if seed == 7 else as_in_the_paper(run, seed)
 
     assert _verdicts(Figure2a(), _learned(Figure2a(), PAPER, one_seed_fails))[0] == "does not hold"
 
-    def one_rate_converges(run: Run, seed: int) -> float:
+    def one_rate_converges(run: Job, seed: int) -> float:
         slow = (
             run.settings["arguments"]["learning_rate"] == 1e-4
             and run.settings["estimator"] == "tbptt:10"
@@ -183,19 +182,19 @@ def test_figure_2a_holds_only_if_every_seed_and_rate_does() -> None:
         _verdicts(Figure2a(), _learned(Figure2a(), PAPER, one_rate_converges))[2] == "does not hold"
     )
 
-    def nothing_converges(run: Run, seed: int) -> float:
+    def nothing_converges(run: Job, seed: int) -> float:
         return math.nan
 
     verdicts = _verdicts(Figure2a(), _learned(Figure2a(), PAPER, nothing_converges))
     assert verdicts == ["does not hold", "holds", "holds", "holds", "does not hold", "holds"]
 
-    def shorter_spans_do(run: Run, seed: int) -> float:
+    def shorter_spans_do(run: Job, seed: int) -> float:
         return 1e-7 if run.settings["estimator"] == "tbptt:150" else as_in_the_paper(run, seed)
 
     assert (
         _verdicts(Figure2a(), _learned(Figure2a(), PAPER, shorter_spans_do))[5] == "does not hold"
     )
-    short = _learned(Figure2a(), Plan(), one_seed_fails)
+    short = _learned(Figure2a(), ReproductionPlan(), one_seed_fails)
     verdicts = _verdicts(Figure2a(), short)
     assert verdicts[0] == "holds"  # the quick scale has five seeds
     assert verdicts[5] == "not decided at this scale"
@@ -204,17 +203,17 @@ def test_figure_2a_holds_only_if_every_seed_and_rate_does() -> None:
 def test_table_1_is_judged_at_full_length_alone() -> None:
     from uoro.lab.reproduce.figure_4 import PAPER as NUMBERS
 
-    def as_in_the_paper(run: Run, seed: int) -> float:
+    def as_in_the_paper(run: Job, seed: int) -> float:
         return NUMBERS[run.settings["network"]["cell"], run.settings["estimator"]]
 
     assert _verdicts(Figure4(), _learned(Figure4(), PAPER, as_in_the_paper)) == ["holds"] * 5
-    quick = _verdicts(Figure4(), _learned(Figure4(), Plan(), as_in_the_paper))
+    quick = _verdicts(Figure4(), _learned(Figure4(), ReproductionPlan(), as_in_the_paper))
     assert quick == ["not decided at this scale"] * 5
 
-    def reversed_(run: Run, seed: int) -> float:
+    def reversed_(run: Job, seed: int) -> float:
         return 0.28 if run.settings["estimator"].startswith("uoro") else 0.16
 
-    def one_diverges(run: Run, seed: int) -> float:
+    def one_diverges(run: Job, seed: int) -> float:
         return math.nan if run.id == "lstm uoro seed 1" else as_in_the_paper(run, seed)
 
     verdicts = _verdicts(Figure4(), _learned(Figure4(), PAPER, one_diverges))
@@ -229,16 +228,16 @@ def test_table_1_is_judged_at_full_length_alone() -> None:
 
 
 def test_figure_2b_needs_every_seed_ahead_and_near_the_entropy_rate() -> None:
-    def ahead(run: Run, seed: int) -> float:
+    def ahead(run: Job, seed: int) -> float:
         return 1.67 if run.settings["estimator"] == "uoro" else 1.95
 
-    def behind(run: Run, seed: int) -> float:
+    def behind(run: Job, seed: int) -> float:
         return 2.1 if run.settings["estimator"] == "uoro" else 1.95
 
-    def mixed(run: Run, seed: int) -> float:
+    def mixed(run: Job, seed: int) -> float:
         return 1.96 if run.settings["estimator"] == "uoro" and seed == 1 else ahead(run, seed)
 
-    def full(last: Callable[[Run, int], float]) -> Results:
+    def full(last: Callable[[Job, int], float]) -> Results:
         found = _learned(Figure2b(), PAPER, last)
         return {
             id: replace(done, settings=done.settings | {"items": 10**7})
@@ -253,7 +252,7 @@ def test_figure_2b_needs_every_seed_ahead_and_near_the_entropy_rate() -> None:
 
 
 def test_figure_1c_needs_the_largest_to_jump_and_the_smallest_not_to() -> None:
-    def jumps(run: Run, seed: int) -> dict[str, Any]:
+    def jumps(run: Job, seed: int) -> dict[str, Any]:
         large = (
             run.settings["network"]["units"] > 200
             and run.settings["arguments"]["learning_rate"] == 1e-2
@@ -265,7 +264,7 @@ def test_figure_1c_needs_the_largest_to_jump_and_the_smallest_not_to() -> None:
     assert _verdicts(Figure1c(), all_jump) == ["does not hold"] * 2
     diverges = _learned(Figure1c(), PAPER, lambda run, seed: _record(3.0, blocks=[3.0, math.nan]))
     assert _verdicts(Figure1c(), diverges) == ["does not hold"] * 2
-    none = _learned(Figure1c(), Plan(), lambda run, seed: _record(3.0))
+    none = _learned(Figure1c(), ReproductionPlan(), lambda run, seed: _record(3.0))
     assert _verdicts(Figure1c(), none) == ["not decided at this scale"] * 2
 
 
@@ -320,15 +319,15 @@ def test_figure_1b_tells_growth_from_shrinking() -> None:
 
 
 def test_section_3_4_judges_rank_at_every_stage_and_memory_at_the_first() -> None:
-    def made(rank: float, carry: float) -> Results:
+    def made(rank: float, memory: float) -> Results:
         found = {}
         for run in Section34().runs(PAPER):
             count = len(run.settings["stages"])
             values = {
                 "uoro": 1.0,
                 "uoro:rank=2": rank,
-                "uoro:memory=2": carry,
-                "uoro:memory=16": carry,
+                "uoro:memory=2": memory,
+                "uoro:memory=16": memory,
             }
             result = {
                 "stages": run.settings["stages"],
@@ -350,9 +349,9 @@ def test_without_results_nothing_is_decided(experiment: Any) -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
-@pytest.mark.parametrize("plan", [Plan(), PAPER], ids=lambda plan: plan.scale)
+@pytest.mark.parametrize("plan", [ReproductionPlan(), PAPER], ids=lambda plan: plan.scale)
 def test_runs_have_ids_of_their_own_and_settings_that_json_can_say(
-    experiment: Any, plan: Plan
+    experiment: Any, plan: ReproductionPlan
 ) -> None:
     runs = experiment.runs(plan)
     assert len({run.id for run in runs}) == len(runs)
@@ -364,7 +363,7 @@ def test_runs_have_ids_of_their_own_and_settings_that_json_can_say(
     )
 
 
-def _one_in_three_diverges(run: Run, seed: int) -> dict[str, Any]:
+def _one_in_three_diverges(run: Job, seed: int) -> dict[str, Any]:
     if seed == 1 or run.settings["estimator"].startswith("tbptt:1"):
         return _record(math.nan, blocks=[1.0, math.inf, math.nan])
     return _record(1.8)
@@ -373,14 +372,14 @@ def _one_in_three_diverges(run: Run, seed: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("experiment", "results"),
     [
-        (Figure2a(), _learned(Figure2a(), Plan(), _one_in_three_diverges)),
-        (Figure2b(), _learned(Figure2b(), Plan(), _one_in_three_diverges)),
-        (Figure4(), _learned(Figure4(), Plan(), _one_in_three_diverges)),
-        (Figure1c(), _learned(Figure1c(), Plan(), _one_in_three_diverges)),
-        (Figure2a(), _learned(Figure2a(), Plan(), lambda run, seed: 1e-3)),
-        (Figure2b(), _learned(Figure2b(), Plan(), lambda run, seed: 1.8)),
-        (Figure4(), _learned(Figure4(), Plan(), lambda run, seed: 0.2)),
-        (Figure1c(), _learned(Figure1c(), Plan(), lambda run, seed: 3.0)),
+        (Figure2a(), _learned(Figure2a(), ReproductionPlan(), _one_in_three_diverges)),
+        (Figure2b(), _learned(Figure2b(), ReproductionPlan(), _one_in_three_diverges)),
+        (Figure4(), _learned(Figure4(), ReproductionPlan(), _one_in_three_diverges)),
+        (Figure1c(), _learned(Figure1c(), ReproductionPlan(), _one_in_three_diverges)),
+        (Figure2a(), _learned(Figure2a(), ReproductionPlan(), lambda run, seed: 1e-3)),
+        (Figure2b(), _learned(Figure2b(), ReproductionPlan(), lambda run, seed: 1.8)),
+        (Figure4(), _learned(Figure4(), ReproductionPlan(), lambda run, seed: 0.2)),
+        (Figure1c(), _learned(Figure1c(), ReproductionPlan(), lambda run, seed: 3.0)),
         (Figure1a(), _along(lambda t: 5.0 + 0 * t)),
     ],
     ids=lambda one: getattr(one, "name", ""),
@@ -391,7 +390,7 @@ def test_figures_are_drawn_and_the_page_names_them(
     path = tmp_path / f"{experiment.name}.png"
     experiment.draw(results, path)
     assert path.read_bytes().startswith(b"\x89PNG")
-    runs = [Run(id, "learning", done.settings, 1.0) for id, done in results.items()]
+    runs = [Job(id, "learning", done.settings, 1.0) for id, done in results.items()]
     document = Document(tmp_path / f"{experiment.name}.json", experiment, runs)
     document.results = results
     document.write()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from uoro import Learner, Truncated
 from uoro.cli import app as app_module
-from uoro.lab.compare import Cell
+from uoro.lab.compare import Compared
 from uoro.lab.compare.compare import _verdict
 from uoro.lab.compare.curve import Curve
 from uoro.tasks import influence_balancing
@@ -179,7 +179,7 @@ def test_ctrl_c_keeps_what_was_computed(tmp_path: Path, monkeypatch: pytest.Monk
     assert "Interrupted in run 2 of 3; what was computed is written." in result.output
     document = json.loads((tmp_path / "o" / "compare.json").read_text())
     assert not document["complete"]
-    assert [Cell(**cell).estimator for cell in document["cells"]] == ["rtrl", "tbptt:1"]
+    assert [Compared(**cell).estimator for cell in document["cells"]] == ["rtrl", "tbptt:1"]
     assert document["cells"][1]["note"] == "interrupted"
     assert 10 < document["cells"][1]["items"] < 300
     assert (tmp_path / "o" / "compare.png").exists()

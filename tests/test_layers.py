@@ -99,5 +99,5 @@ def test_an_adapter_that_imports_an_application_is_refused(adapter: str, above: 
 
 def test_applications_do_not_borrow_from_each_other() -> None:
     assert breaches("uoro.training.figure", "from uoro.lab.compare.figure import draw")
-    assert breaches("uoro.lab.compare.plan", "from uoro.lab.bench.table import table")
+    assert breaches("uoro.lab.compare.comparison", "from uoro.lab.bench.table import table")
     assert not breaches("uoro.lab.reproduce.learning", "from uoro.lab.compare.curve import Curve")

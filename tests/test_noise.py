@@ -12,7 +12,7 @@ import pytest
 from uoro import RTRL, UORO
 from uoro.algebra import entry
 from uoro.errors import SettingError
-from uoro.lab.reproduce.bench import Bench
+from uoro.lab.reproduce.measured_model import MeasuredModel
 from uoro.lab.reproduce.noise import noise_by_estimator, noise_by_units, noise_in_time
 
 SETTINGS: dict[str, Any] = {
@@ -33,19 +33,19 @@ def _ignore(fraction: float) -> None:
 
 def _over_all_signs() -> np.ndarray[Any, Any]:
     """Squared relative errors of the gradient of the third step, one for each signs so far."""
-    bench = Bench(SETTINGS)
-    backend, dynamics = bench.backend, bench.dynamics
-    items = [entry(backend, bench.items(STEPS), i) for i in range(STEPS)]
+    model = MeasuredModel(SETTINGS)
+    backend, dynamics = model.backend, model.dynamics
+    items = [entry(backend, model.items(STEPS), i) for i in range(STEPS)]
 
     def flat(tree: Any) -> np.ndarray[Any, Any]:
         return np.concatenate([np.asarray(leaf).ravel() for _, leaf in backend.named_leaves(tree)])
 
     def last(estimator: Any, noise: list[Any]) -> np.ndarray[Any, Any]:
-        state = bench.state
-        carry = estimator.init(dynamics, bench.params, state, inputs=items[0])
+        state = model.state
+        carry = estimator.init(dynamics, model.params, state, inputs=items[0])
         for item, drawn in zip(items, noise, strict=True):
             carry, state, estimate = estimator.step(
-                dynamics, bench.params, carry, state, item, drawn
+                dynamics, model.params, carry, state, item, drawn
             )
         return flat(estimate.gradient)
 

@@ -53,11 +53,17 @@ from uoro.cli import reproduce as reproduce_command
 from uoro.cli.app import run
 from uoro.estimators import bptt
 from uoro.lab import Replicas
-from uoro.lab.bench import SpeedDocument, SpeedPlan
+from uoro.lab.bench import BenchDocument, BenchPlan
 from uoro.lab.bench.rows import parse_row
-from uoro.lab.compare import Plan as Comparison
-from uoro.lab.compare import compare, draw, parse_estimator, split_estimators, write_json
-from uoro.lab.reproduce import Plan, find, report
+from uoro.lab.compare import (
+    Comparison,
+    compare,
+    draw,
+    parse_estimator,
+    split_estimators,
+    write_json,
+)
+from uoro.lab.reproduce import ReproductionPlan, find, report
 from uoro.models import GRU, LSTM, InfluenceBalancing, SymbolModel, Tanh
 from uoro.schedules import as_schedule, constant, inverse, inverse_sqrt
 from uoro.tasks import (
@@ -351,23 +357,23 @@ CALLS = [
     Call("parse_estimator", parse_estimator, lambda: {"written": "uoro"}),
     Call("split_estimators", split_estimators, lambda: {"written": ["uoro"]}),
     Call("parse_row", parse_row, lambda: {"written": "uoro"}),
-    Call("uoro.lab.compare.Plan", comparison, lambda: {"task": anbn(), "backends": [REFERENCE],
-         "choices": [parse_estimator("rtrl")], "steps": 3, "eager_steps": 3, "seed": 0,
-         "dtype": "float32"}),
+    Call("uoro.lab.compare.Comparison", comparison, lambda: {"task": anbn(),
+         "backends": [REFERENCE], "choices": [parse_estimator("rtrl")], "steps": 3,
+         "eager_steps": 3, "seed": 0, "dtype": "float32"}),
     Call("compare", lambda **given: next(compare(**given)), lambda: {"plan": comparison(),
          "progress": lambda *_: lambda *_: None}, ("plan",)),
     Call("write_json", write_json, lambda: {"path": Path("a.json"), "plan": comparison(),
          "cells": [], "complete": True}, ("path", "plan")),
     Call("draw", draw, lambda: {"path": Path("a.png"), "plan": comparison(), "cells": []},
          ("plan",)),
-    Call("uoro.lab.reproduce.Plan", Plan, lambda: {"scale": "quick", "backend": "jax",
-         "device": None, "seeds": 1, "eager": False}),
+    Call("uoro.lab.reproduce.ReproductionPlan", ReproductionPlan,
+         lambda: {"scale": "quick", "backend": "jax", "device": None, "seeds": 1, "eager": False}),
     Call("find", find, lambda: {"names": ["fig2a"]}),
     Call("report", report, lambda: {"folder": Path("no"), "page": Path("page.md")}),
-    Call("SpeedPlan", lambda **given: SpeedPlan(**given).groups(), lambda: {"backends": ("jax",),
+    Call("BenchPlan", lambda **given: BenchPlan(**given).groups(), lambda: {"backends": ("jax",),
          "cells": ("gru",), "units": (4,), "rows": (), "repetitions": 1, "seconds": 0.1,
          "threads": 1, "alphabet": 3, "dtype": "float32", "device": None}),
-    Call("SpeedDocument", SpeedDocument, lambda: {"path": Path("no.json"), "groups": []},
+    Call("BenchDocument", BenchDocument, lambda: {"path": Path("no.json"), "groups": []},
          ("path",)),
     # PyTorch.
     Call("Online", online_function, lambda: {"model": transition, "params": {"w": torch.ones(2)},

@@ -16,7 +16,7 @@ from uoro.algebra import norm
 from uoro.errors import SettingError, StreamError, UOROError
 from uoro.models import SymbolModel, Tanh
 from uoro.monitors import RankRow
-from uoro.monitors.rank_trial import Trial, relative_noise, signal
+from uoro.monitors.rank_trial import RankTrial, relative_noise, signal
 from uoro.monitors.ranks import choose
 
 UNITS = 4
@@ -54,7 +54,7 @@ def test_a_compiled_loop_is_measured_too() -> None:
 def test_noise_is_what_it_is_beside_the_exact_gradient() -> None:
     backend, replicas, skip = load_backend("autograd"), 40, 3
     dynamics, params, state, items = _system(backend)
-    trial = Trial(dynamics, params, state, backend.collect(items), STEPS, skip, replicas, 1)
+    trial = RankTrial(dynamics, params, state, backend.collect(items), STEPS, skip, replicas, 1)
     found = {rank: trial.products(rank)[0] for rank in (2, UNITS)}
     noise = relative_noise(found[2], signal(found[UNITS]))
     joint, exact = UORO(rank=2, reduction="optimal"), RTRL()

@@ -20,29 +20,27 @@ from typer.testing import CliRunner
 
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError, UOROError
-from uoro.lab.jobs.run import Done, Results
+from uoro.lab.jobs import Done, Job, Results, execute
 from uoro.lab.reproduce import (
     EXPERIMENTS,
     Claim,
     Document,
-    Plan,
-    Run,
+    ReproductionPlan,
     catalogue,
-    execute,
     find,
 )
 from uoro.lab.reproduce.claims import judge
 from uoro.lab.reproduce.kinds import KINDS
 from uoro.lab.reproduce.learning import learn, learning_run
 
-PAPER = Plan(scale="paper")
+PAPER = ReproductionPlan(scale="paper")
 
 
 def _tiny(
     id: str = "tiny", *, items: int = 300, seeds: Sequence[int] = (0, 1), **changes: Any
-) -> Run:
+) -> Job:
     chosen: dict[str, Any] = {
-        "common": Plan(backend="autograd").common("float64"),
+        "common": ReproductionPlan(backend="autograd").common("float64"),
         "task": "influence-balancing",
         "arguments": {"learning_rate": 1e-3},
         "network": None,
@@ -68,7 +66,9 @@ def _never() -> bool:
 
 @pytest.mark.parametrize("backend", ["autograd", "torch", "jax"])
 def test_learning_runs_say_the_same_on_every_backend_where_nothing_is_drawn(backend: str) -> None:
-    run = _tiny(estimator="tbptt:10", seeds=[0], common=Plan(backend=backend).common("float64"))
+    run = _tiny(
+        estimator="tbptt:10", seeds=[0], common=ReproductionPlan(backend=backend).common("float64")
+    )
     (record,) = learn(run.settings, lambda fraction: None)["replicas"]
     plain = learn(_tiny(estimator="tbptt:10", seeds=[0]).settings, lambda fraction: None)
     np.testing.assert_allclose(record["loss"], plain["replicas"][0]["loss"], rtol=1e-4)
@@ -101,12 +101,12 @@ def test_an_error_in_a_process_comes_back_as_it_is_and_stops_no_other_run() -> N
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_runs_end_with_the_process_that_started_them(tmp_path: Path, number: int) -> None:
     place = tmp_path / "worker"
-    run = Run("long", "linger", {"path": str(place), "backend": "autograd"}, 1.0)
+    run = Job("long", "linger", {"path": str(place), "backend": "autograd"}, 1.0)
     program = (
         "from lingering import linger\n"
-        "from uoro.lab.reproduce import Run, execute\n"
+        "from uoro.lab.jobs import Job, execute\n"
         "if __name__ == '__main__':\n"
-        f"    runs = [(0, Run({run.id!r}, {run.kind!r}, {run.settings!r}, 1.0))]\n"
+        f"    runs = [(0, Job({run.id!r}, {run.kind!r}, {run.settings!r}, 1.0))]\n"
         "    said = dict(progress=lambda *_: None, asked_to_stop=lambda: False)\n"
         "    list(execute(runs, 1, kinds={'linger': linger}, **said))\n"
     )
@@ -165,7 +165,7 @@ class Tiny:
     def __init__(self, seeds: int = 3, items: int = 300) -> None:
         self.seeds, self.items = seeds, items
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         return [
             _tiny(f"seed {seed}", seeds=[seed], items=self.items)
             for seed in range(plan.seeds or self.seeds)
@@ -181,7 +181,7 @@ class Tiny:
         return [["run"], *([id] for id in results)]
 
 
-def _done(run: Run) -> Done:
+def _done(run: Job) -> Done:
     return Done(run.settings, {"value": math.inf}, 1.0)
 
 
@@ -243,9 +243,22 @@ def test_while_runs_are_missing_nothing_is_decided(tmp_path: Path) -> None:
 def test_a_file_that_is_no_document_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tiny.json"
     path.write_text(content)
-    with pytest.raises(ReproductionError, match="Move it away"):
+    with pytest.raises(ReproductionError, match="Move the file away"):
         Document(path, Tiny(), [])
     assert path.read_text() == content
+
+
+def test_a_file_of_the_format_before_is_read_under_the_new_names(tmp_path: Path) -> None:
+    tiny, path = Tiny(), tmp_path / "tiny.json"
+    runs = tiny.runs(PAPER)
+    document = Document(path, tiny, runs)
+    document.add(runs[0], _done(runs[0]))
+    content = path.read_text().replace('"format": 3', '"format": 2')
+    path.write_text(content.replace('"learning_rate"', '"rate"'))
+    again = Document(path, tiny, runs)
+    assert again.missing == runs[1:]
+    again.write()
+    assert json.loads(path.read_text()) == json.loads(content) | {"format": 3}
 
 
 # The command

@@ -19,7 +19,7 @@ from uoro.cli.runs import plot_runs, show_runs
 from uoro.cli.sample import run_sample
 from uoro.cli.train import gather, new_folder, run_training, split_monitors
 from uoro.errors import ReproductionError, SettingError, UOROError
-from uoro.lab.reproduce import Plan
+from uoro.lab.reproduce import ReproductionPlan
 from uoro.lab.reproduce import report as make_report
 
 app = typer.Typer(
@@ -168,7 +168,7 @@ def reproduce(
 
     Example: uoro reproduce all --scale quick
     """
-    plan = Plan(scale=scale, backend=backend, device=device, seeds=seeds)
+    plan = ReproductionPlan(scale=scale, backend=backend, device=device, seeds=seeds)
     place = out or Path("results", "reproduction", f"{scale}-{backend}")
     run_reproduction(_console(), figures, plan, out=place, jobs=jobs)
 

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from uoro.lab.reproduce import Run
+from uoro.lab.jobs import Job
 
 
 @contextmanager
 def progress_bars(
-    console: Console, wanted: list[tuple[Any, Run]], spell: Callable[[Any], str]
+    console: Console, wanted: list[tuple[Any, Job]], spell: Callable[[Any], str]
 ) -> Iterator[Callable[[Any, float], None]]:
     """Show a bar for everything, by the guessed cost, and one for each run at work.
 

@@ -17,10 +17,9 @@ from uoro.cli.interrupt import deferred_interrupt
 from uoro.errors import ReproductionError, SettingError
 from uoro.estimators.spelling import split_estimators
 from uoro.files.folder import require_folder
-from uoro.lab.bench import SCALES, SpeedDocument, SpeedPlan, draw, facts, table
+from uoro.lab.bench import SCALES, BenchDocument, BenchPlan, draw, facts, table
 from uoro.lab.bench.group import require_rows, time_group
-from uoro.lab.jobs.run import Done
-from uoro.lab.reproduce import cores, execute
+from uoro.lab.jobs import Done, cores, execute
 from uoro.registry import load_backend
 
 KINDS = {"speed": time_group}
@@ -39,7 +38,7 @@ def make_plan(
     alphabet: int,
     dtype: str,
     device: str | None,
-) -> SpeedPlan:
+) -> BenchPlan:
     """Read the options of the command.
 
     Raises:
@@ -57,7 +56,7 @@ def make_plan(
                 f"bench --units {units}: wanted are integers >= 1, separated by commas."
             )
         numbers = tuple(map(int, words))
-    return SpeedPlan(
+    return BenchPlan(
         backends=_words(backends),
         cells=chosen.cells if cells is None else _words(cells),
         units=numbers,
@@ -71,7 +70,7 @@ def make_plan(
     )
 
 
-def run_bench(console: Console, plan: SpeedPlan, out: Path) -> None:
+def run_bench(console: Console, plan: BenchPlan, out: Path) -> None:
     """Time the groups that are missing, each in a process of its own; write and print them."""
     allowed = len(cores())
     if plan.threads > allowed:
@@ -86,9 +85,9 @@ def run_bench(console: Console, plan: SpeedPlan, out: Path) -> None:
         _bench(console, plan, out)
 
 
-def _bench(console: Console, plan: SpeedPlan, out: Path) -> None:
+def _bench(console: Console, plan: BenchPlan, out: Path) -> None:
     groups = plan.groups()
-    document = SpeedDocument(out / "bench.json", groups)
+    document = BenchDocument(out / "bench.json", groups)
     wanted = [(group.id, group) for group in document.missing]
     held = len(groups) - len(wanted)
     console.print(

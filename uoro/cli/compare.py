@@ -27,9 +27,9 @@ from uoro.cli.interrupt import deferred_interrupt
 from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError
 from uoro.files.folder import require_folder
 from uoro.lab.compare import (
-    Cell,
     Choice,
-    Plan,
+    Compared,
+    Comparison,
     compare,
     draw,
     parse_estimator,
@@ -156,10 +156,10 @@ def run_comparison(
         longest = max(choice.span or 1 for choice in choices)
         eager_steps = min(steps, max(1000, steps // 10, longest)) if mixed else steps
     require_folder("compare", out)
-    plan = Plan(task, backends, choices, steps, eager_steps, seed, dtype)
+    plan = Comparison(task, backends, choices, steps, eager_steps, seed, dtype)
     console.print(f"[bold]{escape(task.title)}[/], seed {seed}, {dtype}, {steps:,} items")
 
-    cells: list[Cell] = []
+    cells: list[Compared] = []
     interrupted = False
     try:
         with _progress(console) as progress, deferred_interrupt() as asked_to_stop:
@@ -206,7 +206,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _table(plan: Plan, cells: list[Cell]) -> Table:
+def _table(plan: Comparison, cells: list[Compared]) -> Table:
     reference = plan.backends[0].name
     table = Table(
         title=f"{plan.task.loss_name}; gradients against {reference}",

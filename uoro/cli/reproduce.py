@@ -17,7 +17,8 @@ from uoro.checkpoint.lock import run_lock
 from uoro.cli.bars import progress_bars
 from uoro.cli.interrupt import deferred_interrupt
 from uoro.files.folder import require_folder
-from uoro.lab.reproduce import Document, Experiment, Plan, cores, execute, find
+from uoro.lab.jobs import cores, execute
+from uoro.lab.reproduce import Document, Experiment, ReproductionPlan, find
 from uoro.lab.reproduce.kinds import KINDS
 from uoro.registry import load_backend
 
@@ -25,7 +26,7 @@ COLOURS = {"holds": "green", "does not hold": "red"}
 
 
 def run_reproduction(
-    console: Console, names: list[str], plan: Plan, *, out: Path, jobs: int | None
+    console: Console, names: list[str], plan: ReproductionPlan, *, out: Path, jobs: int | None
 ) -> None:
     """Make the runs that are missing, write and print what came of them."""
     if jobs is not None:
@@ -41,7 +42,7 @@ def run_reproduction(
 
 
 def _reproduce(
-    console: Console, experiments: list[Experiment], plan: Plan, out: Path, jobs: int
+    console: Console, experiments: list[Experiment], plan: ReproductionPlan, out: Path, jobs: int
 ) -> None:
     documents = {
         one.name: Document(out / f"{one.name}.json", one, one.runs(plan)) for one in experiments

@@ -24,7 +24,7 @@ TIMED = 3
 
 
 @dataclass(frozen=True)
-class Trial:
+class RankTrial:
     """What all ranks are tried on.
 
     Args:

@@ -21,7 +21,7 @@ from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StreamError, spelled
 from uoro.estimators.scaling import Scaling, require_scaling
 from uoro.learning.stream import read
-from uoro.monitors.rank_trial import Trial, relative_noise, signal
+from uoro.monitors.rank_trial import RankTrial, relative_noise, signal
 
 
 class RankRow(NamedTuple):
@@ -169,7 +169,7 @@ def suggest_rank(
             "items, or a smaller skip."
         )
     probe(dynamics, params, state, entry(backend, stack, 0))
-    trial = Trial(dynamics, params, state, stack, count, left_out, replicas, seed, scaling)
+    trial = RankTrial(dynamics, params, state, stack, count, left_out, replicas, seed, scaling)
     found = {rank: trial.products(rank) for rank in chosen}
     best = signal(found[chosen[-1]][0])
     rows = tuple(

@@ -1,9 +1,9 @@
 """What a step costs: rows that take turns, a floor to hold them against, and what came of it."""
 
-from uoro.lab.bench.document import SpeedDocument as SpeedDocument
+from uoro.lab.bench.document import BenchDocument as BenchDocument
 from uoro.lab.bench.figure import draw as draw
 from uoro.lab.bench.plan import SCALES as SCALES
-from uoro.lab.bench.plan import SpeedPlan as SpeedPlan
+from uoro.lab.bench.plan import BenchPlan as BenchPlan
 from uoro.lab.bench.roofline import Roofline as Roofline
 from uoro.lab.bench.roofline import Sizes as Sizes
 from uoro.lab.bench.roofline import Work as Work

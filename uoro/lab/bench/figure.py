@@ -7,7 +7,7 @@ from typing import Any
 
 from uoro.drawing import COLOURS, DASHES, MARKERS, figure
 from uoro.lab.bench.table import cost, ratio
-from uoro.lab.jobs.run import Done, Results
+from uoro.lab.jobs import Done, Results
 
 UNITS = 64
 """Ratios are drawn for the number of units nearest to it."""

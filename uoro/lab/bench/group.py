@@ -16,13 +16,20 @@ from uoro.algebra import entry
 from uoro.backend import Backend
 from uoro.derivatives.routes import probe
 from uoro.errors import UnknownNameError
-from uoro.lab.bench.instrument import Extra, Instrument, Memory, Problem, Timed, instrument_of
+from uoro.lab.bench.instrument import (
+    BenchModel,
+    ExtraRow,
+    Instrument,
+    PeakMemory,
+    Timed,
+    instrument_of,
+)
 from uoro.lab.bench.learning import Forward, Learning, items_of
-from uoro.lab.bench.rates import Machine
 from uoro.lab.bench.roofline import Roofline, Sizes, Work, least
 from uoro.lab.bench.rows import ROWS, RTRL_UNITS, base_of, parse_row
+from uoro.lab.bench.throughput import Machine
 from uoro.lab.bench.timing import Calibrated, calibrate, take_turns
-from uoro.lab.jobs.run import Report, Settings
+from uoro.lab.jobs import JobSettings, Report
 from uoro.models import CELLS, SymbolModel
 from uoro.registry import load_backend
 
@@ -30,11 +37,11 @@ READY = 0.4
 """The part of a group's time that goes by before the first repetition, for the progress bar."""
 
 
-def time_group(settings: Settings, report: Report) -> dict[str, Any]:
+def time_group(settings: JobSettings, report: Report) -> dict[str, Any]:
     """Make the rows, let them take turns, measure the machine, and say it all as JSON can.
 
     Args:
-        settings: Of a group, as `SpeedPlan.groups` gives them.
+        settings: Of a group, as `BenchPlan.groups` gives them.
         report: Called with the fraction that is done.
     """
     backend = load_backend(settings["backend"], device=settings["device"])
@@ -63,7 +70,7 @@ def require_rows(backend: Backend, names: Sequence[str]) -> None:
 
 
 class _Group:
-    def __init__(self, settings: Settings, backend: Backend, instrument: Instrument) -> None:
+    def __init__(self, settings: JobSettings, backend: Backend, instrument: Instrument) -> None:
         self._settings = settings
         self._backend = backend
         self._instrument = instrument
@@ -73,7 +80,7 @@ class _Group:
         host, start = model.init(np.random.default_rng(0))
         self._sizes = sizes_of(host, start)
         dtype = settings["dtype"]
-        self._problem = Problem(
+        self._problem = BenchModel(
             settings["cell"],
             settings["units"],
             backend.from_host(host, dtype=dtype),
@@ -95,7 +102,7 @@ class _Group:
         left_out, ready = {}, dict[str, Calibrated]()
         works, memories, bases = (
             dict[str, Work](),
-            dict[str, Memory | None](),
+            dict[str, PeakMemory | None](),
             dict[str, str | None](),
         )
         for number, name in enumerate(names):
@@ -133,7 +140,7 @@ class _Group:
             "rows": rows,
         }
 
-    def _make(self, name: str, extras: dict[str, Extra]) -> tuple[Calibrated, Memory | None]:
+    def _make(self, name: str, extras: dict[str, ExtraRow]) -> tuple[Calibrated, PeakMemory | None]:
         """Make a row and warm it up, with an eye on the memory that it takes."""
         watched = self._instrument.watch()
         timed: Timed
@@ -215,7 +222,7 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _said(memory: Memory | None) -> dict[str, Any] | None:
+def _said(memory: PeakMemory | None) -> dict[str, Any] | None:
     return None if memory is None else asdict(memory)
 
 

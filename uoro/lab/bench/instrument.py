@@ -29,7 +29,7 @@ class Timed(Protocol):
 
 
 @dataclass(frozen=True)
-class Problem:
+class BenchModel:
     """What a row starts from.
 
     Attributes:
@@ -48,7 +48,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Extra:
+class ExtraRow:
     """A row that one backend alone has.
 
     Attributes:
@@ -59,11 +59,11 @@ class Extra:
 
     work: Work
     base: str
-    make: Callable[[Problem], Timed]
+    make: Callable[[BenchModel], Timed]
 
 
 @dataclass(frozen=True)
-class Memory:
+class PeakMemory:
     """How much memory a row needs.
 
     Attributes:
@@ -92,15 +92,15 @@ class Instrument(Protocol):
         """Return when the device has done all it was given."""
         ...
 
-    def extras(self) -> dict[str, Extra]:
+    def extras(self) -> dict[str, ExtraRow]:
         """Give the rows that this backend alone has, by name."""
         ...
 
-    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> Memory | None:
+    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
         """Say what a compiled function needs, where the compiler knows."""
         ...
 
-    def watch(self) -> Callable[[], Memory | None]:
+    def watch(self) -> Callable[[], PeakMemory | None]:
         """Begin to watch what memory is taken; the result says the most there was since."""
         ...
 
@@ -118,30 +118,30 @@ class PlainInstrument:
     def wait(self) -> None:
         """Do nothing: what was called is done."""
 
-    def extras(self) -> dict[str, Extra]:
+    def extras(self) -> dict[str, ExtraRow]:
         """Have none."""
         return {}
 
-    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> Memory | None:
+    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
         """Know nothing."""
         return None
 
-    def watch(self) -> Callable[[], Memory | None]:
+    def watch(self) -> Callable[[], PeakMemory | None]:
         """Watch the memory of this process."""
         return resident_memory()
 
 
-def resident_memory() -> Callable[[], Memory | None]:
+def resident_memory() -> Callable[[], PeakMemory | None]:
     """Watch the memory of this process, where the system tells."""
     most = watch_resident()
 
-    def said() -> Memory | None:
+    def said() -> PeakMemory | None:
         grown = most()
         how = (
             "peak resident set above what it was before the row was made, compiling included; "
             "what the process had and used again is not seen"
         )
-        return None if grown is None else Memory(grown, how, {})
+        return None if grown is None else PeakMemory(grown, how, {})
 
     return said
 

@@ -10,7 +10,7 @@ from uoro.backend import Backend
 from uoro.derivatives.routes import probe
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
-from uoro.lab.bench.instrument import Instrument, Memory, Problem
+from uoro.lab.bench.instrument import BenchModel, Instrument, PeakMemory
 from uoro.lab.bench.rows import Row
 from uoro.learning.carry import Progress
 from uoro.learning.learner import Learner
@@ -78,7 +78,7 @@ class Forward:
     def __init__(
         self,
         dynamics: Dynamics[Any, Any, Any],
-        problem: Problem,
+        problem: BenchModel,
         items: int,
         instrument: Instrument,
     ) -> None:
@@ -105,7 +105,7 @@ class Forward:
         self._backend.to_host(losses)
         self._instrument.wait()
 
-    def memory(self) -> Memory | None:
+    def memory(self) -> PeakMemory | None:
         """Ask the compiler."""
         return self._instrument.program_memory(self._go, *self._start, self._symbols)
 
@@ -117,7 +117,7 @@ class Learning:
         self,
         dynamics: Dynamics[Any, Any, Any],
         row: Row,
-        problem: Problem,
+        problem: BenchModel,
         items: int,
         instrument: Instrument,
     ) -> None:
@@ -151,7 +151,7 @@ class Learning:
         self._learner.run(self._stream, self._steps, chunk=self._steps)
         self._instrument.wait()
 
-    def memory(self) -> Memory | None:
+    def memory(self) -> PeakMemory | None:
         """Ask the compiler about the chunk that `Learner.run` compiles."""
         learner, update = self._learner, self._update
         backend = learner.backend

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from uoro_jax.backend import JaxBackend
 
-from uoro.lab.bench.instrument import Extra, Memory
+from uoro.lab.bench.instrument import ExtraRow, PeakMemory
 
 
 class JaxInstrument:
@@ -33,11 +33,11 @@ class JaxInstrument:
     def wait(self) -> None:
         """Do nothing: losses are read at the end of every chunk, which its params come with."""
 
-    def extras(self) -> dict[str, Extra]:
+    def extras(self) -> dict[str, ExtraRow]:
         """Have none."""
         return {}
 
-    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> Memory | None:
+    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
         """Add up arguments, results and what is needed in between."""
         compiled = program.lower(*arguments).compile()  # type: ignore[attr-defined]  # of jax.jit
         found = compiled.memory_analysis()
@@ -50,9 +50,9 @@ class JaxInstrument:
             "results in the place of arguments": -found.alias_size_in_bytes,
         }
         how = "arguments, results and what is in between, of the compiled chunk"
-        return Memory(sum(parts.values()), how, parts)
+        return PeakMemory(sum(parts.values()), how, parts)
 
-    def watch(self) -> Callable[[], Memory | None]:
+    def watch(self) -> Callable[[], PeakMemory | None]:
         """Leave it to the compiler: a process that compiles needs memory for that."""
         return lambda: None
 

@@ -12,7 +12,7 @@ from uoro_torch.backend import TorchBackend
 from uoro_torch.online import Online
 
 from uoro.estimators import UORO
-from uoro.lab.bench.instrument import Extra, Memory, Problem, resident_memory
+from uoro.lab.bench.instrument import BenchModel, ExtraRow, PeakMemory, resident_memory
 from uoro.lab.bench.learning import DECAY, EAGER, RATE
 from uoro.lab.bench.learning import optimizer as neutral_optimizer
 from uoro.lab.bench.roofline import Work
@@ -47,32 +47,34 @@ class TorchInstrument:
         if self._cuda:
             torch.cuda.synchronize(self._backend.device)
 
-    def extras(self) -> dict[str, Extra]:
+    def extras(self) -> dict[str, ExtraRow]:
         """Give the loops by hand, and `Online`, each as it is and compiled."""
         one, window = Work("truncated"), Work("truncated", span=WINDOW)
         uoro, backend = Work("uoro"), self._backend
         return {
-            "plain-tbptt": Extra(one, "plain-tbptt", partial(plain, backend)),
-            f"plain-tbptt:{WINDOW}": Extra(
+            "plain-tbptt": ExtraRow(one, "plain-tbptt", partial(plain, backend)),
+            f"plain-tbptt:{WINDOW}": ExtraRow(
                 window, f"plain-tbptt:{WINDOW}", partial(plain, backend, span=WINDOW)
             ),
-            "online": Extra(uoro, "plain-tbptt", partial(online, backend)),
-            "plain-tbptt-fused": Extra(
+            "online": ExtraRow(uoro, "plain-tbptt", partial(online, backend)),
+            "plain-tbptt-fused": ExtraRow(
                 one, "plain-tbptt-fused", partial(plain, backend, fused=True)
             ),
-            "online-fused": Extra(uoro, "plain-tbptt-fused", partial(online, backend, fused=True)),
-            "plain-tbptt-compiled": Extra(
+            "online-fused": ExtraRow(
+                uoro, "plain-tbptt-fused", partial(online, backend, fused=True)
+            ),
+            "plain-tbptt-compiled": ExtraRow(
                 one, "plain-tbptt-compiled", partial(plain_compiled, backend)
             ),
-            "uoro-compiled": Extra(uoro, "plain-tbptt-compiled", partial(compiled, backend)),
-            "uoro-compiled-to-eager": Extra(uoro, "plain-tbptt", partial(compiled, backend)),
+            "uoro-compiled": ExtraRow(uoro, "plain-tbptt-compiled", partial(compiled, backend)),
+            "uoro-compiled-to-eager": ExtraRow(uoro, "plain-tbptt", partial(compiled, backend)),
         }
 
-    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> Memory | None:
+    def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
         """Know nothing: nothing is compiled as a whole."""
         return None
 
-    def watch(self) -> Callable[[], Memory | None]:
+    def watch(self) -> Callable[[], PeakMemory | None]:
         """Ask the allocator of an accelerator; on a CPU, watch this process."""
         if not self._cuda:
             return resident_memory()
@@ -80,7 +82,7 @@ class TorchInstrument:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         how = "most that was allocated on the device, above what it was before the row was made"
-        return lambda: Memory(torch.cuda.max_memory_allocated(device) - before, how, {})
+        return lambda: PeakMemory(torch.cuda.max_memory_allocated(device) - before, how, {})
 
 
 def instrument(backend: TorchBackend) -> TorchInstrument:
@@ -96,7 +98,7 @@ class Start:
         problem: The model and its numbers.
     """
 
-    def __init__(self, backend: TorchBackend, problem: Problem) -> None:
+    def __init__(self, backend: TorchBackend, problem: BenchModel) -> None:
         self.model = CELLS[problem.cell]
         leaves = backend.named_leaves
         self.params: dict[str, Tensor] = {k: p.clone() for k, p in leaves(problem.params)}
@@ -118,7 +120,7 @@ class Loop:
     def __init__(
         self,
         backend: TorchBackend,
-        problem: Problem,
+        problem: BenchModel,
         learn: Callable[[list[Item], int], None],
         span: int = 1,
     ) -> None:
@@ -138,7 +140,9 @@ class Loop:
         self._wait()
 
 
-def plain(backend: TorchBackend, problem: Problem, *, span: int = 1, fused: bool = False) -> Loop:
+def plain(
+    backend: TorchBackend, problem: BenchModel, *, span: int = 1, fused: bool = False
+) -> Loop:
     """Truncate as the manual has it: backward, step, zero_grad, detach."""
     start = Start(backend, problem)
     state, params = start.state, start.params
@@ -160,7 +164,7 @@ def plain(backend: TorchBackend, problem: Problem, *, span: int = 1, fused: bool
     return Loop(backend, problem, learn, span)
 
 
-def online(backend: TorchBackend, problem: Problem, *, fused: bool = False) -> Loop:
+def online(backend: TorchBackend, problem: BenchModel, *, fused: bool = False) -> Loop:
     """Put `Online` in the place of backward, with the same model and the same optimizer."""
     start = Start(backend, problem)
     optimizer = _adam(start.params, fused)
@@ -175,7 +179,7 @@ def online(backend: TorchBackend, problem: Problem, *, fused: bool = False) -> L
     return Loop(backend, problem, learn)
 
 
-def compiled(backend: TorchBackend, problem: Problem) -> Loop:
+def compiled(backend: TorchBackend, problem: BenchModel) -> Loop:
     """Have a `Learner` compile the whole step."""
     start = Start(backend, problem)
     learner = Learner(
@@ -194,7 +198,7 @@ def _take(learner: Learner, item: Item) -> None:
     learner.step(item)
 
 
-def plain_compiled(backend: TorchBackend, problem: Problem) -> Loop:
+def plain_compiled(backend: TorchBackend, problem: BenchModel) -> Loop:
     """Compile the whole truncated step, Adam included, as one function."""
     start = Start(backend, problem)
     model, params, state = start.model, start.params, start.state

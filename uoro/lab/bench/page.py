@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from uoro.errors import ReproductionError
-from uoro.lab.bench.document import SpeedDocument
+from uoro.lab.bench.document import BenchDocument
 from uoro.lab.bench.table import facts, table
-from uoro.lab.jobs.run import Done
+from uoro.lab.jobs import Done
 
 MARK = "<!-- Below: python -m uoro.lab.bench.page docs/speed.md docs/speed/*/bench.json -->\n"
 COLUMNS = (0, 1, 4, 5, 6, 7, 9)
@@ -17,7 +17,7 @@ COLUMNS = (0, 1, 4, 5, 6, 7, 9)
 
 def tables(files: Iterable[Path]) -> str:
     """Make Markdown of all groups in files, in the order they are given."""
-    groups = [(id, done) for file in files for id, done in SpeedDocument(file, []).results.items()]
+    groups = [(id, done) for file in files for id, done in BenchDocument(file, []).results.items()]
     return "\n".join(f"### {id}\n\n{_markdown(done)}" for id, done in groups)
 
 

@@ -13,7 +13,7 @@ from uoro.arguments import (
     require_number,
 )
 from uoro.errors import SettingError, spelled
-from uoro.lab.jobs.run import Run
+from uoro.lab.jobs import Job
 from uoro.models import CELLS
 
 
@@ -40,7 +40,7 @@ DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
-class SpeedPlan:
+class BenchPlan:
     """How to time.
 
     Attributes:
@@ -101,10 +101,10 @@ class SpeedPlan:
         for cell in self.cells:
             require_known(f"bench --cells {spelled(cell)}", "cell", cell, CELLS)
 
-    def groups(self) -> list[Run]:
+    def groups(self) -> list[Job]:
         """List the groups, as runs that can be handed to another process."""
         return [
-            Run(
+            Job(
                 id=f"{backend} {cell} {units}",
                 kind="speed",
                 settings={

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from uoro.lab.bench.timing import Spread, ratios, spread
-from uoro.lab.jobs.run import Done
+from uoro.lab.jobs import Done
 
 HEADING = (
     "row",

@@ -17,8 +17,8 @@ from uoro.backend import Backend
 from uoro.derivatives.unroll import unroll
 from uoro.errors import NonFiniteError
 from uoro.estimators.spelling import Choice
+from uoro.lab.compare.comparison import Compared, Comparison
 from uoro.lab.compare.curve import Curve
-from uoro.lab.compare.plan import Cell, Plan
 from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import SharedNoise, map_host
 from uoro.learning.learner import Learner
@@ -38,7 +38,9 @@ Progress = Callable[[int, float], None]
 """Called with the items done so far and the recent loss."""
 
 
-def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) -> Iterator[Cell]:
+def compare(
+    plan: Comparison, progress: Callable[[Backend, Choice, int], Progress]
+) -> Iterator[Compared]:
     """Run every estimator on every backend, one cell after the other.
 
     Args:
@@ -53,7 +55,7 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
         SettingError: If the plan is none.
         KeyboardInterrupt: On Ctrl-C, after the cell it interrupted has been yielded.
     """
-    require_kind("compare(plan, progress)", "plan", plan, Plan, "a Plan")
+    require_kind("compare(plan, progress)", "plan", plan, Comparison, "a Comparison")
     references: dict[tuple[str, int], dict[int, Gradient]] = {}
     for backend in plan.backends:
         for choice in plan.choices:
@@ -76,8 +78,8 @@ def compare(plan: Plan, progress: Callable[[Backend, Choice, int], Progress]) ->
 
 
 def _run(
-    plan: Plan, backend: Backend, choice: Choice, span: int, progress: Progress
-) -> tuple[Cell, dict[int, Gradient]]:
+    plan: Comparison, backend: Backend, choice: Choice, span: int, progress: Progress
+) -> tuple[Compared, dict[int, Gradient]]:
     """Run one cell, and keep the gradients of some updates, ever rarer."""
     task, asked = plan.task, plan.items(backend)
     updates = asked // span
@@ -120,7 +122,7 @@ def _run(
         except KeyboardInterrupt:
             note = INTERRUPTED
 
-    cell = Cell(
+    cell = Compared(
         backend=backend.name,
         device=backend.device,
         estimator=choice.name,
@@ -156,7 +158,7 @@ def _stretches(updates: int, span: int) -> Iterator[int]:
             done += count
 
 
-def _learner(plan: Plan, backend: Backend, choice: Choice, span: int) -> Learner:
+def _learner(plan: Comparison, backend: Backend, choice: Choice, span: int) -> Learner:
     """Start from the same bits whatever the backend: numbers and noise come from NumPy."""
     params, state = plan.task.model.init(np.random.default_rng(plan.seed))
     state = map_host(lambda leaf: leaf.astype(plan.dtype), state)

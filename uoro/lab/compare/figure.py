@@ -7,13 +7,13 @@ from pathlib import Path
 
 from uoro.arguments import require_kind, require_path
 from uoro.drawing import COLOURS, EXPLODED, UNDRAWABLE
-from uoro.lab.compare.plan import Cell, Plan
+from uoro.lab.compare.comparison import Compared, Comparison
 
 # Thick and pale below, thin and dashed on top, so that curves that coincide are all seen.
 STYLES = (("-", 4.0, 0.35), ("-", 1.6, 1.0), ((0, (1, 2)), 2.6, 1.0), ("--", 1.2, 1.0))
 
 
-def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
+def draw(path: Path, plan: Comparison, cells: list[Compared]) -> None:
     """Draw the loss against the items seen and write it as a PNG.
 
     Args:
@@ -24,7 +24,7 @@ def draw(path: Path, plan: Plan, cells: list[Cell]) -> None:
     Raises:
         SettingError: If the path is none, or the plan.
     """
-    require_kind("draw(path, plan, cells)", "plan", plan, Plan, "a Plan")
+    require_kind("draw(path, plan, cells)", "plan", plan, Comparison, "a Comparison")
     path = require_path("draw(path, plan, cells)", "path", path)
     import matplotlib
 

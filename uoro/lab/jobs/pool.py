@@ -1,4 +1,4 @@
-"""Runs in processes of their own, one a core, that stop when asked to."""
+"""A pool of processes, one job per core, that stops when asked."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any, TypeAlias
 
 from uoro.errors import ReproductionError
 from uoro.files.results import made_with
-from uoro.lab.jobs.run import Done, Report, Run, Settings
+from uoro.lab.jobs.job import Done, Job, JobSettings, Report
 
-Kind: TypeAlias = Callable[[Settings, Report], dict[str, Any]]
+Kind: TypeAlias = Callable[[JobSettings, Report], dict[str, Any]]
 
 PERIOD = 0.3
 
 
 class StoppedError(Exception):
-    """A run was asked to stop before it was done."""
+    """A job was asked to stop before it was done."""
 
 
-# Of a worker process; set when it starts.
+# State of a worker process, set when it starts.
 _messages: Any = None
 _stop: Any = None
 
@@ -40,44 +40,47 @@ def cores() -> list[int]:
 
 
 def execute(
-    runs: Sequence[tuple[Any, Run]],
-    jobs: int,
+    jobs: Sequence[tuple[Any, Job]],
+    workers: int,
     *,
     progress: Callable[[Any, float], None],
     asked_to_stop: Callable[[], bool],
     kinds: Mapping[str, Kind],
     threads: int = 1,
 ) -> Iterator[tuple[Any, Done | Exception]]:
-    """Run them all, the longest first, and give each as it is done, or what it raised.
+    """Run all jobs, the longest first.
 
     Args:
-        runs: Runs, each under a key of the caller's.
-        jobs: How many at a time; each has a core to itself while there are as many.
-        progress: Called with a key and the fraction that is done.
-        asked_to_stop: Asked again and again; once it is true, no run is finished.
-        kinds: The function of each kind of run, one that another process can import.
-        threads: How many threads a run may use, and how many cores it has.
+        jobs: Jobs, each under a key of the caller's.
+        workers: Number of jobs at a time; each has a core to itself while there are as many.
+        progress: Called with a key and the fraction of the job that is done.
+        asked_to_stop: Asked again and again; once true, no further job is finished.
+        kinds: Function of each kind of job; another process must be able to import it.
+        threads: Number of threads, and of cores, of each job.
+
+    Yields:
+        Each key when its job ends, with the result or the exception that the job raised.
 
     Raises:
         ReproductionError: If a process was killed from outside.
-        KeyboardInterrupt: If asked to stop; what was done has been given before.
+        KeyboardInterrupt: If asked to stop; all finished jobs have been yielded before.
     """
     context = multiprocessing.get_context("spawn")
     messages, stop, places = context.Queue(), context.Event(), context.Queue()
     allowed = cores()
-    for number in range(jobs):
+    for number in range(workers):
         own = allowed[number * threads : (number + 1) * threads]
-        places.put(own if jobs * threads <= len(allowed) else None)
-    ordered = sorted(runs, key=lambda item: -item[1].cost)
+        places.put(own if workers * threads <= len(allowed) else None)
+    ordered = sorted(jobs, key=lambda item: -item[1].cost)
     with (
         _threads_each(threads),
         ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_begin, initargs=(messages, stop, places)
+            workers, mp_context=context, initializer=_begin, initargs=(messages, stop, places)
         ) as pool,
     ):
         with _interrupts_ignored():
             waiting: dict[Future[Done], Any] = {
-                pool.submit(_work, key, run, kinds[run.kind]): key for key, run in ordered
+                pool.submit(_work, key, job, kinds[job.kind]): key for key, job in ordered
             }
         try:
             while waiting:
@@ -94,8 +97,8 @@ def execute(
                     raise KeyboardInterrupt
         except BrokenProcessPool as error:
             raise ReproductionError(
-                "reproduce: a process that computed a run was killed, perhaps for want of memory. "
-                "What was done is kept; call again to go on, with fewer --jobs."
+                "jobs: expected every process to live to its end, got one that was killed, perhaps "
+                "for lack of memory. Finished jobs are kept; repeat the command, with fewer --jobs."
             ) from error
         finally:
             stop.set()
@@ -113,7 +116,7 @@ def _drain(messages: Any, progress: Callable[[Any, float], None]) -> None:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Start processes that inherit it: a Ctrl-C is for the one who started them to see."""
+    """Start processes that ignore Ctrl-C: the process that started them handles the signal."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -123,7 +126,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 @contextmanager
 def _threads_each(threads: int) -> Iterator[None]:
-    """Let the processes to come use so many threads for their algebra."""
+    """Limit the threads that processes started from here use for linear algebra."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, str(threads)))
@@ -138,7 +141,7 @@ def _threads_each(threads: int) -> Iterator[None]:
 
 
 def _begin(messages: Any, stop: Any, places: Any) -> None:
-    """Prepare a worker: cores of its own, before a framework starts its threads."""
+    """Prepare a worker: pin it to its cores before a framework starts threads."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     global _messages, _stop
     _messages, _stop = messages, stop
@@ -148,14 +151,14 @@ def _begin(messages: Any, stop: Any, places: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, killed or not: nobody would."""
+    """End this process when its parent is gone, however the parent ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _work(key: Any, run: Run, function: Kind) -> Done:
+def _work(key: Any, job: Job, function: Kind) -> Done:
     last = 0.0
 
     def report(fraction: float) -> None:
@@ -168,6 +171,6 @@ def _work(key: Any, run: Run, function: Kind) -> Done:
 
     start = time.perf_counter()
     report(0.0)
-    result = function(run.settings, report)
+    result = function(job.settings, report)
     seconds = time.perf_counter() - start
-    return Done(run.settings, result, seconds, made_with(run.settings["backend"]))
+    return Done(job.settings, result, seconds, made_with(job.settings["backend"]))

@@ -1,8 +1,7 @@
-"""The results of an experiment on disk: every run with its settings, and the claims."""
+"""The results of an experiment on disk: every job with its settings, and the claims."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -10,114 +9,103 @@ from typing import Any
 
 from uoro.arguments import require_path
 from uoro.errors import ReproductionError
-from uoro.files.results import write_document
-from uoro.lab.jobs.run import Done, Results, Run, covers, without_seeds
+from uoro.lab.jobs import Done, Job, JobSettings, Results
+from uoro.lab.jobs.saved import HINT, ResultsFormat
 from uoro.lab.reproduce.claims import Claim, settled
 from uoro.lab.reproduce.experiment import Experiment
 
-FORMAT = 2
+
+def _rename(run: dict[str, Any]) -> None:
+    """Rename what format 2 called a rate."""
+    for settings in (run["settings"].get("arguments"), run["result"].get("task_settings")):
+        if settings and "rate" in settings:
+            settings["learning_rate"] = settings.pop("rate")
+
+
+FORMAT = ResultsFormat("reproduce", 3, "runs", _rename)
 
 
 class Document:
-    """One experiment's JSON file; runs that it holds are not made again.
+    """The JSON file of one experiment; jobs that the file holds are not run again.
 
     Args:
         path: The file; it need not exist.
-        experiment: What it is of.
-        runs: The runs that are wanted now.
+        experiment: The experiment.
+        runs: The jobs that are wanted now.
 
     Raises:
-        SettingError: If the path is none.
-        ReproductionError: If the file is there and cannot be read, or holds runs with other
-            settings, which would be lost.
+        SettingError: If ``path`` is no path.
+        ReproductionError: If the file cannot be read, or holds jobs with other settings, which
+            would be lost.
     """
 
-    def __init__(self, path: Path, experiment: Experiment, runs: list[Run]) -> None:
+    def __init__(self, path: Path, experiment: Experiment, runs: list[Job]) -> None:
         self.path = path = require_path("Document(path, …)", "path", path)
         self.experiment = experiment
         self._runs = runs
-        self.results: Results = read_document(path)[0] if os.path.exists(path) else {}
-        kinds = [without_seeds(run.settings) for run in runs]
+        self.results: Results = FORMAT.read(path)[0] if os.path.exists(path) else {}
+        known = [without_seeds(run.settings) for run in runs]
         for id, done in self.results.items():
-            if without_seeds(done.settings) not in kinds:
+            if without_seeds(done.settings) not in known:
                 raise ReproductionError(
-                    f"reproduce: {path} holds '{id}' with other settings than are wanted now, of "
-                    "another scale, backend or version. Give another --out, or move the file away."
+                    f"reproduce: {path}: expected runs with the settings wanted now, got '{id}' "
+                    f"with other settings, of another scale, backend or version. {HINT}"
                 )
 
     @property
-    def missing(self) -> list[Run]:
-        """The runs that are still to be made."""
+    def missing(self) -> list[Job]:
+        """The jobs that are still to be run."""
         held = [done.settings for done in self.results.values()]
         return [run for run in self._runs if not any(covers(one, run.settings) for one in held)]
 
     @property
     def claims(self) -> list[Claim]:
-        """The claims as they stand."""
+        """The claims, judged by the jobs done so far."""
         wanted = len(self._runs)
         found = self.experiment.claims(self.results)
         return settled(found, wanted - len(self.missing), wanted)
 
-    def add(self, run: Run, done: Done) -> None:
-        """Keep a run, on disk too."""
+    def add(self, run: Job, done: Done) -> None:
+        """Keep a job, on disk too."""
         self.results[run.id] = done
         self.write()
 
     def write(self) -> None:
-        """Write the file anew, with the claims as they stand.
+        """Write the file, with the claims judged by the jobs done so far.
 
         Raises:
-            ReproductionError: If it cannot be written; the file that was there is as it was.
+            ReproductionError: If the file cannot be written; the file before stays as it is.
         """
-        document: dict[str, Any] = {
-            "format": FORMAT,
-            "experiment": self.experiment.name,
-            "title": self.experiment.title,
-            "wanted": len(self._runs),
-            "missing": [run.id for run in self.missing],
-            "claims": [asdict(claim) for claim in self.claims],
-            "runs": {id: asdict(done) for id, done in self.results.items()},
-        }
-        try:
-            write_document(self.path, document)
-        except OSError as error:
-            raise ReproductionError(
-                f"reproduce: {self.path} cannot be written: {error.strerror}. What was written "
-                "before is as it was."
-            ) from error
+        FORMAT.write(
+            self.path,
+            self.results,
+            experiment=self.experiment.name,
+            title=self.experiment.title,
+            wanted=len(self._runs),
+            missing=[run.id for run in self.missing],
+            claims=[asdict(claim) for claim in self.claims],
+        )
 
 
 def read_document(path: Path) -> tuple[Results, int]:
-    """Read the runs of a file, and how many are missing.
+    """Return the jobs of a file, and how many are missing.
 
     Raises:
-        ReproductionError: If it cannot be read, or is not such a file.
+        ReproductionError: If the file cannot be read, or holds no results.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
-            raise ReproductionError(
-                f"reproduce: {path} has format {document['format']}, wanted is {FORMAT}. Move it "
-                "away, or give another --out."
-            )
-        results = {
-            id: Done(run["settings"], _numbers(run["result"]), run["seconds"], run["made"])
-            for id, run in document["runs"].items()
-        }
-        return results, len(document["missing"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReproductionError(
-            f"reproduce: {path} cannot be read as results ({type(error).__name__}: {error}). "
-            "Move it away, or give another --out."
-        ) from error
+    results, document = FORMAT.read(path)
+    return results, len(document.get("missing", ()))
 
 
-def _numbers(value: Any) -> Any:
-    """Turn the strings that stand for infinities and NaN back into numbers."""
-    if isinstance(value, str) and value in ("nan", "inf", "-inf"):
-        return float(value)
-    if isinstance(value, dict):
-        return {name: _numbers(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    return value
+def without_seeds(settings: JobSettings) -> JobSettings:
+    """Return the settings that do not depend on the seeds."""
+    return {name: value for name, value in settings.items() if name not in ("seed", "seeds")}
+
+
+def covers(done: JobSettings, wanted: JobSettings) -> bool:
+    """Return whether a job done gives all that another job would."""
+    return (
+        without_seeds(done) == without_seeds(wanted)
+        and done.get("seed") == wanted.get("seed")
+        and set(wanted.get("seeds", ())) <= set(done.get("seeds", ()))
+    )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from uoro.lab.jobs.run import Plan, Results, Run
+from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim
+from uoro.lab.reproduce.plan import ReproductionPlan
 
 
 class Experiment(Protocol):
@@ -25,7 +26,7 @@ class Experiment(Protocol):
     paper: str
     ours: str
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """List the runs it takes."""
         ...
 

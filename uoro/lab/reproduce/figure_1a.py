@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from uoro.drawing import COLOURS, figure
-from uoro.lab.jobs.run import Done, Plan, Results, Run
+from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce.claims import Claim, Values, in_stretches, judge, slope_in_time
+from uoro.lab.reproduce.plan import ReproductionPlan
 
 # A pair begins at zero; its variance has settled after this many steps.
 SETTLED = 100
@@ -35,7 +36,7 @@ class Figure1a:
         "cannot be drowned by noise; and the mean of the runs is held against it."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each network; the paper has one."""
         train, items, reruns = (
             (10**7, 10_000, 100)
@@ -55,7 +56,7 @@ class Figure1a:
         }
         cost = 10 + train * 45e-6 + items * (0.02 + reruns * 1e-4)
         return [
-            Run(f"network {seed}", "noise in time", plan.common() | settings | {"seed": seed}, cost)
+            Job(f"network {seed}", "noise in time", plan.common() | settings | {"seed": seed}, cost)
             for seed in range(plan.seeds or 1)
         ]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from uoro.drawing import COLOURS, MARKERS, figure
-from uoro.lab.jobs.run import Plan, Results, Run
+from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge, slope
+from uoro.lab.reproduce.plan import ReproductionPlan
 
 STEPS = 10
 
@@ -28,12 +29,12 @@ class Figure1b:
         "against the exact gradient by backpropagation through all 10 steps."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each size and initialisation."""
         sizes = [2**k for k in range(3, plan.length(paper=11, quick=9, eager=7))]
         reruns = plan.length(paper=100, quick=50, eager=30)
         return [
-            Run(
+            Job(
                 f"{units} units, network {seed}",
                 "noise by units",
                 plan.common()

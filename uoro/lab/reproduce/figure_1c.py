@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uoro.drawing import curves, figure, level
-from uoro.lab.jobs.run import Plan, Results, Run
+from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import BLOCKS, learning_run
+from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.reading import Replica, replicas
 
 LAG, LETTERS = 5, 8
@@ -39,7 +40,7 @@ class Figure1c:
         "from the first letter on."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each size, rate and seed."""
         items = plan.length(paper=ITEMS, quick=ITEMS, eager=2_000)
         return [
@@ -124,7 +125,7 @@ class Figure1c:
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
         """Give the highest and the last loss."""
-        rows = [["units", "learning_rate", "highest mean loss less a guess", "last tenth"]]
+        rows = [["units", "rate", "highest mean loss less a guess", "last tenth"]]
         for (units, rate), group in self._groups(results).items():
             rows.append(
                 [

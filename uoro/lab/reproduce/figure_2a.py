@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from uoro.drawing import curves, figure, level
-from uoro.lab.jobs.run import Plan, Results, Run
+from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import learning_run
+from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.reading import Replica, replicas
 
 RATE = 1e-3
@@ -41,7 +42,7 @@ class Figure2a:
         "the last 1,000 items."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """UORO with all seeds side by side; truncation, which draws nothing, once each."""
         items = FULL_LENGTH if plan.paper else 50_000
         rates = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4) if plan.paper else (1e-2, 1e-3, 1e-4)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uoro.drawing import curves, figure, level
-from uoro.lab.jobs.run import Plan, Results, Run
+from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import learning_run
+from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.reading import Replica, mean_and_spread, replicas
 from uoro.tasks import DistantBrackets
 
@@ -36,7 +37,7 @@ class Figure2b:
         "left open."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each cell, estimator and seed."""
         items = plan.length(paper=3_000_000, quick=300_000, eager=4_000)
         return [

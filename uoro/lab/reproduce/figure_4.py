@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uoro.drawing import curves, figure, level
-from uoro.lab.jobs.run import Plan, Results, Run
+from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import learning_run
+from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.reading import Replica, mean_and_spread, replicas
 from uoro.tasks import AnBn
 
@@ -62,7 +63,7 @@ class Figure4:
         "is at 0.174 there.)"
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each cell of the table and each seed."""
         items = plan.length(paper=FULL_LENGTH, quick=300_000, eager=4_000)
         found = []

@@ -14,7 +14,7 @@ from uoro.backend import Backend
 from uoro.derivatives.unroll import unroll
 from uoro.estimators.spelling import parse_estimator
 from uoro.lab.compare.curve import Curve
-from uoro.lab.jobs.run import Report, Run, Settings
+from uoro.lab.jobs import Job, JobSettings, Report
 from uoro.lab.replicas import Losses, Replicas
 from uoro.learning.host_noise import map_host
 from uoro.learning.stream import Windows
@@ -26,7 +26,7 @@ CHUNK = 4000
 EAGER_CHUNK = 100
 
 
-def make_task(settings: Settings) -> Task:
+def make_task(settings: JobSettings) -> Task:
     """Make the task that the settings name, with its network."""
     arguments = dict(settings["arguments"])
     if settings["network"] is not None:
@@ -39,21 +39,21 @@ def make_task(settings: Settings) -> Task:
 def learning_run(
     id: str,
     *,
-    common: Settings,
+    common: JobSettings,
     task: str,
-    arguments: Settings,
-    network: Settings | None,
+    arguments: JobSettings,
+    network: JobSettings | None,
     estimator: str,
     items: int,
     seeds: list[int],
     window: int,
     microseconds: float,
-) -> Run:
+) -> Job:
     """Describe a learning run.
 
     Args:
         id: Its name.
-        common: As `Plan.common` gives them.
+        common: As `ReproductionPlan.common` gives them.
         task: A key of `TASKS`.
         arguments: What to call it with.
         network: Fields of `Network`, or ``None`` where the task has no choice.
@@ -73,7 +73,7 @@ def learning_run(
         "window": window,
     }
     slower = 1.0 if common["backend"] == "jax" else 50.0
-    return Run(id, "learning", settings, 5.0 + slower * items * len(seeds) * microseconds * 1e-6)
+    return Job(id, "learning", settings, 5.0 + slower * items * len(seeds) * microseconds * 1e-6)
 
 
 class Trace:
@@ -152,7 +152,7 @@ class Learning(NamedTuple):
     streams: list[Iterator[Any]]
 
 
-def prepare(backend: Backend, settings: Settings) -> Learning:
+def prepare(backend: Backend, settings: JobSettings) -> Learning:
     """Make task, learners and streams; to be called within the precision of the settings."""
     dtype, seeds = settings["dtype"], settings["seeds"]
     task = make_task(settings)
@@ -179,7 +179,7 @@ def prepare(backend: Backend, settings: Settings) -> Learning:
     return Learning(task, span, replicas, [stream(seed) for seed in seeds])
 
 
-def learn(settings: Settings, report: Report) -> dict[str, Any]:
+def learn(settings: JobSettings, report: Report) -> dict[str, Any]:
     """Run it.
 
     Returns:
@@ -208,7 +208,7 @@ def learn(settings: Settings, report: Report) -> dict[str, Any]:
     }
 
 
-def time_estimators(settings: Settings, report: Report) -> dict[str, Any]:
+def time_estimators(settings: JobSettings, report: Report) -> dict[str, Any]:
     """Let the learners of several estimators take turns, and see what an item takes each.
 
     Returns:

@@ -17,8 +17,8 @@ from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, UORO, RollingTruncated
 from uoro.estimators.spelling import parse_estimator
-from uoro.lab.jobs.run import Report, Settings
-from uoro.lab.reproduce.bench import Bench
+from uoro.lab.jobs import JobSettings, Report
+from uoro.lab.reproduce.measured_model import MeasuredModel
 from uoro.registry import load_backend
 
 # Runs whose pairs are held at once: so many that their numbers stay below this.
@@ -36,7 +36,7 @@ def difference(backend: Backend, x: Any, y: Any) -> Any:
     return backend.combine((1.0, x), (-1.0, y))
 
 
-def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
+def noise_in_time(settings: JobSettings, report: Report) -> dict[str, Any]:
     """Train, hold the params, and run many times over the same items from the zero state.
 
     All runs see the same state, as signs do not change it, so that one pass gives the exact
@@ -54,11 +54,11 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
         )
     backend, runs = load_backend(settings["backend"], device=settings["device"]), settings["reruns"]
     with backend.precision(settings["dtype"]):
-        bench = Bench(settings)
-        dynamics = bench.dynamics
+        model = MeasuredModel(settings)
+        dynamics = model.dynamics
         share = settings["train_items"] / (settings["train_items"] + 500 * settings["items"])
-        (params,), loss = bench.train([settings["train_items"]], lambda done: report(share * done))
-        items = bench.items(settings["items"])
+        (params,), loss = model.train([settings["train_items"]], lambda done: report(share * done))
+        items = model.items(settings["items"])
         estimator, exact = UORO(), RTRL()
 
         def body(carried: Any, item: Any) -> Any:
@@ -79,13 +79,13 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
 
         @backend.compile
         def stretch(carried: Any, items: Any, number: Any) -> Any:
-            signs = bench.draw(estimator, number, STEPS_AT_ONCE, runs)
+            signs = model.draw(estimator, number, STEPS_AT_ONCE, runs)
             return backend.scan(body, carried, (items, signs))
 
         carried = (
-            bench.state,
-            exact.init(dynamics, params, bench.state),
-            repeat(backend, estimator.init(dynamics, params, bench.state), runs),
+            model.state,
+            exact.init(dynamics, params, model.state),
+            repeat(backend, estimator.init(dynamics, params, model.state), runs),
         )
         seen = []
         for number in range(settings["items"] // STEPS_AT_ONCE):
@@ -106,7 +106,7 @@ def noise_in_time(settings: Settings, report: Report) -> dict[str, Any]:
     }
 
 
-def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
+def noise_by_units(settings: JobSettings, report: Report) -> dict[str, Any]:
     """Run an untrained network for a few steps, many times over.
 
     The exact gradient of the last loss comes from backpropagation through all of them.
@@ -116,12 +116,12 @@ def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
     """
     backend = load_backend(settings["backend"], device=settings["device"])
     with backend.precision(settings["dtype"]):
-        bench = Bench(settings)
-        dynamics, steps, runs = bench.dynamics, settings["steps"], settings["reruns"]
-        items, estimator = bench.items(steps, start=settings["start"]), UORO()
+        model = MeasuredModel(settings)
+        dynamics, steps, runs = model.dynamics, settings["steps"], settings["reruns"]
+        items, estimator = model.items(steps, start=settings["start"]), UORO()
 
         # Zeros made inside would be constants, which a compiler takes long to fold.
-        zero = backend.zeros(bench.params)
+        zero = backend.zeros(model.params)
         first = entry(backend, items, 0)
 
         def last(estimator: Estimator, params: Any, zero: Any, carry: Any, signs: Any) -> Any:
@@ -133,16 +133,16 @@ def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
                 )
                 return (state, carry, estimate.gradient), None
 
-            return backend.scan(body, (bench.state, carry, zero), (items, signs))[0][2]
+            return backend.scan(body, (model.state, carry, zero), (items, signs))[0][2]
 
         through_all = RollingTruncated(steps)
         truth = backend.compile(partial(last, through_all))(
-            bench.params,
+            model.params,
             zero,
-            through_all.init(dynamics, bench.params, bench.state, inputs=first),
+            through_all.init(dynamics, model.params, model.state, inputs=first),
             None,
         )
-        at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // size(backend, bench.params))))
+        at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // size(backend, model.params))))
 
         @backend.compile
         def errors(params: Any, zero: Any, pair: Any, truth: Any, number: Any) -> Any:
@@ -150,25 +150,25 @@ def noise_by_units(settings: Settings, report: Report) -> dict[str, Any]:
                 found = last(estimator, params, zero, pair, signs)
                 return square(backend, difference(backend, found, truth))
 
-            return backend.vmap(one)(bench.draw(estimator, number, at_once, steps))
+            return backend.vmap(one)(model.draw(estimator, number, at_once, steps))
 
-        pair = estimator.init(dynamics, bench.params, bench.state)
+        pair = estimator.init(dynamics, model.params, model.state)
         seen: list[float] = []
         while len(seen) < runs:
             number = len(seen) // at_once
-            seen += backend.to_host(errors(bench.params, zero, pair, truth, number)).tolist()
+            seen += backend.to_host(errors(model.params, zero, pair, truth, number)).tolist()
             report(min(1.0, len(seen) / runs))
         relative = np.array(seen[:runs]) / float(square(backend, truth))
     return {
         "device": backend.device,
         "runs": runs,
-        "parameters": size(backend, bench.params),
+        "parameters": size(backend, model.params),
         "relative_variance": float(relative.mean()),
         "standard_error": float(relative.std(ddof=1) / math.sqrt(runs)),
     }
 
 
-def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
+def noise_by_estimator(settings: JobSettings, report: Report) -> dict[str, Any]:
     """Compare estimators on what they all estimate: the gradient of a window's losses together.
 
     A window has as many items as the longest memory; an estimator of shorter memory gives the
@@ -183,12 +183,12 @@ def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
     found: dict[str, list[float]] = {name: [] for name in names}
     errors: dict[str, list[float]] = {name: [] for name in names}
     with backend.precision(settings["dtype"]):
-        bench = Bench(settings)
-        stages, _ = bench.train(settings["stages"], lambda done: report(done / 2))
-        items = bench.items(settings["windows"] * length)
+        model = MeasuredModel(settings)
+        stages, _ = model.train(settings["stages"], lambda done: report(done / 2))
+        items = model.items(settings["windows"] * length)
         windows = backend.map(lambda leaf: leaf.reshape((-1, length, *leaf.shape[1:])), items)
-        through = _exact(bench, length)
-        measures = {name: _measure(bench, name, length, settings) for name in names}
+        through = _exact(model, length)
+        measures = {name: _measure(model, name, length, settings) for name in names}
         for number, params in enumerate(stages):
             truth = through(params, windows)
             true = np.asarray(backend.to_host(backend.vmap(partial(square, backend))(truth)))
@@ -207,9 +207,9 @@ def noise_by_estimator(settings: Settings, report: Report) -> dict[str, Any]:
     }
 
 
-def _exact(bench: Bench, length: int) -> Callable[..., Any]:
+def _exact(model: MeasuredModel, length: int) -> Callable[..., Any]:
     """Make the function that gives the exact gradient of each window, by RTRL from the start."""
-    backend, whole, exact = bench.backend, unroll(bench.dynamics, length), RTRL()
+    backend, whole, exact = model.backend, unroll(model.dynamics, length), RTRL()
 
     @backend.compile
     def through(params: Any, windows: Any) -> Any:
@@ -218,19 +218,21 @@ def _exact(bench: Bench, length: int) -> Callable[..., Any]:
             influence, after, truth = exact.step(whole, params, influence, state, window, None)
             return (after, influence), truth.gradient
 
-        start = bench.state, exact.init(whole, params, bench.state)
+        start = model.state, exact.init(whole, params, model.state)
         return backend.scan(body, start, windows)[1]
 
     return through
 
 
-def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callable[..., Any]:
+def _measure(
+    model: MeasuredModel, name: str, length: int, settings: JobSettings
+) -> Callable[..., Any]:
     """Make the function that gives the squared errors, for each window and run."""
-    backend, choice, runs = bench.backend, parse_estimator(name), settings["reruns"]
+    backend, choice, runs = model.backend, parse_estimator(name), settings["reruns"]
     estimator, span = choice.estimator, choice.span or 1
-    dynamics: Dynamics[Any, Any, Any] = unroll(bench.dynamics, span) if span > 1 else bench.dynamics
+    dynamics: Dynamics[Any, Any, Any] = unroll(model.dynamics, span) if span > 1 else model.dynamics
     pairs = estimator.rank if isinstance(estimator, UORO) else 1
-    numbers = pairs * size(backend, bench.params)
+    numbers = pairs * size(backend, model.params)
     at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // numbers)))
 
     def cut(window: Any) -> Any:
@@ -264,9 +266,9 @@ def _measure(bench: Bench, name: str, length: int, settings: Settings) -> Callab
 
     @backend.compile
     def measure(params: Any, windows: Any, truth: Any, number: Any) -> Any:
-        carry = estimator.init(dynamics, params, bench.state)
-        start = bench.state, repeat(backend, carry, at_once)
-        signs = bench.draw(estimator, number, settings["windows"], at_once, length // span)
+        carry = estimator.init(dynamics, params, model.state)
+        start = model.state, repeat(backend, carry, at_once)
+        signs = model.draw(estimator, number, settings["windows"], at_once, length // span)
         return backend.scan(partial(body, params), start, (windows, signs, truth))[1]
 
     def all_runs(params: Any, windows: Any, truth: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.lab.jobs.run import Results
+from uoro.lab.jobs import Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import BLOCKS
 from uoro.lab.reproduce.rank_results import (

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from uoro.drawing import curves, figure, level
-from uoro.lab.jobs.run import Plan, Results, Run
+from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim
 from uoro.lab.reproduce.learning import learning_run
+from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.rank_claims import BEST, BEST_LENGTH, judge_ranks
 from uoro.lab.reproduce.rank_results import (
     SETUPS,
@@ -81,7 +82,7 @@ class RankLearning:
         "compiling is not among them."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each task, cell, estimator and seed, and one to time them all."""
         found = []
         for task, cell in SETUPS if plan.paper else SETUPS[:1]:
@@ -163,14 +164,14 @@ class RankLearning:
         return rows
 
 
-def _lengths(plan: Plan, task: str, cell: str) -> dict[str, float]:
+def _lengths(plan: ReproductionPlan, task: str, cell: str) -> dict[str, float]:
     """Give the estimators of a task and cell, and how many millions of characters each has."""
     slow = () if plan.paper else (joint(8), joint(16), scaled(8))
     column = 0 if (task, cell) == SETUPS[0] else 1
     return {name: each[column] for name, each in LENGTHS.items() if name not in slow}
 
 
-def _timing(plan: Plan, task: str, cell: str) -> Run:
+def _timing(plan: ReproductionPlan, task: str, cell: str) -> Job:
     settings = plan.common() | {
         "task": task,
         "arguments": TASKS[task],
@@ -178,7 +179,7 @@ def _timing(plan: Plan, task: str, cell: str) -> Run:
         "estimators": list(_lengths(plan, task, cell)),
         "rounds": 6 if plan.paper else 3,
     }
-    return Run(f"{task} {cell} timing", "time by estimator", settings, 120.0)
+    return Job(f"{task} {cell} timing", "time by estimator", settings, 120.0)
 
 
 def _microseconds(times: list[float]) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from uoro.drawing import COLOURS, MARKERS, figure
-from uoro.lab.jobs.run import Done, Plan, Results, Run
+from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce.claims import Claim, Verdict, judge
+from uoro.lab.reproduce.plan import ReproductionPlan
 
 RANKS = (1, 2, 4, 8, 16)
 UNITS = (16, 32, 64, 128, 256)
@@ -73,7 +74,7 @@ class RankNoise:
         "exact RTRL. Intervals are 95 %, over the runs."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each network."""
         sizes = UNITS if plan.paper else UNITS[:1] if plan.eager else UNITS[:2]
         networks = [("rnn", units) for units in sizes] + [("gru", 64)] * plan.paper
@@ -152,7 +153,7 @@ class RankNoise:
         return rows
 
 
-def _run(plan: Plan, cell: str, units: int, seed: int) -> Run:
+def _run(plan: ReproductionPlan, cell: str, units: int, seed: int) -> Job:
     ranks = RANKS if plan.paper else (1, 4, 16)
     windows = plan.length(paper=120, quick=60, eager=20)
     most = plan.length(paper=64, quick=16, eager=8)
@@ -174,7 +175,7 @@ def _run(plan: Plan, cell: str, units: int, seed: int) -> Run:
     name = f"{'tanh' if cell == 'rnn' else cell.upper()}, {units} units"
     if seed:
         name += f", network {seed}"
-    return Run(name, "noise by estimator", plan.common("float64") | settings, cost)
+    return Job(name, "noise by estimator", plan.common("float64") | settings, cost)
 
 
 def _named(rank: int) -> Any:

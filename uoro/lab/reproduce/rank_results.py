@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from uoro.lab.jobs.run import Results
+from uoro.lab.jobs import Results
 from uoro.lab.reproduce.learning import BLOCKS
 from uoro.lab.reproduce.reading import Replica, replicas
 

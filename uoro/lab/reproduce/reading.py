@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from uoro.lab.jobs.run import Results, Settings
+from uoro.lab.jobs import JobSettings, Results
 
 
 class Replica(NamedTuple):
@@ -20,7 +20,7 @@ class Replica(NamedTuple):
         entropy_rate: Of the task, or ``None``.
     """
 
-    settings: Settings
+    settings: JobSettings
     seed: int
     record: dict[str, Any]
     entropy_rate: float | None
@@ -35,7 +35,7 @@ class Replica(NamedTuple):
         return [math.inf if math.isnan(value) else value for value in map(float, self.record[name])]
 
 
-def replicas(results: Results, by: Callable[[Settings], Any]) -> dict[Any, list[Replica]]:
+def replicas(results: Results, by: Callable[[JobSettings], Any]) -> dict[Any, list[Replica]]:
     """Group the seeds of all learning runs by something in their settings, in order of seeds."""
     groups: dict[Any, dict[int, Replica]] = defaultdict(dict)
     for done in results.values():

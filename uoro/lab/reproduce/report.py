@@ -10,7 +10,7 @@ from typing import Any
 
 from uoro.arguments import require_path
 from uoro.errors import ReproductionError
-from uoro.lab.jobs.run import Results
+from uoro.lab.jobs import Results
 from uoro.lab.reproduce.catalogue import EXPERIMENTS
 from uoro.lab.reproduce.claims import Claim, settled
 from uoro.lab.reproduce.document import read_document

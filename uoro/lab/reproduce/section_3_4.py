@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uoro.drawing import COLOURS, DASHES, MARKERS, figure
-from uoro.lab.jobs.run import Done, Plan, Results, Run
+from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
+from uoro.lab.reproduce.plan import ReproductionPlan
 
 ESTIMATORS = ("uoro", "uoro:rank=2", "uoro:memory=2", "uoro:memory=16")
 WINDOW = 16
@@ -32,7 +33,7 @@ class Section34:
         "with the exact one, by RTRL; an estimator of shorter memory adds up its gradients."
     )
 
-    def runs(self, plan: Plan) -> list[Run]:
+    def runs(self, plan: ReproductionPlan) -> list[Job]:
         """One for each network."""
         last = plan.length(paper=1_000_000, quick=100_000, eager=1_000)
         stages = [stage for stage in (0, 1_000, 10_000, 100_000, 1_000_000) if stage <= last]
@@ -51,7 +52,7 @@ class Section34:
         }
         cost = 25 + stages[-1] * 25e-6 + len(stages) * windows * reruns * 5e-3
         return [
-            Run(
+            Job(
                 f"network {seed}",
                 "noise by estimator",
                 plan.common() | settings | {"seed": seed},

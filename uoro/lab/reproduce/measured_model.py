@@ -13,7 +13,7 @@ from uoro.derivatives.routes import probe
 from uoro.estimator import Estimator
 from uoro.estimators import UORO
 from uoro.estimators.streams import Streams
-from uoro.lab.jobs.run import Report, Settings
+from uoro.lab.jobs import JobSettings, Report
 from uoro.lab.reproduce.learning import CHUNK, EAGER_CHUNK, Trace, make_task
 from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import map_host
@@ -22,14 +22,14 @@ from uoro.learning.stream import read
 from uoro.registry import load_backend
 
 
-class Bench:
+class MeasuredModel:
     """A task's model on a backend, with the numbers that a run starts from.
 
     Args:
         settings: Of a run; ``seed`` is that of the network and of the draws.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: JobSettings) -> None:
         self.backend: Backend = load_backend(settings["backend"], device=settings["device"])
         self.task = make_task(settings)
         self.seed: int = settings["seed"]

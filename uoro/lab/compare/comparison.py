@@ -25,7 +25,7 @@ DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Compared:
     """One run: a backend, an estimator, and what came of them.
 
     Attributes:
@@ -66,7 +66,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Comparison:
     """What to compare.
 
     Attributes:
@@ -145,7 +145,7 @@ class Plan:
         }
 
 
-def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> None:
+def write_json(path: Path, plan: Comparison, cells: list[Compared], *, complete: bool) -> None:
     """Write the plan and the cells done so far.
 
     Args:
@@ -157,7 +157,7 @@ def write_json(path: Path, plan: Plan, cells: list[Cell], *, complete: bool) -> 
     Raises:
         SettingError: If nothing can be written there, or the plan is none.
     """
-    require_kind("write_json(path, plan, …)", "plan", plan, Plan, "a Plan")
+    require_kind("write_json(path, plan, …)", "plan", plan, Comparison, "a Comparison")
     path = require_path("write_json(path, …)", "path", path)
     document = plan.record() | {"complete": complete, "cells": [asdict(cell) for cell in cells]}
     try:

@@ -26,7 +26,7 @@ PRODUCT = 384
 """Rows of the matrices whose product gives the rate of operations; they fit a core's cache."""
 
 
-class Rates(NamedTuple):
+class Throughput(NamedTuple):
     """What a second gives, in arrays of one size.
 
     Attributes:
@@ -38,9 +38,9 @@ class Rates(NamedTuple):
     update: float
 
 
-def faster(one: Rates, other: Rates) -> Rates:
+def faster(one: Throughput, other: Throughput) -> Throughput:
     """Take the faster of each."""
-    return Rates(max(one.read, other.read), max(one.update, other.update))
+    return Throughput(max(one.read, other.read), max(one.update, other.update))
 
 
 class Machine:
@@ -62,13 +62,13 @@ class Machine:
         wait = lambda result: backend.to_host(result.reshape(-1)[:1])  # noqa: E731
         self._calls = _Calls(threads) if self._host else _Calls(1, wait)
 
-    def rates(self, sizes: Iterable[int]) -> dict[int, Rates]:
+    def rates(self, sizes: Iterable[int]) -> dict[int, Throughput]:
         """Measure each of some sizes, and keep the fastest.
 
         What a larger array can do counts for a smaller one too.
         """
         ordered = sorted(set(sizes), reverse=True)
-        best = dict.fromkeys(ordered, Rates(0.0, 0.0))
+        best = dict.fromkeys(ordered, Throughput(0.0, 0.0))
         for _ in range(ROUNDS):
             for touched in ordered:
                 best[touched] = faster(best[touched], self._once(touched))
@@ -76,7 +76,7 @@ class Machine:
             best[smaller] = faster(best[smaller], best[larger])
         return best
 
-    def _once(self, touched: int) -> Rates:
+    def _once(self, touched: int) -> Throughput:
         """Move numbers in arrays that hold as many as a step touches."""
         moved = touched * np.dtype(self._dtype).itemsize
         threads, dtype = self._calls.threads, self._dtype
@@ -84,7 +84,9 @@ class Machine:
             read, update = _moving(touched, dtype, threads)
         else:
             read, update = _moving_on_device(self._backend, touched, dtype)
-        return Rates(moved / self._calls.seconds(*read), 2 * moved / self._calls.seconds(*update))
+        return Throughput(
+            moved / self._calls.seconds(*read), 2 * moved / self._calls.seconds(*update)
+        )
 
     def operations(self) -> float:
         """Multiply two matrices, in each thread; give operations a second."""
