@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uoro import SGD, UORO, Learner, load_backend
+from uoro import SGD, JointUORO, Learner, load_backend
 from uoro.tasks import Network, anbn
 
 UNITS = 64
@@ -30,7 +30,7 @@ def network(cell: str, rank: int) -> tuple[Learner, Any]:
     start = task.model.init(np.random.default_rng(0))
     params, state = (backend.from_host(tree, dtype="float32") for tree in start)
     dynamics = backend.dynamics(partial(task.model.transition, backend.xp))
-    estimator = UORO(rank=rank, reduction="optimal")
+    estimator = JointUORO(rank)
     return Learner(dynamics, estimator, task.optimizer, params, state), task.stream(0)
 
 
@@ -47,7 +47,7 @@ def endless_sum(rank: int) -> tuple[Learner, Any]:
             yield generator.normal(size=5).astype(np.float32)
 
     weights = 0.1 * np.random.default_rng(1).normal(size=(UNITS, 5)).astype(np.float32)
-    dynamics, estimator = load_backend("jax").dynamics(transition), UORO(rank, reduction="optimal")
+    dynamics, estimator = load_backend("jax").dynamics(transition), JointUORO(rank)
     return Learner(dynamics, estimator, SGD(1e-9), jnp.array(weights), jnp.zeros(UNITS)), stream()
 
 

@@ -24,19 +24,19 @@ if hasattr(os, "sched_setaffinity"):
 
 import numpy as np
 
-from uoro import UORO, Learner, load_backend
+from uoro import UORO, JointUORO, Learner, load_backend
 from uoro.algebra import mix
 from uoro.derivatives.sweep import sweep
 from uoro.estimator import Estimate
 from uoro.estimators import JointInfluence
-from uoro.estimators.joint import fresh_projections
+from uoro.estimators.joint import project
 from uoro.files.results import made_with, write_document
 from uoro.tasks import Network, anbn
 
 CHUNK = 2000
 
 
-class Sweeps(UORO):
+class Sweeps(JointUORO):
     """Joint pairs that are pushed and pulled, and not reduced: what they give means nothing."""
 
     def step(
@@ -44,7 +44,7 @@ class Sweeps(UORO):
     ) -> Any:
         """Do all of a step but the reduction."""
         backend = dynamics.backend
-        fresh = fresh_projections(backend, signs, self.rank)
+        fresh = project(backend, signs, self.rank)
         swept = sweep(dynamics, params, state, inputs, carry.tangent, fresh, backend.vmap)
         pulled = backend.vmap(swept.pull)(fresh, swept.kept)
         carried = mix(backend, swept.loss_tangent, carry.cotangent)
@@ -77,12 +77,12 @@ def main() -> None:
     params, state = (backend.from_host(tree, dtype="float32") for tree in start)
     dynamics = backend.dynamics(partial(task.model.transition, backend.xp))
     items = list(islice(task.stream(0), CHUNK))
-    rows: dict[str, UORO] = {"rank 1": UORO()}
+    rows: dict[str, UORO | JointUORO] = {"rank 1": UORO()}
     for rank in ranks:
         rows[f"rank {rank}, independent"] = UORO(rank=rank)
-        rows[f"rank {rank}, sweeps"] = Sweeps(rank=rank, reduction="optimal")
-        rows[f"rank {rank}, joint"] = UORO(rank=rank, reduction="optimal")
-        rows[f"rank {rank}, joint, scaled"] = UORO(rank=rank, reduction="optimal", scaling="rows")
+        rows[f"rank {rank}, sweeps"] = Sweeps(rank)
+        rows[f"rank {rank}, joint"] = JointUORO(rank)
+        rows[f"rank {rank}, joint, scaled"] = JointUORO(rank, scaling="rows")
     learners = {
         name: Learner(dynamics, estimator, task.optimizer, params, state)
         for name, estimator in rows.items()

@@ -134,7 +134,7 @@ def test_signs_of_the_wrong_shape_name_the_leaf_and_both_shapes(backend: Backend
     carry = UORO().init(dynamics, params, state)
     x = backend.from_host(np.ones(N))
     with pytest.raises(
-        StructureError, match=r"noise.*expected shape \(5,\), got \(4,\).*one sign per"
+        StructureError, match=r"signs.*expected shape \(5,\), got \(4,\).*one sign per"
     ):
         UORO().step(dynamics, params, carry, state, x, backend.from_host(np.ones(4)))
     with pytest.raises(StructureError, match=r"expected shape \(2, 5\), got \(5,\)"):

@@ -15,7 +15,7 @@ from systems import TINY_MODELS, build, entries, make_items, relative
 from uoro_jax import compiler_options, compiling, keep_compiled
 from uoro_torch.compiling import LOOKS, CompiledStep
 
-from uoro import RTRL, UORO, Adam, Backend, Estimator, Learner, load_backend
+from uoro import RTRL, UORO, Adam, Backend, Estimator, JointUORO, Learner, load_backend
 from uoro.algebra import norm
 from uoro.errors import DerivativeError, SettingError
 
@@ -156,7 +156,7 @@ def test_a_learner_that_is_really_compiled_is_the_eager_one() -> None:
 @pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     "estimator",
-    [UORO(rank=2), UORO(rank=2, reduction="optimal", scaling="rows"), RTRL()],
+    [UORO(rank=2), JointUORO(2, scaling="rows"), RTRL()],
     ids=str,
 )
 def test_estimators_that_map_are_compiled_too(estimator: Estimator) -> None:

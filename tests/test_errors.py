@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uoro import SGD, UORO, Backend, Learner, UOROError, load_backend, registry, unroll
+from uoro import SGD, UORO, Backend, JointUORO, Learner, UOROError, load_backend, registry, unroll
 from uoro.errors import (
     BrokenBackendError,
     MissingFrameworkError,
@@ -132,11 +132,13 @@ def test_a_state_whose_shape_changes_later_is_caught_then(backend: Backend) -> N
 def test_estimators_are_named_as_people_write_them() -> None:
     assert parse_estimator("uoro:rank=4").estimator == UORO(rank=4)
     assert parse_estimator("uoro:memory=16").span == 16
-    assert parse_estimator("uoro:rank=2,law=gaussian").estimator == UORO(
-        rank=2, distribution="gaussian"
-    )
-    joint = UORO(rank=4, reduction="optimal")
-    assert parse_estimator("uoro:rank=4,reduction=optimal").estimator == joint
+    gaussian, joint = UORO(rank=2, distribution="gaussian"), JointUORO(4)
+    for name in ("uoro:rank=2,distribution=gaussian", "uoro:rank=2,law=gaussian"):
+        assert parse_estimator(name).estimator == gaussian
+    for name in ("joint:4", "uoro:rank=4,reduction=optimal"):
+        assert parse_estimator(name).estimator == joint
+    scaled = parse_estimator("joint:4,scaling=rows,memory=3")
+    assert (scaled.estimator, scaled.span) == (JointUORO(4, scaling="rows"), 3)
     assert type(parse_estimator("rtrl").estimator).__name__ == "RTRL"
     assert parse_estimator("tbptt:10").span == 10
     assert parse_estimator("tbptt:10,chunked").span == 10
@@ -156,15 +158,21 @@ def test_estimators_are_named_as_people_write_them() -> None:
     [
         ("ouro", "Did you mean 'uoro'"),
         ("tbppt:3", "Did you mean 'tbptt'"),
-        ("uoro:rank=0", "rank: expected an integer >= 1"),
-        ("uoro:memory=0", "memory: expected an integer >= 1"),
+        ("uoro:rank=0", "rank: expected an integer >= 1, got '0'"),
+        ("uoro:memory=0", "memory: expected an integer >= 1, got '0'"),
         ("uoro:rank=two", "rank: expected an integer >= 1, got 'two'"),
-        ("uoro:depth=2", "no option 'depth=2'"),
+        ("uoro:depth=2", "expected the options rank=.*, got 'depth=2'"),
         ("uoro:law=cauchy", "distribution: expected one of"),
-        ("tbptt", "wanted is one length"),
-        ("tbptt:0", "length: expected an integer >= 1"),
-        ("tbptt:3,4", "wanted is one length"),
-        ("rtrl:3", "takes no options"),
+        ("tbptt", "expected one length.*got ''"),
+        ("tbptt:0", "length: expected an integer >= 1, got '0'"),
+        ("tbptt:3,4", "expected one length.*got '3,4'"),
+        ("joint", "expected one rank, as in 'joint:4', got 0"),
+        ("joint:2,4", "expected one rank, as in 'joint:4', got 2"),
+        ("joint:x", "rank: expected an integer >= 1, got 'x'"),
+        ("joint:2,distribution=gaussian", "expected the options memory=.*got 'distribution=g"),
+        ("uoro:rank=2,rank=3", "expected 'rank' once"),
+        ("uoro:reduction=optimal,law=gaussian", "Try 'joint:1'"),
+        ("rtrl:3", "expected 'rtrl' alone, got options 3"),
     ],
 )
 def test_estimator_names_that_mean_nothing(written: str, message: str) -> None:

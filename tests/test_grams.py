@@ -11,7 +11,7 @@ import pytest
 from systems import MODELS, TINY_MODELS, build, entries, make_items
 from uoro_jax.factors import Outer, factored
 
-from uoro import UORO, Backend, load_backend, unroll
+from uoro import Backend, JointUORO, load_backend, unroll
 from uoro.algebra import coordinates, with_products
 
 COUNT = 3
@@ -89,7 +89,7 @@ def test_joint_pairs_stay_in_the_dtype_of_the_params(name: str) -> None:
     backend = load_backend(name)
     dynamics, params, state = build(backend, MODELS["gru"])
     params, state = (backend.from_host(tree, dtype="bfloat16") for tree in (params, state))
-    estimator = UORO(rank=2, reduction="optimal")
+    estimator = JointUORO(2)
     carry = estimator.init(dynamics, params, state)
     item = entries(backend, make_items(1), 1)[0]
     signs = estimator.draw(partial(backend.random, backend.key(0)), state)

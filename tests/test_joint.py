@@ -19,7 +19,7 @@ from uoro_conformance import (
 )
 from uoro_conformance.cells import KINDS
 
-from uoro import RTRL, SGD, UORO, Backend, Learner, Streams, load_backend, unroll
+from uoro import RTRL, SGD, UORO, Backend, JointUORO, Learner, Streams, load_backend, unroll
 from uoro.algebra import basis, coordinates, entry, norm
 from uoro.errors import SettingError, StructureError
 from uoro.estimators import JointInfluence
@@ -28,10 +28,6 @@ from uoro.models import SymbolModel, Tanh
 from uoro.monitors import make_monitor
 
 ALPHABET = 3
-
-
-def _joint(rank: int) -> UORO:
-    return UORO(rank=rank, reduction="optimal")
 
 
 def _tanh(backend: Backend, units: int, dtype: str = "float64") -> tuple[Any, Any, Any]:
@@ -54,14 +50,14 @@ def _schedule(backend: Backend, name: str, steps: int) -> tuple[Any, Any, Any, A
 @pytest.mark.parametrize("name", ["rnn", "two leaves"])
 def test_mean_over_all_signs_of_one_joint_pair_equals_rtrl(backend: Backend, name: str) -> None:
     system = _schedule(backend, name, 2)
-    finding = check_mean_over_all_signs(*system, estimator=_joint(1), tolerance=1e-10)
+    finding = check_mean_over_all_signs(*system, estimator=JointUORO(1), tolerance=1e-10)
     assert "256 sequences of 2 steps" in finding.require().evidence
 
 
 def test_mean_over_all_signs_of_two_joint_pairs_equals_rtrl(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
     system = dynamics, [params], state, entries(backend, make_items(1), 1)
-    check_mean_over_all_signs(*system, estimator=_joint(2), tolerance=1e-10).require()
+    check_mean_over_all_signs(*system, estimator=JointUORO(2), tolerance=1e-10).require()
 
 
 def test_mean_over_all_signs_equals_rtrl_for_memory_two(backend: Backend) -> None:
@@ -72,7 +68,7 @@ def test_mean_over_all_signs_equals_rtrl_for_memory_two(backend: Backend) -> Non
         for i in (0, 2)
     ]
     system = unroll(dynamics, 2), schedule, state, windows
-    check_mean_over_all_signs(*system, estimator=_joint(1), tolerance=1e-10).require()
+    check_mean_over_all_signs(*system, estimator=JointUORO(1), tolerance=1e-10).require()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,8 +76,8 @@ def test_each_step_is_unbiased_at_any_memory_on_systems_of_each_kind(kind: str) 
     backend = load_backend("torch")
     for n, rank in ((2, 1), (1, 3), (3, 2)):
         trial = System(kind, n, 2, seed=3).build(backend)
-        check_chain(trial, _joint(rank)).require()
-        check_gradient_path(trial, _joint(rank)).require()
+        check_chain(trial, JointUORO(rank)).require()
+        check_gradient_path(trial, JointUORO(rank)).require()
 
 
 def test_each_step_of_two_pairs_is_unbiased_where_all_is_scalar(backend: Backend) -> None:
@@ -92,7 +88,7 @@ def test_each_step_of_two_pairs_is_unbiased_where_all_is_scalar(backend: Backend
     numbers = (np.array(0.7), np.array(0.3), np.array(-0.4))
     w, state, item = (backend.from_host(number) for number in numbers)
     trial = Trial(backend.dynamics(transition), [w, 0.5 * w], state, [item, 2 * item])
-    check_chain(trial, _joint(2)).require()
+    check_chain(trial, JointUORO(2)).require()
 
 
 # Exact.
@@ -120,7 +116,7 @@ def _worst_gap(
 ) -> float:
     """Follow the estimator and RTRL, and give the largest relative gap of their gradients."""
     dynamics, params, state = _tanh(backend, units, dtype)
-    joint, exact = _joint(rank), RTRL()
+    joint, exact = JointUORO(rank), RTRL()
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (steps, 2, units))
     drawn = {"0": {"h": backend.from_host(signs, dtype=dtype)}}
     stream = backend.from_host(make_items(steps)), drawn
@@ -152,7 +148,7 @@ def test_pairs_and_gradients_are_those_of_a_dense_svd(
     """Influence and variance step by step, from the SVD of the dense sum at the same memory."""
     dynamics, params, state = _tanh(backend, units)
     trial = Trial(dynamics, [params] * 5, state, entries(backend, make_items(5), 5))
-    check_parity(trial, _joint(rank), seed=rank).require()
+    check_parity(trial, JointUORO(rank), seed=rank).require()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -160,7 +156,7 @@ def test_pairs_are_those_of_a_dense_svd_on_systems_of_each_kind(kind: str) -> No
     backend = load_backend("autograd")
     for n, rank in ((1, 1), (2, 1), (3, 1), (3, 2), (2, 3)):
         system = System(kind, n, 4, seed=5)
-        check_parity(system.build(backend), _joint(rank)).require()
+        check_parity(system.build(backend), JointUORO(rank)).require()
 
 
 def _lift(backend: Backend, tree: Any) -> Any:
@@ -187,7 +183,7 @@ def test_both_sides_have_the_same_inner_products(
     backend: Backend, rank: int, dtype: str, allowed: float
 ) -> None:
     dynamics, params, state = _tanh(backend, 5, dtype)
-    learner = Learner(dynamics, _joint(rank), SGD(1e-3), params, state)
+    learner = Learner(dynamics, JointUORO(rank), SGD(1e-3), params, state)
     learner.run(entries(backend, make_items(200), 200))
     tangents, cotangents = (rows.astype(float) for rows in _pairs(backend, learner.carry, rank))
     wanted = cotangents @ cotangents.T
@@ -199,7 +195,7 @@ def test_both_sides_have_the_same_inner_products(
 
 def test_pairs_that_have_other_ones_are_advanced_without_bias_too(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
-    estimator, generator = _joint(2), np.random.default_rng(4)
+    estimator, generator = JointUORO(2), np.random.default_rng(4)
     carry: Any = estimator.init(dynamics, params, state)
     tangent, cotangent = (
         backend.map(lambda leaf: leaf + backend.from_host(generator.normal(size=leaf.shape)), tree)
@@ -251,7 +247,7 @@ def test_projections_resolve_the_identity(backend: Backend, n: int) -> None:
 
 def test_the_memory_of_rank_one_has_no_leading_axis_and_of_more_it_has(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
-    each: list[Any] = [_joint(rank).init(dynamics, params, state) for rank in (1, 2)]
+    each: list[Any] = [JointUORO(rank).init(dynamics, params, state) for rank in (1, 2)]
     one, two = each
     assert isinstance(one, JointInfluence)
     assert tuple(one.tangent["0"]["h"].shape) == (3,)
@@ -259,17 +255,11 @@ def test_the_memory_of_rank_one_has_no_leading_axis_and_of_more_it_has(backend: 
     assert float(two.added) == 0.0
 
 
-def test_a_reduction_that_is_unknown_or_not_of_signs_is_refused() -> None:
-    with pytest.raises(SettingError, match="reduction"):
-        UORO(reduction="best")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(SettingError, match="draws signs"):
-        UORO(reduction="optimal", distribution="gaussian")
-
-
-def test_memories_of_the_other_reduction_are_refused(backend: Backend) -> None:
+def test_pairs_of_the_other_estimator_are_refused(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
     item = entries(backend, make_items(1), 1)[0]
-    for one, other in ((UORO(rank=2), _joint(2)), (_joint(2), UORO(rank=2))):
+    both: tuple[Any, Any] = UORO(rank=2), JointUORO(2)
+    for one, other in (both, both[::-1]):
         drawn = {"0": {"h": backend.from_host(np.ones((2, 3)))}}
         with pytest.raises(StructureError, match="Make it by init"):
             one.step(dynamics, params, other.init(dynamics, params, state), state, item, drawn)
@@ -277,7 +267,7 @@ def test_memories_of_the_other_reduction_are_refused(backend: Backend) -> None:
 
 def test_monitors_measure_joint_pairs_and_take_no_noise_from_them(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
-    learner = Learner(dynamics, _joint(2), SGD(1e-3), params, state)
+    learner = Learner(dynamics, JointUORO(2), SGD(1e-3), params, state)
     items = entries(backend, make_items(4), 4)
     learner.run(items)
     point = learner.params, learner.carry, learner.state, items[0]
@@ -295,7 +285,7 @@ def test_monitors_measure_joint_pairs_and_take_no_noise_from_them(backend: Backe
 def test_the_variance_added_is_told_relative_to_the_estimate(rank: int) -> None:
     backend = load_backend("autograd")
     dynamics, params, state = _tanh(backend, 5)
-    learner = Learner(dynamics, _joint(rank), SGD(1e-3), params, state)
+    learner = Learner(dynamics, JointUORO(rank), SGD(1e-3), params, state)
     items = entries(backend, make_items(4), 4)
     learner.run(items)
     monitor = make_monitor("added")
@@ -315,7 +305,7 @@ def test_the_variance_added_is_told_relative_to_the_estimate(rank: int) -> None:
 
 def test_streams_of_joint_pairs_are_each_what_they_are_alone(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 5)
-    joint, streams = _joint(2), Streams(_joint(2), 3)
+    joint, streams = JointUORO(2), Streams(JointUORO(2), 3)
     states = backend.collect([backend.combine((scale, state)) for scale in (1.0, 0.5, -1.0)])
     together = streams.init(dynamics, params, states)
     alone = [joint.init(dynamics, params, entry(backend, states, b)) for b in range(3)]

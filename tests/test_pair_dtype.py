@@ -102,8 +102,10 @@ def test_streams_and_memory_t_take_it_too(name: str) -> None:
 
 
 def test_what_there_is_not_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"pair_dtype='int8'.*bfloat16, float16, float32"):
+    with pytest.raises(
+        SettingError, match=r"pair dtype: expected one of 'bfloat16', 'float16'.*got 'int8'"
+    ):
         UORO(pair_dtype="int8")  # type: ignore[arg-type]  # the point
     _, dynamics, params, state = model("autograd", "float32")
-    with pytest.raises(SettingError, match=r"'autograd' does without: NumPy has no such dtype"):
+    with pytest.raises(SettingError, match=r"'autograd' lacks this dtype: NumPy has no such dtype"):
         UORO(pair_dtype="bfloat16").init(dynamics, params, state)

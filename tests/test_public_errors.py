@@ -548,7 +548,8 @@ def test_errors_of_the_users_model_and_stream_pass_through(name: str) -> None:
 
 
 PIECES = st.sampled_from((
-    "uoro", "tbptt", "rtrl", "bptt", "rank", "memory", "law", "rolling", "chunked", "gaussian",
+    "uoro", "joint", "tbptt", "rtrl", "bptt", "rank", "memory", "distribution", "rolling",
+    "chunked", "gaussian",
     ":", ",", "=", "@", " ", "0", "1", "2", "-1", "1.5", "9" * 30, "é", "\n", "",
 ))  # fmt: skip
 

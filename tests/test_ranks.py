@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from systems import entries, make_items
 
-from uoro import RTRL, UORO, Backend, load_backend, suggest_rank
+from uoro import RTRL, Backend, JointUORO, load_backend, suggest_rank
 from uoro.algebra import norm
 from uoro.errors import SettingError, StreamError, UOROError
 from uoro.models import SymbolModel, Tanh
@@ -57,7 +57,7 @@ def test_noise_is_what_it_is_beside_the_exact_gradient() -> None:
     trial = RankTrial(dynamics, params, state, backend.collect(items), STEPS, skip, replicas, 1)
     found = {rank: trial.products(rank)[0] for rank in (2, UNITS)}
     noise = relative_noise(found[2], signal(found[UNITS]))
-    joint, exact = UORO(rank=2, reduction="optimal"), RTRL()
+    joint, exact = JointUORO(2), RTRL()
     carries: list[Any] = [joint.init(dynamics, params, state)] * replicas
     influence: Any = exact.init(dynamics, params, state)
     generator = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from uoro_conformance.samplers import WRONG_SAMPLERS, fair
 from uoro_conformance.signs import log_e_value
 from uoro_conformance.wrong import WRONG
 
-from uoro import UORO, Backend, load_backend
+from uoro import UORO, Backend, JointUORO, load_backend
 
 
 def test_the_signs_of_each_backend_are_fair_and_independent(backend: Backend) -> None:
@@ -140,7 +140,7 @@ def test_free_runs_tell_right_from_wrong_without_choosing_the_noise(name: str) -
 
 @pytest.mark.parametrize("rank", [1, 2])
 def test_free_runs_add_joint_pairs_up(rank: int) -> None:
-    trial, joint = GALLERY[3].build(load_backend("torch")), UORO(rank=rank, reduction="optimal")
+    trial, joint = GALLERY[3].build(load_backend("torch")), JointUORO(rank)
     assert "'influence'" in check_by_sampling(trial, joint, batch=512).require().evidence
 
 

@@ -18,7 +18,7 @@ from uoro_conformance import (
 )
 from uoro_conformance.cells import KINDS
 
-from uoro import RTRL, SGD, UORO, Backend, Learner, Streams, load_backend
+from uoro import RTRL, SGD, UORO, Backend, JointUORO, Learner, Streams, load_backend
 from uoro.algebra import basis, coordinates, entry, norm, shaped, size
 from uoro.errors import SettingError, StructureError
 from uoro.estimators.scaling import FLAT, row_factors
@@ -44,16 +44,14 @@ def _uneven(backend: Backend) -> Any:
 # Unbiased.
 
 
-@pytest.mark.parametrize(
-    ("reduction", "scaling"), [("independent", "function"), ("optimal", "rows")]
-)
-def test_mean_over_all_signs_equals_rtrl(backend: Backend, reduction: Any, scaling: Any) -> None:
+@pytest.mark.parametrize(("make", "scaling"), [(UORO, "function"), (JointUORO, "rows")])
+def test_mean_over_all_signs_equals_rtrl(backend: Backend, make: Any, scaling: Any) -> None:
     dynamics, params, state = build(backend, TINY_MODELS["gru"])
     host = backend.to_host(params)
     moved = [backend.from_host(jiggle(host, np.random.default_rng(step))) for step in range(2)]
     scaling = _uneven(backend) if scaling == "function" else scaling
     system = dynamics, moved, state, entries(backend, make_items(2), 2)
-    estimator = UORO(reduction=reduction, scaling=scaling)
+    estimator = make(1, scaling=scaling)
     check_mean_over_all_signs(*system, estimator=estimator, tolerance=1e-10).require()
 
 
@@ -63,8 +61,8 @@ def test_each_step_is_unbiased_at_any_memory_on_systems_of_each_kind(kind: str) 
     for n, estimator in (
         (3, UORO(scaling="rows")),
         (2, UORO(rank=2, scaling="rows")),
-        (3, UORO(rank=2, reduction="optimal", scaling="rows")),
-        (1, UORO(rank=2, reduction="optimal", scaling="rows")),
+        (3, JointUORO(2, scaling="rows")),
+        (1, JointUORO(2, scaling="rows")),
     ):
         trial = System(kind, n, 2, seed=3).build(backend)
         check_chain(trial, estimator).require()
@@ -76,17 +74,17 @@ def test_it_is_unbiased_with_a_memory_of_two(backend: Backend) -> None:
     check_chain(trial, UORO(scaling="rows")).require()
 
 
-@pytest.mark.parametrize("reduction", ["independent", "optimal"])
-def test_numbers_are_those_of_a_dense_reference(backend: Backend, reduction: Any) -> None:
+@pytest.mark.parametrize("make", [UORO, JointUORO])
+def test_numbers_are_those_of_a_dense_reference(backend: Backend, make: Any) -> None:
     trial = System("gru", 3, 3, seed=2).build(backend)
     for scaling in (_uneven(backend), "rows"):
-        check_parity(trial, UORO(rank=2, reduction=reduction, scaling=scaling)).require()
+        check_parity(trial, make(2, scaling=scaling)).require()
 
 
 def test_joint_pairs_of_the_rank_of_the_state_are_rtrl(backend: Backend) -> None:
     dynamics, params, state = build(backend, TINY_MODELS["gru"])
     n = size(backend, state)
-    joint, exact = UORO(rank=n, reduction="optimal", scaling="rows"), RTRL()
+    joint, exact = JointUORO(n, scaling="rows"), RTRL()
     carries = [each.init(dynamics, params, state) for each in (joint, exact)]
     generator = np.random.default_rng(0)
     for item in entries(backend, make_items(20), 20):
@@ -152,7 +150,7 @@ def test_it_keeps_dtypes_and_stays_finite_in_low_precision(backend: Backend, dty
     numbers = model.init(np.random.default_rng(0))
     params, state = (backend.from_host(tree, dtype=dtype) for tree in numbers)
     dynamics = backend.dynamics(partial(model.transition, backend.xp))
-    estimator = UORO(rank=2, reduction="optimal", scaling="rows")
+    estimator = JointUORO(2, scaling="rows")
     learner = Learner(dynamics, estimator, SGD(0.01), params, state)
     learner.run(entries(backend, make_items(20), 20))
     for tree in (learner.carry.tangent, learner.params):
@@ -167,7 +165,7 @@ def test_it_keeps_dtypes_and_stays_finite_in_low_precision(backend: Backend, dty
 
 def test_streams_are_each_scaled_as_they_are_alone(backend: Backend) -> None:
     trial = System("gru", 2, 3, seed=4).build(backend)
-    check_streams(trial, Streams(UORO(rank=2, reduction="optimal", scaling="rows"), 2)).require()
+    check_streams(trial, Streams(JointUORO(2, scaling="rows"), 2)).require()
 
 
 @pytest.mark.parametrize("wrong", ["columns", 2.0, [1.0]])
@@ -185,7 +183,8 @@ def test_a_function_that_gives_another_shape_is_refused(backend: Backend) -> Non
 
 
 def test_it_has_a_name() -> None:
-    chosen = parse_estimator("uoro:rank=2,reduction=optimal,scaling=rows").estimator
-    assert chosen == UORO(rank=2, reduction="optimal", scaling="rows")
+    for name in ("joint:2,scaling=rows", "uoro:rank=2,reduction=optimal,scaling=rows"):
+        assert parse_estimator(name).estimator == JointUORO(2, scaling="rows")
+    assert parse_estimator("uoro:scaling=rows").estimator == UORO(scaling="rows")
     with pytest.raises(SettingError, match="scaling"):
         parse_estimator("uoro:scaling=columns")

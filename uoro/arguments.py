@@ -321,6 +321,24 @@ def require_arrays(backend: Backend, tree: Any, call: str) -> None:
         raise StructureError(mismatch(call, "", expected, spelled(tree), hint)) from error
 
 
+def require_model(call: str, dynamics: Any, params: Any, state: Any) -> None:
+    """Check the model that an estimator starts on: dynamics, and two trees of arrays.
+
+    Args:
+        call: Name of the method, such as ``"UORO.init"``.
+        dynamics: Expected to be a `uoro.dynamics.Dynamics`.
+        params: Expected to be a tree of arrays of its backend.
+        state: Expected to be another.
+
+    Raises:
+        SettingError: If ``dynamics`` is not a `Dynamics`.
+        StructureError: If a leaf of ``params`` or ``state`` is not an array.
+    """
+    require_dynamics(f"{call}(dynamics, …)", dynamics)
+    for what, tree in (("params", params), ("state", state)):
+        require_arrays(dynamics.backend, tree, f"{call}({what}=...)")
+
+
 def require_like(
     backend: Backend,
     got: Any,

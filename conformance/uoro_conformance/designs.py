@@ -10,6 +10,7 @@ import numpy as np
 from uoro.algebra import coordinates, entry, repeat, shaped, size
 from uoro.backend import Backend
 from uoro.estimator import Estimator
+from uoro.estimators.joint import DRAWS, JointUORO
 
 
 def hadamard_designs(coordinates: int, seed: int) -> Any:
@@ -61,13 +62,14 @@ def gaussian(backend: Backend, like: Any, *seed: int, count: int | None = None) 
 
 
 def draws_of(estimator: Estimator) -> int:
-    """Count the draws an estimator takes at a step: one for each pair, unless it says otherwise."""
-    return int(getattr(estimator, "draws", getattr(estimator, "rank", 1)))
+    """Count the draws of a step: one for each pair, two of joint pairs, or its own ``draws``."""
+    usual = DRAWS if is_joint(estimator) else getattr(estimator, "rank", 1)
+    return int(getattr(estimator, "draws", usual))
 
 
 def is_joint(estimator: Estimator) -> bool:
     """Whether the pairs of an estimator are one estimate: their sum, and not their mean."""
-    return bool(getattr(estimator, "joint", False))
+    return isinstance(estimator, JointUORO) or getattr(estimator, "joint", False)
 
 
 def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:

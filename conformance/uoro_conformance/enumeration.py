@@ -13,7 +13,7 @@ from uoro.algebra import mean, mix, repeat, size
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
-from uoro.estimators import RTRL, UORO
+from uoro.estimators import RTRL, UORO, JointUORO
 from uoro_conformance.designs import as_noise, draws_of, flat_pairs, is_joint
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 
@@ -49,7 +49,7 @@ def check_mean_over_all_signs(
     state: Any,
     items: Sequence[Any],
     *,
-    estimator: UORO | None = None,
+    estimator: UORO | JointUORO | None = None,
     tolerance: float | None = None,
 ) -> Finding:
     """Compare the mean influence and the mean gradients over all sign sequences with RTRL.

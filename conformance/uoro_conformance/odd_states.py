@@ -11,7 +11,7 @@ import numpy as np
 
 from uoro.algebra import basis, coordinates, norm, size
 from uoro.backend import Backend
-from uoro.estimators import UORO
+from uoro.estimators import UORO, JointUORO
 from uoro_conformance.exact import check_chain, check_gradient_path
 from uoro_conformance.finding import UNIT, Finding, worst
 from uoro_conformance.laws import check_adjointness
@@ -22,7 +22,7 @@ from uoro_conformance.truth import check_truth
 
 STEPS = 2
 
-JOINT = UORO(rank=2, reduction="optimal", scaling="rows")
+JOINT = JointUORO(2, scaling="rows")
 
 
 def check_integers(backend: Backend, dtype: str) -> Finding:
@@ -101,7 +101,7 @@ def _trial(
     return Trial(dynamics, [params] * STEPS, state, [item] * STEPS, f"{dtype} on {backend.name}")
 
 
-def _laws(law: str, trial: Trial, *jointly: Callable[[Trial, UORO], Finding]) -> Finding:
+def _laws(law: str, trial: Trial, *jointly: Callable[[Trial, JointUORO], Finding]) -> Finding:
     """Hold dynamics to their laws, and UORO on them to RTRL; joint pairs to some of the laws."""
     checks: Sequence[Callable[[], Finding]] = (
         lambda: check_adjointness(*trial.first),

@@ -10,7 +10,7 @@ import numpy as np
 
 from uoro.algebra import size
 from uoro.backend import Backend
-from uoro.estimators import UORO, RollingTruncated, Truncated
+from uoro.estimators import UORO, JointUORO, RollingTruncated, Truncated
 from uoro.estimators.streams import Streams
 from uoro.models import InfluenceBalancing
 from uoro_conformance.declared import check_declaration
@@ -48,10 +48,10 @@ from uoro_conformance.truth import check_truth
 DTYPES = ("float64", "float32")
 """The first tier, and the second: float32 is never inferred from float64."""
 
-JOINT = (UORO(rank=1, reduction="optimal"), UORO(rank=2, reduction="optimal"))
+JOINT = (JointUORO(1), JointUORO(2))
 """Pairs that are reduced together: of fewer than all state coordinates, and of about as many."""
 
-SCALED = UORO(rank=2, reduction="optimal", scaling="rows")
+SCALED = JointUORO(2, scaling="rows")
 """Pairs whose projections are scaled by how far the params move each coordinate."""
 
 FEW_SIGNS = 10
@@ -190,7 +190,7 @@ def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
     determinism = partial(_with, check_determinism, UORO())
     yield _on_systems(f"{dtype}/exact/determinism/uoro", dtype, determinism)
     few, pairs = profile.few, (UORO(rank=2), *JOINT, SCALED)
-    runs: list[tuple[str, Any, UORO, Sequence[System] | None]] = [
+    runs: list[tuple[str, Any, UORO | JointUORO, Sequence[System] | None]] = [
         ("uoro", _with, UORO(), None),
         *((_named(estimator), _with, estimator, few) for estimator in pairs),
         ("uoro:memory=2", _unrolled, UORO(), few[:2]),
@@ -305,13 +305,14 @@ def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
     return finding._replace(system=trial.line)
 
 
-def _named(pairs: UORO) -> str:
-    reduction = f",reduction={pairs.reduction}" if pairs.joint else ""
+def _named(pairs: UORO | JointUORO) -> str:
     scaling = f",scaling={pairs.scaling}" if pairs.scaling else ""
-    return f"uoro:rank={pairs.rank}{reduction}{scaling}"
+    if isinstance(pairs, JointUORO):
+        return f"joint:{pairs.rank}{scaling}"
+    return f"uoro:rank={pairs.rank}{scaling}"
 
 
-def _enumerate(estimator: UORO, dtype: str, bench: Bench) -> Finding:
+def _enumerate(estimator: UORO | JointUORO, dtype: str, bench: Bench) -> Finding:
     found = []
     for system in bench.profile.enumerated:
         trial = bench.build(system, dtype)
@@ -322,7 +323,7 @@ def _enumerate(estimator: UORO, dtype: str, bench: Bench) -> Finding:
     return worst(found)
 
 
-def _variance(joint: UORO, dtype: str, systems: Sequence[System], bench: Bench) -> Finding:
+def _variance(joint: JointUORO, dtype: str, systems: Sequence[System], bench: Bench) -> Finding:
     """Check the variance added on the systems that are small enough."""
     trials = [bench.build(system, dtype) for system in systems]
     small = [trial for trial in trials if size(bench.backend, trial.state) <= MOST_COORDINATES]

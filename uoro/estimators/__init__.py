@@ -1,6 +1,8 @@
 """One file per algorithm; each reads like its paper."""
 
 from uoro.estimators.joint import JointInfluence as JointInfluence
+from uoro.estimators.joint import JointUORO as JointUORO
+from uoro.estimators.pair import Influence as Influence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL
 from uoro.estimators.streams import ParallelEstimator as ParallelEstimator
@@ -8,4 +10,3 @@ from uoro.estimators.streams import Streams as Streams
 from uoro.estimators.truncated import Truncated as Truncated
 from uoro.estimators.truncated import bptt as bptt
 from uoro.estimators.uoro import UORO as UORO
-from uoro.estimators.uoro import Influence as Influence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 from uoro.algebra import differentiable, push, repeat
-from uoro.arguments import require_arrays, require_count, require_dynamics
+from uoro.arguments import require_count, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimate, Guarantee, Sampler
@@ -77,9 +77,7 @@ class RollingTruncated:
             SettingError: If the dynamics are none, or there is no item.
             StructureError: If a leaf of params or state is no array, or none of the state's moves.
         """
-        require_dynamics("RollingTruncated.init(dynamics, …)", dynamics)
-        for what, tree in (("params", params), ("state", state)):
-            require_arrays(dynamics.backend, tree, f"RollingTruncated.init({what}=...)")
+        require_model("RollingTruncated.init", dynamics, params, state)
         past = self.window - 1
         if past == 0:
             return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from uoro.algebra import basis, coordinates, mix, size
-from uoro.arguments import require_arrays, require_dynamics, require_like
+from uoro.arguments import require_like, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.estimator import Estimate, Guarantee, Sampler
 
@@ -59,9 +59,7 @@ class RTRL:
             SettingError: If the dynamics are none.
             StructureError: If a leaf of params or state is no array.
         """
-        require_dynamics("RTRL.init(dynamics, …)", dynamics)
-        for what, tree in (("params", params), ("state", state)):
-            require_arrays(dynamics.backend, tree, f"RTRL.init({what}=...)")
+        require_model("RTRL.init", dynamics, params, state)
         return dynamics.backend.zeros(params, batch=(size(dynamics.backend, state),))
 
     def draw(self, sampler: Sampler, state: object) -> None:

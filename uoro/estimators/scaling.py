@@ -71,7 +71,7 @@ def scaled(
             backend,
             given,
             state,
-            call="UORO(scaling=function): function(params, state, inputs)",
+            call="scaling=function: function(params, state, inputs)",
             hint="Return a positive number for each coordinate of the state.",
         )
         factors = differentiable(backend, given)

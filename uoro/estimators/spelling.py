@@ -1,4 +1,4 @@
-"""Estimators named the way people write them: ``uoro:rank=4``, ``tbptt:10,rolling``."""
+"""Estimators by name, as people write them: ``uoro:rank=4``, ``joint:4``, ``tbptt:10,rolling``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from dataclasses import dataclass
 
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
-from uoro.estimators import RTRL, UORO, RollingTruncated, Truncated
+from uoro.estimators.joint import JointUORO
+from uoro.estimators.rolling import RollingTruncated
+from uoro.estimators.rtrl import RTRL
+from uoro.estimators.truncated import Truncated
+from uoro.estimators.uoro import UORO
 
-NAMES = ("bptt", "rtrl", "tbptt", "uoro")
+NAMES = ("bptt", "joint", "rtrl", "tbptt", "uoro")
+FORMER_OPTIONS = {"law": "distribution"}
+"""Options under the names they had before; they are accepted without a warning."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An estimator and how the dynamics are to be unrolled for it.
+    """An estimator, and how the dynamics are to be unrolled for it.
 
     Attributes:
-        name: As it was written.
+        name: The name as written.
         estimator: The estimator.
-        span: How many items one update takes; ``None`` for the whole run.
+        span: Number of items that one update consumes; ``None`` for the whole run.
     """
 
     name: str
@@ -28,18 +34,18 @@ class Choice:
 
 
 def split_estimators(written: Sequence[str]) -> list[str]:
-    """Split lists at their commas, leaving options with the estimator they belong to.
+    """Split comma-separated lists of names; options stay with the estimator they belong to.
 
     >>> split_estimators(["uoro:rank=4,memory=2,rtrl", "tbptt:10,rolling"])
     ['uoro:rank=4,memory=2', 'rtrl', 'tbptt:10,rolling']
 
     Raises:
-        SettingError: If it is no list of strings; a string by itself is none.
+        SettingError: If ``written`` is not a list of strings; a single string is none.
     """
     if not isinstance(written, (list, tuple)) or not all(isinstance(x, str) for x in written):
         raise SettingError(
-            f"split_estimators({spelled(written)}): wanted is a list of strings, such as "
-            "['uoro,rtrl', 'tbptt:10,rolling']."
+            "split_estimators(...): expected a list of strings, such as "
+            f"['uoro,rtrl', 'tbptt:10,rolling'], got {spelled(written)}."
         )
     names: list[str] = []
     for word in (word.strip() for text in written for word in text.split(",")):
@@ -52,16 +58,20 @@ def split_estimators(written: Sequence[str]) -> list[str]:
 
 
 def parse_estimator(written: str) -> Choice:
-    """Read the name of an estimator.
+    """Return the estimator of a name.
 
-    ``uoro``, ``uoro:rank=4``, ``uoro:rank=4,reduction=optimal``, ``uoro:scaling=rows``,
-    ``uoro:memory=16``, ``uoro:law=gaussian``; ``rtrl``;
-    ``tbptt:10`` or ``tbptt:10,chunked`` (the paper's kind, one update every 10 items),
-    ``tbptt:10,rolling`` (an update at every item, through the last 10); ``bptt`` (one update
-    for the whole run).
+    - ``uoro``, with any of ``rank=K``, ``memory=T``, ``distribution=NAME``, ``scaling=rows``:
+      ``uoro:rank=4,memory=16``;
+    - ``joint:K``, with ``memory=T`` and ``scaling=rows``: ``joint:4,scaling=rows``;
+    - ``rtrl``;
+    - ``tbptt:T``, chunked as in the paper: an update every T items; ``tbptt:T,rolling``: an update
+      at every item, through the last T;
+    - ``bptt``: an update for the whole run.
+
+    The former ``uoro:law=NAME`` and ``uoro:rank=K,reduction=optimal`` are accepted.
 
     Raises:
-        UnknownNameError: If there is no such estimator; the nearest is named.
+        UnknownNameError: If there is no such estimator; the error suggests the nearest.
         SettingError: If an option is unknown, missing or out of range.
     """
     call = f"estimator {spelled(written)}"
@@ -73,35 +83,63 @@ def parse_estimator(written: str) -> Choice:
         raise UnknownNameError(call, "estimator", name, NAMES)
     if name == "uoro":
         return _parse_uoro(call, written, options)
+    if name == "joint":
+        return _parse_joint(call, written, options)
     if name == "tbptt":
         return _parse_tbptt(call, written, options)
     if options:
-        raise SettingError(f"{call}: '{name}' takes no options, got {', '.join(options)}.")
+        raise SettingError(f"{call}: expected '{name}' alone, got options {', '.join(options)}.")
     return Choice(written, RTRL(), 1) if name == "rtrl" else Choice(written, Truncated(), None)
 
 
 def _parse_uoro(call: str, written: str, options: list[str]) -> Choice:
-    given = {"rank": "1", "memory": "1", "law": "signs", "reduction": "independent"}
-    given["scaling"] = ""  # none
-    seen: set[str] = set()
-    for option in options:
-        key, equals, value = option.partition("=")
-        if key in seen:
-            raise SettingError(f"{call}: '{key}' is given twice.")
-        seen.add(key)
-        if not equals or key not in given:
-            raise SettingError(
-                f"{call}: there is no option '{option}'. Wanted are rank=K, memory=T, law=LAW, "
-                "reduction=optimal, scaling=rows."
-            )
-        given[key] = value
+    usual = {"rank": "1", "memory": "1", "distribution": "signs", "scaling": ""}
+    given = _read_options(call, options, {**usual, "reduction": "independent"}, list(usual))
+    rank, span = (_count(call, key, given[key]) for key in ("rank", "memory"))
+    scaling = given["scaling"] or None
+    if given["reduction"] == "optimal" and given["distribution"] == "signs":
+        return Choice(written, JointUORO(rank, scaling=scaling), span)  # type: ignore[arg-type]
+    if given["reduction"] != "independent":
+        raise SettingError(
+            f"{call}: expected reduction=optimal, of signs, got reduction={given['reduction']} "
+            f"and distribution={given['distribution']}. Try 'joint:{rank}'."
+        )
     estimator = UORO(
-        rank=_count(call, "rank", given["rank"]),
-        distribution=given["law"],  # type: ignore[arg-type]  # UORO checks it
-        reduction=given["reduction"],  # type: ignore[arg-type]  # and this
-        scaling=given["scaling"] or None,  # type: ignore[arg-type]  # and this
+        rank,
+        distribution=given["distribution"],  # type: ignore[arg-type]  # UORO checks it
+        scaling=scaling,  # type: ignore[arg-type]  # and this
+    )
+    return Choice(written, estimator, span)
+
+
+def _parse_joint(call: str, written: str, options: list[str]) -> Choice:
+    ranks = [option for option in options if "=" not in option]
+    if len(ranks) != 1:
+        raise SettingError(f"{call}: expected one rank, as in 'joint:4', got {len(ranks)}.")
+    usual = {"memory": "1", "scaling": ""}
+    given = _read_options(call, [each for each in options if "=" in each], usual, list(usual))
+    estimator = JointUORO(
+        _count(call, "rank", ranks[0]),
+        scaling=given["scaling"] or None,  # type: ignore[arg-type]  # JointUORO checks it
     )
     return Choice(written, estimator, _count(call, "memory", given["memory"]))
+
+
+def _read_options(
+    call: str, options: list[str], usual: dict[str, str], known: list[str]
+) -> dict[str, str]:
+    """Return ``usual`` with the options ``key=value`` that are given."""
+    given: dict[str, str] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        key = FORMER_OPTIONS.get(key, key)
+        if key in given:
+            raise SettingError(f"{call}: expected '{key}' once, got it twice.")
+        if not equals or key not in usual:
+            kinds = ", ".join(f"{name}=..." for name in known)
+            raise SettingError(f"{call}: expected the options {kinds}, got '{option}'.")
+        given[key] = value
+    return {**usual, **given}
 
 
 def _parse_tbptt(call: str, written: str, options: list[str]) -> Choice:
@@ -109,7 +147,8 @@ def _parse_tbptt(call: str, written: str, options: list[str]) -> Choice:
     lengths = [option for option in options if option not in kinds]
     if len(lengths) != 1 or len(kinds) > 1:
         raise SettingError(
-            f"{call}: wanted is one length, as in 'tbptt:10' (chunked) or 'tbptt:10,rolling'."
+            f"{call}: expected one length, as in 'tbptt:10' (chunked) or 'tbptt:10,rolling', "
+            f"got {spelled(','.join(options))}."
         )
     length = _count(call, "length", lengths[0])
     if kinds == ["rolling"]:

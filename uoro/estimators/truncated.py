@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.arguments import require_arrays, require_dynamics, shape_of
+from uoro.arguments import require_dynamics, require_model, shape_of
 from uoro.derivatives.sweep import mean_direct
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics, Inputs, Params, State
@@ -52,9 +52,7 @@ class Truncated:
             SettingError: If the dynamics are none.
             StructureError: If a leaf of params or state is no array.
         """
-        require_dynamics("Truncated.init(dynamics, …)", dynamics)
-        for what, tree in (("params", params), ("state", state)):
-            require_arrays(dynamics.backend, tree, f"Truncated.init({what}=...)")
+        require_model("Truncated.init", dynamics, params, state)
         return ()
 
     def draw(self, sampler: Sampler, state: object) -> None:

@@ -22,7 +22,7 @@ def variance_added(
 
     Args:
         backend: The backend of the memory.
-        carry: That of ``UORO(reduction="optimal")``.
+        carry: That of `JointUORO`.
         stacked: Whether pairs have a leading axis: with a rank beyond 1.
         streams: Whether the memory is a stack of those of several streams.
     """

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
-from uoro.estimators import UORO, Influence, JointInfluence
+from uoro.estimators import UORO, Influence, JointInfluence, JointUORO
 from uoro.estimators.streams import ParallelEstimator
 from uoro.monitors.shadow import ShadowCarry, Shadowed
 
@@ -104,8 +104,8 @@ def require_single(estimator: Estimator, call: str) -> None:
         )
 
 
-def require_uoro(estimator: Estimator, call: str) -> UORO:
-    """Give the UORO that an estimator is, within shadows and streams.
+def require_uoro(estimator: Estimator, call: str) -> UORO | JointUORO:
+    """Return the UORO or JointUORO within shadows and streams.
 
     Raises:
         SettingError: If it is something else.
@@ -113,7 +113,7 @@ def require_uoro(estimator: Estimator, call: str) -> UORO:
     inner = unwrap_estimator(estimator)
     if isinstance(inner, ParallelEstimator):
         inner = inner.estimator
-    if not isinstance(inner, UORO):
+    if not isinstance(inner, (UORO, JointUORO)):
         raise SettingError(
             f"{call}: the estimator is {type(inner).__name__}, which carries no pairs. Use this "
             "monitor with UORO, or leave it out."
@@ -122,31 +122,31 @@ def require_uoro(estimator: Estimator, call: str) -> UORO:
 
 
 def require_independent(estimator: Estimator, call: str) -> UORO:
-    """Give the UORO that an estimator is, if its pairs are independent replicas of each other.
+    """Return the UORO within shadows and streams, whose pairs are independent replicas.
 
     Raises:
-        SettingError: If they are one estimate together, or there are none.
+        SettingError: If the pairs are one estimate together, or there are none.
     """
     uoro = require_uoro(estimator, call)
-    if uoro.joint:
+    if isinstance(uoro, JointUORO):
         raise SettingError(
-            f"{call}: with reduction='optimal' the pairs are one estimate together, and do not "
-            "show its noise. Use reduction='independent', or leave the monitor out."
+            f"{call}: the pairs of JointUORO are one estimate together, and do not show its "
+            "noise. Use UORO(rank), or leave the monitor out."
         )
     return uoro
 
 
-def require_joint(estimator: Estimator, call: str) -> UORO:
-    """Give the UORO that an estimator is, if its pairs are reduced together.
+def require_joint(estimator: Estimator, call: str) -> JointUORO:
+    """Return the JointUORO within shadows and streams.
 
     Raises:
-        SettingError: If they are independent, or there are none.
+        SettingError: If the pairs are independent, or there are none.
     """
     uoro = require_uoro(estimator, call)
-    if not uoro.joint:
+    if not isinstance(uoro, JointUORO):
         raise SettingError(
-            f"{call}: with reduction='independent' no variance is known to be added. Use "
-            "reduction='optimal', or leave the monitor out."
+            f"{call}: for the pairs of UORO no variance is known to be added. Use "
+            "JointUORO(rank), or leave the monitor out."
         )
     return uoro
 

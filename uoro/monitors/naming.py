@@ -20,7 +20,7 @@ OPTIONS = {
 def make_monitor(spelling: str) -> Monitor:
     """Make a monitor of its name.
 
-    ``pair``; ``added`` (of ``UORO(rank=k, reduction="optimal")``); ``radius``,
+    ``pair``; ``added`` (of ``JointUORO(k)``); ``radius``,
     ``radius:iterations=256``; ``noise`` (of ``UORO(rank=k)``, from its own pairs),
     ``noise:replicas=4`` (of any UORO, from replicas beside it); ``shadow`` (beside exact RTRL),
     ``shadow:window=64`` (beside backpropagation through the last 64 steps);

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from uoro.algebra import entry, gram, repeat, working_precision
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.estimators import UORO
+from uoro.estimators import JointUORO
 from uoro.estimators.scaling import Scaling
 from uoro.estimators.streams import Streams
 
@@ -120,10 +120,10 @@ class RankTrial:
 
         return min(once() for _ in range(1 + TIMED)) / self.count
 
-    def _estimator(self, rank: int) -> UORO:
-        return UORO(rank=rank, reduction="optimal", scaling=self.scaling)
+    def _estimator(self, rank: int) -> JointUORO:
+        return JointUORO(rank, scaling=self.scaling)
 
-    def _draw(self, estimator: UORO) -> Any:
+    def _draw(self, estimator: JointUORO) -> Any:
         """Draw the noise of every step and replica."""
         backend, total = self._backend, self.count * self.replicas
         key = backend.fold(backend.key(self.seed), estimator.rank)

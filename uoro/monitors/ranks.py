@@ -72,7 +72,7 @@ def suggest_rank(
     seed: int = 0,
     scaling: Scaling | None = None,
 ) -> RankReport:
-    """Suggest a rank for ``UORO(rank=k, reduction="optimal")`` by measuring on a model.
+    """Suggest a rank for ``JointUORO(k)`` by measuring on a model.
 
     At each rank, independent replicas of the estimator run over the same items, the params held.
     With the sums over the steps of their inner products, ``S_ij = Σ_t <g_i, g_j>``, the means of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
-from uoro.estimators import RTRL, UORO, Truncated
+from uoro.estimators import RTRL, UORO, JointUORO, Truncated
 from uoro.estimators.spelling import NAMES, parse_estimator
 from uoro.estimators.streams import Streams
 from uoro.lab.bench.roofline import Work
@@ -76,13 +76,13 @@ def parse_row(written: str) -> Row:
         raise UnknownNameError(call, "row", name, ("forward", *NAMES))
     choice = parse_estimator("tbptt:1" if name == "tbptt" else name)
     estimator, span = choice.estimator, choice.span
-    if span is None or not isinstance(estimator, (UORO, Truncated, RTRL)):
+    if span is None or not isinstance(estimator, (UORO, JointUORO, Truncated, RTRL)):
         raise SettingError(
             f"{call}: it has no step of constant cost to count. Wanted is 'forward', 'tbptt:T', "
             "'uoro' with rank=K or memory=T, or 'rtrl'."
         )
     wrapped: Estimator = Streams(estimator, streams) if at else estimator
-    if isinstance(estimator, UORO):
+    if isinstance(estimator, (UORO, JointUORO)):
         work = Work("uoro", span, estimator.rank, streams)
     else:
         work = Work("rtrl" if isinstance(estimator, RTRL) else "truncated", span, 1, streams)

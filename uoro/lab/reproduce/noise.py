@@ -15,7 +15,7 @@ from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
-from uoro.estimators import RTRL, UORO, RollingTruncated
+from uoro.estimators import RTRL, UORO, JointUORO, RollingTruncated
 from uoro.estimators.spelling import parse_estimator
 from uoro.lab.jobs import JobSettings, Report
 from uoro.lab.reproduce.measured_model import MeasuredModel
@@ -231,7 +231,7 @@ def _measure(
     backend, choice, runs = model.backend, parse_estimator(name), settings["reruns"]
     estimator, span = choice.estimator, choice.span or 1
     dynamics: Dynamics[Any, Any, Any] = unroll(model.dynamics, span) if span > 1 else model.dynamics
-    pairs = estimator.rank if isinstance(estimator, UORO) else 1
+    pairs = estimator.rank if isinstance(estimator, (UORO, JointUORO)) else 1
     numbers = pairs * size(backend, model.params)
     at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // numbers)))
 
