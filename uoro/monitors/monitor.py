@@ -1,27 +1,28 @@
-"""The protocol that ties a monitor to a run, and how it finds what it looks at."""
+"""The protocol of monitors, and what all monitors share: how to read a run."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Protocol
 
+from uoro.arguments import mismatch
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
-from uoro.estimators import UORO, Influence, JointInfluence, JointUORO
-from uoro.estimators.streams import ParallelEstimator
+from uoro.estimators import UORO, Influence, JointInfluence, JointUORO, ParallelEstimator
 from uoro.monitors.shadow import ShadowCarry, Shadowed
 
 
 class Monitor(Protocol):
-    """Something to know of a run that has its price.
+    """A quantity that a training run can log of its own gradient.
 
-    Laws: with `wrap` the gradients, states and draws of a run stay what they were; `measure`
-    changes no argument. A monitor belongs to one run: it may keep what it compiled, and where it
-    looked last.
+    Laws: with the estimator that `wrap` returns, the gradients, states and signs of a run stay
+    what they were; `measure` changes no argument. A monitor belongs to one run: it may keep
+    compiled functions, and the point where its last measurement ended.
 
     Attributes:
-        name: As it is spelled.
-        cost: What it takes, in words.
+        name: Spelling, as `make_monitor` reads it.
+        cost: Cost of the monitor, in words.
     """
 
     @property
@@ -30,13 +31,13 @@ class Monitor(Protocol):
     def cost(self) -> str: ...  # noqa: D102
 
     def wrap(self, estimator: Estimator) -> Estimator:
-        """Make the estimator to train with; the same one where looking now and then will do.
+        """Return the estimator to train with; the same one if the monitor adds nothing to a step.
 
         Args:
-            estimator: That of the run, or what another monitor's `wrap` gave.
+            estimator: Estimator of the run, or what another monitor's `wrap` returned.
 
         Raises:
-            SettingError: If the monitor has nothing to say of such an estimator.
+            SettingError: If the monitor does not apply to the estimator.
         """
         ...
 
@@ -49,41 +50,73 @@ class Monitor(Protocol):
         state: Any,
         inputs: Any,
     ) -> dict[str, float]:
-        """Look at a run before it takes a step.
+        """Measure a run before its next step.
 
         Args:
-            dynamics: The model.
-            estimator: As all monitors of the run wrapped it.
-            params: The present params.
-            carry: The present memory of ``estimator``.
-            state: The present state.
-            inputs: The item that comes next.
+            dynamics: Model.
+            estimator: Estimator, wrapped by all monitors of the run.
+            params: Present parameters.
+            carry: Present carry of ``estimator``.
+            state: Present hidden state.
+            inputs: Next item of the stream.
 
         Returns:
-            Numbers with flat names, such as ``pair/norm``.
+            Python floats by names such as ``"pair/norm"``. A number that cannot be determined is
+            NaN.
 
         Raises:
-            SettingError: If the estimator is none that `wrap` gave or would take.
+            SettingError: If the monitor does not apply to the estimator.
         """
         ...
 
 
+class Look(NamedTuple):
+    """A run before its next step: the arguments of `Monitor.measure`."""
+
+    dynamics: Dynamics[Any, Any, Any]
+    estimator: Estimator
+    params: Any
+    carry: Any
+    state: Any
+    inputs: Any
+
+
+class Looks(ABC):
+    """`Monitor.measure`, by way of one argument."""
+
+    @abstractmethod
+    def look(self, run: Look) -> dict[str, float]:
+        """Measure a run before its next step."""
+
+    def measure(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        estimator: Estimator,
+        params: Any,
+        carry: Any,
+        state: Any,
+        inputs: Any,
+    ) -> dict[str, float]:
+        """Measure a run before its next step, as `Monitor.measure` says."""
+        return self.look(Look(dynamics, estimator, params, carry, state, inputs))
+
+
 def unwrap(carry: Any) -> Any:
-    """Find the memory of the estimator that all shadows are around."""
+    """Return the carry of the estimator that all shadows surround."""
     while isinstance(carry, ShadowCarry):
         carry = carry.estimator
     return carry
 
 
 def unwrap_estimator(estimator: Estimator) -> Estimator:
-    """Find the estimator that all shadows are around."""
+    """Return the estimator that all shadows surround."""
     while isinstance(estimator, Shadowed):
         estimator = estimator.estimator
     return estimator
 
 
 def wrapped(estimator: Estimator, carry: Any, shadow: Estimator, every: int) -> ShadowCarry | None:
-    """Find the memory of one shadow among those around an estimator; the outer of equal ones."""
+    """Return the carry of one shadow among those around an estimator; the outer of equal ones."""
     while isinstance(estimator, Shadowed) and isinstance(carry, ShadowCarry):
         if (estimator.shadow, estimator.every) == (shadow, every):
             return carry
@@ -91,48 +124,54 @@ def wrapped(estimator: Estimator, carry: Any, shadow: Estimator, every: int) -> 
     return None
 
 
+def has_streams(estimator: Estimator) -> bool:
+    """Return whether an estimator, within its shadows, runs several streams."""
+    return isinstance(unwrap_estimator(estimator), ParallelEstimator)
+
+
+def call_of(monitor: Monitor) -> str:
+    """Return what to call a monitor in errors."""
+    return f"the monitor '{monitor.name}'"
+
+
 def require_single(estimator: Estimator, call: str) -> None:
-    """Refuse several streams.
+    """Check that an estimator runs a single stream.
 
     Raises:
-        SettingError: If the estimator runs several.
+        SettingError: If the estimator runs several streams.
     """
-    if isinstance(unwrap_estimator(estimator), ParallelEstimator):
-        raise SettingError(
-            f"{call}: the estimator runs several streams, and this monitor follows one. Use it on "
-            "a run with a single stream, or leave it out."
-        )
+    if has_streams(estimator):
+        hint = "Use the monitor on a run with a single stream, or leave it out."
+        raise SettingError(mismatch(call, "", "one stream", "several streams", hint))
 
 
 def require_uoro(estimator: Estimator, call: str) -> UORO | JointUORO:
-    """Return the UORO or JointUORO within shadows and streams.
+    """Return the UORO within shadows and streams.
 
     Raises:
-        SettingError: If it is something else.
+        SettingError: If the estimator carries no pairs.
     """
     inner = unwrap_estimator(estimator)
     if isinstance(inner, ParallelEstimator):
         inner = inner.estimator
-    if not isinstance(inner, (UORO, JointUORO)):
-        raise SettingError(
-            f"{call}: the estimator is {type(inner).__name__}, which carries no pairs. Use this "
-            "monitor with UORO, or leave it out."
-        )
+    if not isinstance(inner, UORO | JointUORO):
+        got = f"{type(inner).__name__}, which carries no pairs"
+        hint = "Use the monitor with UORO, or leave it out."
+        raise SettingError(mismatch(call, "estimator", "UORO", got, hint))
     return inner
 
 
 def require_independent(estimator: Estimator, call: str) -> UORO:
-    """Return the UORO within shadows and streams, whose pairs are independent replicas.
+    """Return the UORO within shadows and streams, whose pairs are independent of each other.
 
     Raises:
         SettingError: If the pairs are one estimate together, or there are none.
     """
     uoro = require_uoro(estimator, call)
     if isinstance(uoro, JointUORO):
-        raise SettingError(
-            f"{call}: the pairs of JointUORO are one estimate together, and do not show its "
-            "noise. Use UORO(rank), or leave the monitor out."
-        )
+        got = "JointUORO, whose pairs are one estimate together and do not show its noise"
+        hint = "Use UORO(rank=k), or leave the monitor out."
+        raise SettingError(mismatch(call, "estimator", "independent pairs", got, hint))
     return uoro
 
 
@@ -143,26 +182,23 @@ def require_joint(estimator: Estimator, call: str) -> JointUORO:
         SettingError: If the pairs are independent, or there are none.
     """
     uoro = require_uoro(estimator, call)
-    if not isinstance(uoro, JointUORO):
-        raise SettingError(
-            f"{call}: for the pairs of UORO no variance is known to be added. Use "
-            "JointUORO(rank), or leave the monitor out."
-        )
+    if isinstance(uoro, UORO):
+        got = "UORO, in which no variance is known to be added"
+        hint = "Use JointUORO(rank), or leave the monitor out."
+        raise SettingError(mismatch(call, "estimator", "JointUORO", got, hint))
     return uoro
 
 
 def require_pair(carry: Any, call: str) -> Influence[Any, Any]:
-    """Give the pair within a memory, or the pairs, whether they are averaged or added up.
+    """Return the pair, or the pairs, within a carry.
 
     Raises:
-        SettingError: If there is none.
+        SettingError: If the carry holds no pair.
     """
     pair = unwrap(carry)
     if isinstance(pair, JointInfluence):
         return Influence(pair.tangent, pair.cotangent)
     if not isinstance(pair, Influence):
-        raise SettingError(
-            f"{call}: the memory is {type(pair).__name__}, wanted is that of UORO. Measure once "
-            "the run has begun, with the memory of its estimator."
-        )
+        hint = "Measure once the run has begun, with the carry of its estimator."
+        raise SettingError(mismatch(call, "carry", "that of UORO", type(pair).__name__, hint))
     return pair
