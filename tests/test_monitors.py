@@ -366,7 +366,7 @@ def test_monitors_that_only_look_take_streams(name: str) -> None:
     ("spelling", "estimator", "message"),
     [
         ("pair", RTRL(), "RTRL, which carries no pairs"),
-        ("noise", UORO(), r"UORO\(rank=1\) has a single pair.*noise:replicas=4"),
+        ("noise", UORO(), r"got UORO\(rank=1\), a single pair.*noise:replicas=4"),
         ("noise", Truncated(), "Truncated, which carries no pairs"),
         ("noise:replicas=2", RTRL(), "'noise:replicas=2'.*RTRL, which carries no pairs"),
         ("noise", Streams(UORO(rank=2), 3), "several streams"),
@@ -390,9 +390,9 @@ def test_a_shadow_that_was_not_there_cannot_be_read() -> None:
     item = entries(backend, make_items(1), 1)[0]
     carry = estimator.init(dynamics, params, state, inputs=item)
     for spelling in ("shadow", "shadow:window=3", "noise:replicas=2"):
-        with pytest.raises(SettingError, match=r"not in this run.*wrap\(estimator\)"):
+        with pytest.raises(SettingError, match=r"carry: expected its shadow.*wrap\(estimator\)"):
             make_monitor(spelling).measure(dynamics, estimator, params, carry, state, item)
-    with pytest.raises(SettingError, match="the memory is NoneType"):
+    with pytest.raises(SettingError, match="carry: expected that of UORO, got NoneType"):
         make_monitor("pair").measure(dynamics, UORO(), params, None, state, item)
     with pytest.raises(SettingError, match="a single pair"):
         rank_noise(dynamics, params, carry.estimator, state, item)
@@ -403,13 +403,13 @@ def test_a_shadow_that_was_not_there_cannot_be_read() -> None:
     [
         ("shadows", UnknownNameError, "Did you mean 'shadow'"),
         ("", UnknownNameError, "Known: added, noise, pair, radius, shadow"),
-        ("pair:every=2", SettingError, "no option 'every=2'. Wanted: none"),
-        ("shadow:windows=2", SettingError, "Wanted: window=COUNT, every=COUNT"),
+        ("pair:every=2", SettingError, "expected no option, got 'every=2'"),
+        ("shadow:windows=2", SettingError, "expected window=COUNT or every=COUNT, got 'windows=2'"),
         ("shadow:window=0", SettingError, "window: expected an integer >= 1, got '0'"),
-        ("shadow:window=2,window=3", SettingError, "'window' is given twice"),
+        ("shadow:window=2,window=3", SettingError, "window: expected one value, got two"),
         ("noise:replicas=few", SettingError, "replicas: expected an integer >= 1, got 'few'"),
-        ("noise:every=2", SettingError, "'every' belongs to replicas"),
-        ("radius:64", SettingError, "no option '64'. Wanted: iterations=COUNT"),
+        ("noise:every=2", SettingError, "every: expected 'replicas' beside it"),
+        ("radius:64", SettingError, "expected iterations=COUNT, got '64'"),
     ],
 )
 def test_spellings_that_mean_nothing(spelling: str, error: type[Exception], message: str) -> None:

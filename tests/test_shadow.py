@@ -343,15 +343,18 @@ def test_an_influence_too_large_to_hold_is_refused_with_the_way_out() -> None:
     backend = load_backend("autograd")
     dynamics = backend.dynamics(lambda w, s, x: (w[0] * s, s.sum()), check=False)
     large = np.broadcast_to(np.zeros(1), (2**20,))
-    with pytest.raises(SettingError, match=r"257 × 1,048,576 numbers.*shadow:window=64"):
+    with pytest.raises(SettingError, match=r"got 257 × 1,048,576 numbers.*shadow:window=64"):
         Shadowed(UORO(), RTRL()).init(dynamics, large, np.zeros(257))
 
 
-def test_two_laws_and_no_steps_are_refused(backend: Backend) -> None:
+def test_two_distributions_and_no_steps_are_refused(backend: Backend) -> None:
     with pytest.raises(SettingError, match="every=0"):
         Shadowed(UORO(), RTRL(), every=0)
     state = backend.from_host(np.zeros(3))
-    with pytest.raises(SettingError, match=r"'signs', its shadow from 'gaussian'.*one law"):
+    with pytest.raises(
+        SettingError,
+        match=r"expected one distribution for both, got 'signs' and, for the shadow, 'gaussian'",
+    ):
         Shadowed(UORO(), UORO(distribution="gaussian")).draw(
             partial(backend.random, backend.key(0)), state
         )

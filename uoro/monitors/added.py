@@ -1,4 +1,4 @@
-"""What the last reduction of pairs added to the variance of the influence."""
+"""Variance that the last reduction of pairs added to the influence estimate."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from uoro.estimators import JointInfluence
 def variance_added(
     backend: Backend, carry: JointInfluence[Any, Any], *, stacked: bool, streams: bool = False
 ) -> tuple[Any, Any]:
-    """Give the variance that the last reduction added, and the squared norm of the estimate.
+    """Return the variance that the last reduction added, and the squared norm of the estimate.
 
-    The estimate of the influence is ``Σ_i s̃_i ⊗ θ̃_i``; its squared Frobenius norm is
-    ``Σ_ij <s̃_i, s̃_j> <θ̃_i, θ̃_j>``. Of several streams both are sums.
+    The influence estimate is ``Σ_i s̃_i ⊗ θ̃_i``; its squared Frobenius norm is
+    ``Σ_ij <s̃_i, s̃_j> <θ̃_i, θ̃_j>``. With several streams, both numbers are sums over the streams.
 
-    Cost: the inner products of k pairs with each other, one pass over them. It compiles.
+    Cost: the inner products of k pairs, one pass over the pairs. The function compiles.
 
     Args:
-        backend: The backend of the memory.
-        carry: That of `JointUORO`.
-        stacked: Whether pairs have a leading axis: with a rank beyond 1.
-        streams: Whether the memory is a stack of those of several streams.
+        backend: Backend of the carry.
+        carry: Carry of `JointUORO`.
+        stacked: Whether the pairs have a leading axis, as with a rank above 1.
+        streams: Whether the carry is a stack over streams.
     """
 
     def one(carry: JointInfluence[Any, Any]) -> tuple[Any, Any]:
@@ -39,7 +39,7 @@ def variance_added(
 
 
 def name_added(added: Any, squared: Any) -> dict[str, float]:
-    """Give both as Python floats, by the names they are logged under."""
+    """Return both as Python floats, by the names that a log uses."""
     variance, size = float(added), float(squared)
     return {
         "added/variance": variance,

@@ -1,17 +1,18 @@
-"""Draws for a second estimator, independent of the first one's and leaving those as they are."""
+"""Signs for a second estimator, independent of those of the first, which stay as they are."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from uoro.arguments import mismatch
 from uoro.backend import Distribution, Tree
 from uoro.errors import SettingError
 from uoro.estimator import Estimator, Sampler
 
 
 def draws(estimator: Estimator) -> bool:
-    """Tell whether an estimator draws any noise."""
+    """Return whether an estimator draws any signs."""
     asked: list[Distribution] = []
 
     def sampler(
@@ -25,36 +26,41 @@ def draws(estimator: Estimator) -> bool:
 
 
 def draw_both(first: Estimator, second: Estimator, sampler: Sampler, state: Any) -> tuple[Any, Any]:
-    """Draw the noise of two estimators from one sampler.
+    """Draw the signs of two estimators from one sampler.
 
-    A sampler gives the same numbers whenever it is asked for the same, and two estimators that ask
-    it alike would get the same noise. What the first gets is what it has alone. The second asks for
-    its noise several times over in one call, and keeps the last, which lies beyond all that the
-    first has had: coordinates of one call are independent, and those at the beginning of a longer
-    draw are those of a shorter one, in every bundled backend as in `uoro.learning.host_noise`.
+    A sampler returns equal numbers for equal requests, so two estimators with equal requests would
+    get equal signs. The first estimator gets the signs that it would get alone. The second requests
+    several copies of its signs in one call and keeps the last copy, which lies beyond all that the
+    first has drawn: the coordinates of one call are independent, and a longer draw begins with the
+    numbers of a shorter one, in every bundled backend and in `uoro.learning.host_noise`.
 
     Raises:
-        SettingError: If they draw from different laws, which take unequal shares of random bits.
+        SettingError: If the distributions differ, as distributions consume unequal shares of
+            random bits.
     """
-    asked, laws = [(0, 1)], set[Distribution]()
+    asked, distributions = [(0, 1)], set[Distribution]()
 
     def counting(
         like: Any, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0, /
     ) -> Any:
-        laws.add(distribution)
+        distributions.add(distribution)
         asked.append((_copies(like), math.prod(batch)))
         return sampler(like, distribution, batch, stacked)
 
     def beyond(
         like: Any, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0, /
     ) -> Any:
-        if laws - {distribution}:
+        if distributions - {distribution}:
             raise SettingError(
-                f"Shadowed(estimator, shadow): the estimator draws from {laws.pop()!r}, its shadow "
-                f"from {distribution!r}. Give both one law."
+                mismatch(
+                    "Shadowed(estimator, shadow)",
+                    "",
+                    "one distribution for both",
+                    f"{distributions.pop()!r} and, for the shadow, {distribution!r}",
+                )
             )
-        # Counted in leaves drawn too: where each takes whole words of random bits, a large one does
-        # not make up for several small ones.
+        # Leaves count too: where every leaf takes whole words of random bits, one large leaf
+        # consumes less than several small ones.
         leaves = max(copies * _parts(wide, math.prod(batch)) for copies, wide in asked)
         skipped = _parts(leaves, _copies(like))
         copies = {_name(i): like for i in range(skipped + 1)}
@@ -64,17 +70,17 @@ def draw_both(first: Estimator, second: Estimator, sampler: Sampler, state: Any)
 
 
 def _name(number: int) -> str:
-    """Name a copy, so that names are in the order of numbers however a framework sorts them."""
+    """Return the name of a copy; names sort like numbers."""
     return f"copy {number:06d}"
 
 
 def _copies(like: Any) -> int:
-    """Count how many states a tree is: `beyond` of a shadow within a shadow asks for several."""
+    """Return the number of states in a tree; shadows within shadows request several."""
     if isinstance(like, dict) and _name(0) in like:
         return sum(_copies(part) for part in like.values())
     return 1
 
 
 def _parts(whole: int, part: int) -> int:
-    """Divide, and round up."""
+    """Return the quotient, rounded up."""
     return -(-whole // part)

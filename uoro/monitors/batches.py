@@ -1,4 +1,4 @@
-"""Sums along a run in so many batches, in constant memory, and an interval for a ratio of them."""
+"""Sums over batches of a run, in constant memory, and an interval for the ratio of two."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from uoro.backend import Backend
 from uoro.monitors.student import student
 
 BATCHES = 32
-"""How many batches a run is cut into at most; from the first merger on there are half as many."""
+"""Largest number of batches; after the first merger there are at least half as many."""
 
 FEWEST = 8
-"""With fewer batches there is no interval."""
+"""Smallest number of batches that gives an interval."""
 
 
 class Batches(NamedTuple):
-    """Sums of some quantities over stretches of a run of unknown length.
+    """Sums of several quantities over batches of a run of unknown length.
 
-    All stretches but the last have ``length`` samples. When all are full, neighbours are merged and
+    All batches but the last have ``length`` samples. When all are full, neighbours are merged and
     the length doubles.
 
     Attributes:
-        count: How many samples there are; an integer.
-        length: How many of them make a batch; an integer.
-        sums: For each quantity a vector of `BATCHES` sums.
+        count: Number of samples, an integer.
+        length: Number of samples in a batch, an integer.
+        sums: A vector of `BATCHES` sums for each quantity.
     """
 
     count: Any
@@ -34,7 +34,7 @@ class Batches(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """An estimate, and the ends of its 95 % interval."""
+    """An estimate and the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -42,12 +42,12 @@ class Interval(NamedTuple):
 
 
 def start(backend: Backend, names: Sequence[str], precision: str) -> Batches:
-    """Make batches without a sample.
+    """Return batches without a sample.
 
     Args:
-        backend: Where they live.
-        names: The quantities.
-        precision: In what they are summed, ``"float32"`` or ``"float64"``.
+        backend: Backend of the sums.
+        names: Names of the quantities.
+        precision: Dtype of the sums, ``"float32"`` or ``"float64"``.
     """
 
     def zeros() -> Any:
@@ -59,15 +59,15 @@ def start(backend: Backend, names: Sequence[str], precision: str) -> Batches:
 
 
 def add(backend: Backend, batches: Batches, sample: Mapping[str, Any], counts: Any) -> Batches:
-    """Add a sample where ``counts`` is true, and nothing elsewhere.
+    """Add a sample if ``counts`` is true.
 
-    A float32 sum loses what is smaller than 6e-8 of it; that of a batch meets this last.
+    A float32 sum loses summands below 6e-8 of its size; sums over batches stay small for longest.
 
     Args:
-        backend: The backend of all of it.
-        batches: What there is.
+        backend: Backend of the sums.
+        batches: Batches so far.
         sample: A scalar for each quantity.
-        counts: A boolean of the framework's own.
+        counts: Boolean scalar of the framework.
     """
     xp = backend.xp
     full = batches.count == BATCHES * batches.length
@@ -87,28 +87,28 @@ def add(backend: Backend, batches: Batches, sample: Mapping[str, Any], counts: A
 
 
 def on_host(backend: Backend, batches: Batches) -> dict[str, list[float]]:
-    """Read the sums of all batches that have a sample, each quantity as a list."""
+    """Return the sums of all batches with a sample, one list for each quantity."""
     count, length = (int(backend.to_host(number)) for number in batches[:2])
     used = -(-count // length)
     return {name: backend.to_host(row).tolist()[:used] for name, row in batches.sums.items()}
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
-    """Estimate the ratio of two means from the sums over batches, with a 95 % interval.
+    """Estimate the ratio of two means from sums over batches, with a 95 % interval.
 
     With ``R = Σx/Σy`` and the residual ``x_b - R y_b`` of each of m batches, the variance of R is
-    about ``m/(m-1) Σ (x_b - R y_b)² / (Σy)²``, and its error Student's t with m-1 degrees of
-    freedom. This assumes that batches are long beside the memory of the process, so that neighbours
-    are nearly independent; that their sums are nearly normal, for which heavy tails need long
-    batches; and that ``Σy`` is well away from zero.
+    about ``m/(m-1) Σ (x_b - R y_b)² / (Σy)²``, and the error of R follows Student's t with m-1
+    degrees of freedom. Assumptions: batches are much longer than the memory of the process, so that
+    neighbours are nearly independent; sums over batches are nearly normal, for which heavy tails
+    need long batches; ``Σy`` is well away from zero.
 
     Args:
-        numerators: A sum for each batch; the last batch may be shorter.
-        denominators: The same.
+        numerators: One sum for each batch; the last batch may be shorter.
+        denominators: One sum for each batch.
 
     Returns:
-        The ratio and its interval: NaN where there are no numbers or no denominator, and ends that
-        are NaN with fewer than `FEWEST` batches.
+        The ratio and its interval. All three are NaN without numbers or with a denominator of
+        zero; the ends are NaN with fewer than `FEWEST` batches.
 
     References:
         Cochran, "Sampling Techniques", 1977, section 6.4, for the ratio; Alexopoulos & Seila,

@@ -1,4 +1,4 @@
-"""Functions of a model that are compiled once and called now and then."""
+"""Functions of a model that are compiled once and called many times."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from uoro.dynamics import Dynamics
 
 @dataclass
 class Compiled:
-    """Functions made of dynamics and of how many axes there are, each compiled once."""
+    """Functions of dynamics and of settings such as a number of axes, each compiled once."""
 
     make: Callable[..., Callable[..., Any]]
     kept: dict[Any, Callable[..., Any]] = field(default_factory=dict)
 
     def __call__(self, dynamics: Dynamics[Any, Any, Any], *settings: Any) -> Callable[..., Any]:
-        """Give the function, made now or before."""
+        """Return the compiled function; build it at the first call."""
         if (dynamics, *settings) not in self.kept:
             made = self.make(dynamics, *settings)
             self.kept[dynamics, *settings] = dynamics.backend.compile(made)

@@ -1,4 +1,4 @@
-"""How much of a gradient estimate is noise, found without the exact gradient."""
+"""Noise of a gradient estimate, without the exact gradient."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from uoro.algebra import differentiable, mix
+from uoro.arguments import mismatch
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
@@ -15,11 +16,12 @@ from uoro.monitors.shadow import ShadowCarry
 
 
 class GradientNoise(NamedTuple):
-    """What a gradient estimate g̃ is made of. Each is unbiased, so that averages of many converge.
+    """Signal and noise of a gradient estimate g̃, both unbiased: averages of many converge.
 
     Attributes:
-        signal_squared: An estimate of ‖E g̃‖², which for UORO is ‖g‖²; by bad luck it is negative.
-        noise_squared: An estimate of ``E ‖g̃ - E g̃‖²``, the trace of the covariance.
+        signal_squared: Estimate of ‖E g̃‖², which is ‖g‖² for UORO; a single estimate can be
+            negative.
+        noise_squared: Estimate of ``E ‖g̃ - E g̃‖²``, the trace of the covariance.
     """
 
     signal_squared: Any
@@ -27,9 +29,9 @@ class GradientNoise(NamedTuple):
 
     @property
     def relative_variance(self) -> float:
-        """Noise over signal; NaN where the signal that was found is not positive.
+        """Ratio of noise to signal; NaN if the estimated signal is not positive.
 
-        Of several estimates average both parts first: a mean of ratios is not the ratio of means.
+        With several estimates, average both parts before dividing: a mean of ratios is biased.
         """
         signal, noise = float(self.signal_squared), float(self.noise_squared)
         return noise / signal if signal > 0 else math.nan
@@ -50,23 +52,24 @@ def rank_noise(
         noise² = Σ‖x_i - x̄‖² / (k (k - 1)),      signal² = ‖ḡ‖² - noise²
 
     are unbiased estimates of the variance of ``ḡ`` and of ``‖E ḡ‖²``, given params, states and
-    items. A single pair has k times the noise². Under learning the pairs have acted on the params
-    they then meet, and are independent in the limit of small rates alone.
+    items. A single pair has k times the noise². During learning, the params depend on the pairs,
+    which are then independent only in the limit of small learning rates.
 
-    At one point, and with few pairs, this is a rough number: x is heavy-tailed. Average over
+    At a single point and with few pairs, the estimate is rough, as x is heavy-tailed. Average over
     points.
 
-    Cost: one forward pass, one vjp, k jvps, and three passes over the k pairs. It compiles.
+    Cost: one forward pass, one VJP, k JVPs, and three passes over the k pairs. The function
+    compiles.
 
     Args:
-        dynamics: The model.
+        dynamics: Model.
         params: θ.
-        carry: The stack of k ≥ 2 pairs from before the step.
-        state: s_t.
-        inputs: The item that this step consumes.
+        carry: Stack of k ≥ 2 pairs before the step.
+        state: s_t, the hidden state.
+        inputs: Item that the step consumes.
 
     Raises:
-        SettingError: If there is one pair.
+        SettingError: If there is one pair only.
 
     References:
         Section 3.4 of the UORO paper for rank k.
@@ -74,12 +77,11 @@ def rank_noise(
     backend = dynamics.backend
     pairs, single = differentiable(backend, carry.tangent)[0], differentiable(backend, state)[0]
     if len(pairs.shape) == len(single.shape) or pairs.shape[0] < 2:
-        raise SettingError(
-            "rank_noise(memory=...): there is a single pair, which does not show its noise. Take "
-            "UORO(rank=2) or more, or the monitor 'noise:replicas=4'."
-        )
+        got = "a single pair, which does not show its noise"
+        hint = "Use UORO(rank=2), or the monitor 'noise:replicas=4'."
+        raise SettingError(mismatch("rank_noise(carry=...)", "", "two pairs or more", got, hint))
     count = int(pairs.shape[0])
-    # A pair may be kept in another dtype than the state's.
+    # The storage dtype of a pair may differ from the dtype of the state.
     like = backend.zeros(state, batch=(count,))
     tangents = backend.map(lambda wanted, kept: kept, like, carry.tangent)
     _, pullback = dynamics.vjp(params, state, inputs)
@@ -97,24 +99,24 @@ def rank_noise(
 
 
 def replica_noise(backend: Backend, carry: ShadowCarry, replicas: int) -> GradientNoise:
-    """Estimate signal and noise of a gradient along a run, from independent replicas of it.
+    """Estimate signal and noise of a gradient along a run, from independent replicas.
 
-    Reads the memory of ``Shadowed(UORO(rank=k), UORO(rank=k * r))``: g̃ is the gradient that is
-    used, ḡ the mean of r replicas of it, which run on the same params, states and items with
-    signs of their own. Over the samples,
+    Reads the carry of ``Shadowed(UORO(rank=k), UORO(rank=k * r))``: g̃ is the gradient in use, ḡ the
+    mean of r replicas, which run on the same params, states and items with their own signs. Over
+    the samples,
 
         signal² = mean <g̃, ḡ>,      noise² = r / (r + 1) · mean ‖g̃ - ḡ‖²
 
     are unbiased estimates of the means of ``‖E g̃‖²`` and of the variance of g̃, given params,
-    states and items. Under learning g̃ has acted on the params, as no replica has: it is all exact
-    in the limit of small rates alone.
+    states and items. During learning, the params depend on g̃ but on no replica, so both are
+    unbiased only in the limit of small learning rates.
 
-    Cost: r more UOROs at every step of the run, and what `Shadowed` says besides.
+    Cost: r more UOROs at every step of the run, and the overhead of `Shadowed`.
 
     Args:
-        backend: The backend of the memory.
-        carry: As `Shadowed` carries it.
-        replicas: r, how many times the estimator's rank the shadow's is.
+        backend: Backend of the carry.
+        carry: Carry of `Shadowed`.
+        replicas: r, the rank of the shadow divided by the rank of the estimator.
 
     Returns:
         Python floats; NaN if there are no samples.
@@ -128,7 +130,7 @@ def replica_noise(backend: Backend, carry: ShadowCarry, replicas: int) -> Gradie
 
 
 def name_noise(found: GradientNoise) -> dict[str, float]:
-    """Give what was found as Python floats, by the names they are logged under."""
+    """Return Python floats by the names that a log uses."""
     return {
         "noise/signal_squared": float(found.signal_squared),
         "noise/noise_squared": float(found.noise_squared),

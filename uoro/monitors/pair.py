@@ -1,4 +1,4 @@
-"""How large the pairs of UORO are, and whether they are finite."""
+"""Norms of the pairs of UORO, and whether they are finite."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from uoro.estimators import Influence
 
 
 class PairNorms(NamedTuple):
-    """Norms of the pairs of a memory; of several, root mean squares.
+    """Norms of pairs; with several pairs, root mean squares.
 
     Attributes:
         tangent: ‖s̃‖.
         cotangent: ‖θ̃‖.
-        norm: ‖s̃‖ ‖θ̃‖, the norm of the estimate s̃ ⊗ θ̃ of the influence.
-        largest: The largest ‖s̃‖ ‖θ̃‖.
+        norm: ‖s̃‖ ‖θ̃‖, the norm of the influence estimate s̃ ⊗ θ̃.
+        largest: Largest ‖s̃‖ ‖θ̃‖.
         finite: Whether all norms are finite.
     """
 
@@ -31,12 +31,12 @@ class PairNorms(NamedTuple):
 
 
 def norms_of_pairs(backend: Backend, carry: Influence[Any, Any], *, axes: int = 0) -> Any:
-    """Take the norms of all tangents and of all cotangents; two vectors, to be compiled.
+    """Return the norms of all tangents and of all cotangents as two vectors. Compiles.
 
     Args:
-        backend: The backend of the memory.
-        carry: One pair, or a stack.
-        axes: How many leading axes are stacks: 1 for a rank beyond 1 or for streams, 2 for both.
+        backend: Backend of the carry.
+        carry: One pair, or a stack of pairs.
+        axes: Number of leading stack axes: 1 for a rank above 1 or for streams, 2 for both.
     """
     for _ in range(axes - 1):
         carry = flatten(backend, carry)
@@ -46,17 +46,17 @@ def norms_of_pairs(backend: Backend, carry: Influence[Any, Any], *, axes: int = 
 
 
 def pair_norms(backend: Backend, carry: Influence[Any, Any], *, axes: int = 0) -> PairNorms:
-    """Measure the pairs of a memory of `UORO`.
+    """Measure the pairs of UORO: the rank-one estimates s̃ ⊗ θ̃ of the influence.
 
-    The two parts are balanced to grow alike, so that their product is what says how large, and with
-    it how noisy, the estimate is: where it grows without end, so does the noise.
+    UORO balances s̃ and θ̃ so that both grow alike. The product of their norms is the size of the
+    estimate, and with it of the noise: where the product diverges, the noise diverges.
 
-    Cost: one pass over each pair, each k times as large as params and state.
+    Cost: one pass over the k pairs, each as large as params and state together.
 
     Args:
-        backend: The backend of the memory.
-        carry: As `UORO.init` or `UORO.step` give it.
-        axes: How many leading axes are stacks: 1 for a rank beyond 1 or for streams, 2 for both.
+        backend: Backend of the carry.
+        carry: Carry that `UORO.init` or `UORO.step` returned.
+        axes: Number of leading stack axes: 1 for a rank above 1 or for streams, 2 for both.
 
     Example:
         >>> from uoro import load_backend
@@ -71,7 +71,7 @@ def pair_norms(backend: Backend, carry: Influence[Any, Any], *, axes: int = 0) -
 
 
 def read_norms(backend: Backend, norms: Any) -> PairNorms:
-    """Bring what `norms_of_pairs` gives to the host."""
+    """Bring the result of `norms_of_pairs` to the host."""
     tangents, cotangents = (backend.to_host(part).tolist() for part in norms)
     each = [a * b for a, b in zip(tangents, cotangents, strict=True)]
     return PairNorms(

@@ -1,4 +1,4 @@
-"""What the samples of a shadow say of a gradient, read on the host."""
+"""The report on the samples of a shadow, read on the host."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from uoro.monitors.shadow import Samples, ShadowCarry
 def shadow_report(backend: Backend, carry: ShadowCarry) -> dict[str, float]:
     """Compare the estimator's gradient g̃ with the shadow's g, over all samples so far.
 
-    With sums over the samples, and means of gradients over them,
+    With sums over the samples, and means of gradients over the samples,
 
     - ``cosine`` is ``Σ<g̃, g> / sqrt(Σ‖g̃‖² Σ‖g‖²)``;
-    - ``cosine_of_means`` is that of mean g̃ with mean g: of what a slow learner adds up;
-    - ``relative_variance`` is ``Σ‖g̃ - g‖² / Σ‖g‖²``: of g̃ about g, its bias included;
-    - ``bias`` is ``Σ<g̃ - g, g> / Σ‖g‖²``: by what part of g, along g, g̃ is too long; -1 where
-      g̃ does not know of g at all. ``bias_low`` and ``bias_high`` are the ends of its 95 % interval;
-    - ``samples`` is how many there are.
+    - ``cosine_of_means`` is the cosine of mean g̃ and mean g, which a slow learner adds up;
+    - ``relative_variance`` is ``Σ‖g̃ - g‖² / Σ‖g‖²``, the variance of g̃ about g, bias included;
+    - ``bias`` is ``Σ<g̃ - g, g> / Σ‖g‖²``: the excess of g̃ along g, as a fraction of g; -1 if g̃ is
+      independent of g. ``bias_low`` and ``bias_high`` are the ends of the 95 % interval;
+    - ``samples`` is the number of samples.
 
-    The interval is by batch means (`uoro.monitors.batches.ratio` says what that assumes). UORO's
-    samples are heavy-tailed and depend on those before them, as far as the model remembers: the
-    interval is honest once the run is some hundred times as long as that, and too narrow before.
+    The interval is that of batch means; `uoro.monitors.batches.ratio` lists the assumptions. UORO's
+    samples are heavy-tailed and depend on earlier samples, as far back as the model remembers. The
+    interval is reliable once the run is about a hundred times longer than that, and too narrow
+    before.
 
-    The bias is relative to what the shadow gives. That is the gradient of exact RTRL if the shadow
-    is `RTRL`, and something biased itself if it is truncated. Where the shadow is noisy, as another
-    UORO is, g̃ is independent of its noise and ``Σ‖g‖²`` is not: the bias then comes out too low.
+    The bias is relative to the gradient of the shadow: exact if the shadow is `RTRL`, biased itself
+    if the shadow is truncated. With a noisy shadow, such as another UORO, g̃ is independent of the
+    noise and ``Σ‖g‖²`` is not, so the bias comes out too low.
 
-    While parameters move, the influence that RTRL carries and the pair of UORO are mixtures of
-    old and new parameters, and UORO is unbiased for RTRL only in the limit of small learning rates:
-    an interval beside zero at a large rate need not be a mistake.
+    While parameters move, the influence of RTRL and the pair of UORO are mixtures of old and new
+    parameters, and UORO is unbiased for RTRL only in the limit of small learning rates. At a large
+    learning rate, an interval without zero is no proof of a mistake.
 
-    Costs a few vectors of 32 numbers, brought to the host, and three passes over the params.
+    Cost: a few vectors of 32 numbers to the host, and three passes over the params.
 
     Args:
-        backend: The backend of the memory.
-        carry: As `Shadowed` carries it; of shadows within shadows the outer.
+        backend: Backend of the carry.
+        carry: Carry of `Shadowed`; with shadows within shadows, the outer shadow is reported.
 
     Returns:
-        Python floats; NaN for what is not determined, by no samples or by numbers not finite.
+        Python floats; NaN where samples are missing or not finite.
     """
     return read_report(backend, carry.samples.batches, look_at_means(backend, carry.samples))
 
 
 def look_at_means(backend: Backend, samples: Samples) -> tuple[Any, Any, Any]:
-    """Take the norms of mean g̃ and of mean g, and their inner product; to be compiled."""
+    """Return the norms of mean g̃ and mean g, and their inner product. Compiles."""
     mine, its = samples.estimated, samples.shadowed
     return norm(backend, mine), norm(backend, its), backend.inner(mine, its)
 
@@ -56,7 +57,7 @@ def look_at_means(backend: Backend, samples: Samples) -> tuple[Any, Any, Any]:
 def read_report(
     backend: Backend, batches: Batches, means: tuple[Any, Any, Any]
 ) -> dict[str, float]:
-    """Put a report together from the batches, and from what `look_at_means` gives."""
+    """Return the report, from batches and from the result of `look_at_means`."""
     sums = on_host(backend, batches)
     along, error, size = (_total(sums[name]) for name in ("along", "error", "size"))
     bias = ratio(sums["along"], sums["size"])
@@ -77,7 +78,7 @@ def _total(values: list[float]) -> float:
 
 
 def _cosine(product: float, square: float, other: float) -> float:
-    """Divide by the square root of two squares, where both are positive."""
+    """Return a product over the root of two squares; NaN unless both are positive."""
     if not (square > 0 and other > 0):
         return math.nan
     return product / math.sqrt(square) / math.sqrt(other)

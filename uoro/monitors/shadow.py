@@ -1,4 +1,4 @@
-"""A second estimator at the same points of a run, to tell how good the first one's gradient is."""
+"""A second estimator at the same points of a run, as a reference for the gradient of the first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from uoro.algebra import size, working_precision
-from uoro.arguments import require_count
+from uoro.arguments import mismatch, require_count
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
@@ -16,16 +16,16 @@ from uoro.monitors.apart import draw_both, draws
 from uoro.monitors.batches import Batches, add, start
 
 LARGEST_INFLUENCE = 2**28
-"""How many numbers the influence of an exact shadow may have: 1 GiB in float32."""
+"""Largest number of entries of the influence of an exact shadow: 1 GiB in float32."""
 
 SUMS = ("along", "error", "size")
 
 
 class Samples(NamedTuple):
-    """What is known of two gradients along a run: g̃ of the estimator, g of the shadow.
+    """Samples of two gradients along a run: g̃ of the estimator, g of the shadow.
 
     Attributes:
-        steps: Steps since the start; an integer.
+        steps: Number of steps so far, an integer.
         batches: Sums of ``along``, <g̃ - g, g>, of ``error``, ‖g̃ - g‖², and of ``size``, ‖g‖².
         estimated: Running mean of g̃.
         shadowed: Running mean of g.
@@ -38,12 +38,12 @@ class Samples(NamedTuple):
 
 
 class ShadowCarry(NamedTuple):
-    """What `Shadowed` carries.
+    """Carry of `Shadowed`.
 
     Attributes:
-        estimator: The memory of the estimator.
-        shadow: That of the shadow.
-        samples: What was found so far.
+        estimator: Carry of the estimator.
+        shadow: Carry of the shadow.
+        samples: Samples so far.
     """
 
     estimator: Any
@@ -53,26 +53,25 @@ class ShadowCarry(NamedTuple):
 
 @dataclass(frozen=True)
 class Shadowed:
-    """Run an estimator as it would run alone, and another beside it that is only looked at.
+    """Run an estimator, and beside it a second one, the shadow, for comparison only.
 
-    Both see the same params, states and items. The gradient given is that of the estimator, with
-    the noise it would draw alone; no number of a run changes, but for rounding where a compiler
-    arranges the larger step in another way. `shadow_report` reads what was found. One stream: for
-    several, run one of them apart.
+    Both see the same params, states and items. The gradient returned is that of the estimator, with
+    the signs that it would draw alone. No number of a run changes, except by rounding where a
+    compiler arranges the larger step differently. `shadow_report` reads the comparison. `Shadowed`
+    follows a single stream.
 
-    The noise is the estimator's own, and where the shadow draws too, a dict of both,
+    The signs are those of the estimator; if the shadow draws too, they are a dict of both,
     ``{"estimator": ..., "shadow": ...}``.
 
-    Cost: that of the shadow at every step, as what it carries must be carried on, whatever `every`
-    is: n pullbacks and an n × n by n × params product for `RTRL`, T pullbacks for
-    `RollingTruncated(T)`. Besides about six passes over something as large as the params, and twice
-    their memory.
+    Cost: the shadow at every step, whatever `every` is, as its carry must advance: n VJPs and an
+    n × n by n × params product for `RTRL`, T VJPs for `RollingTruncated(T)`. In addition about six
+    passes over arrays as large as the params, and twice the memory of the params.
 
     Args:
-        estimator: The estimator in question.
-        shadow: What it is compared with: `RTRL`, `RollingTruncated` for larger models, or another
-            `UORO`, whose noise is independent.
-        every: At how many steps there is one comparison.
+        estimator: Estimator of the run.
+        shadow: Reference: `RTRL`, `RollingTruncated` for larger models, or another `UORO`, with
+            independent signs.
+        every: Number of steps from one comparison to the next.
 
     Raises:
         SettingError: If ``every`` is not a positive integer.
@@ -89,7 +88,7 @@ class Shadowed:
         >>> learner.run(repeat(1.0), steps=100).steps
         100
         >>> report = shadow_report(backend, learner.carry)
-        >>> round(report["bias"], 2)  # it has 2 of 4: what w does to later states is left out
+        >>> round(report["bias"], 2)  # truncation leaves out what w does to later states: 2 of 4
         -0.5
     """
 
@@ -102,13 +101,13 @@ class Shadowed:
 
     @property
     def guarantee(self) -> Guarantee:
-        """What the estimator claims; the shadow changes nothing."""
+        """Guarantee of the estimator, which the shadow leaves as it is."""
         return self.estimator.guarantee
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
     ) -> ShadowCarry:
-        """Make both memories, and samples of nothing.
+        """Return the carries of both, and no samples.
 
         Raises:
             SettingError: If the influence of an exact shadow would be too large.
@@ -117,9 +116,13 @@ class Shadowed:
         units, numbers = size(backend, state), size(backend, params)
         if isinstance(self.shadow, RTRL) and units * numbers > LARGEST_INFLUENCE:
             raise SettingError(
-                f"Shadowed(shadow=RTRL()): its influence would have {units} × {numbers:,} numbers, "
-                f"and {LARGEST_INFLUENCE:,} are allowed. Shadow a smaller model, or take "
-                "RollingTruncated(64), as the monitor 'shadow:window=64' does."
+                mismatch(
+                    "Shadowed(shadow=RTRL())",
+                    "",
+                    f"an influence of at most {LARGEST_INFLUENCE:,} numbers",
+                    f"{units} × {numbers:,} numbers",
+                    "Try RollingTruncated(64), as the monitor 'shadow:window=64' does.",
+                )
             )
         precision = working_precision(backend, params)
         mean, other = (backend.from_host(backend.zeros(params), dtype=precision) for _ in range(2))
@@ -130,7 +133,7 @@ class Shadowed:
         )
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
-        """Draw the estimator's noise as it would alone, and the shadow's apart from it."""
+        """Draw the signs that the estimator would draw alone, and others for the shadow."""
         if not draws(self.shadow):
             return self.estimator.draw(sampler, state)
         own, others = draw_both(self.estimator, self.shadow, sampler, state)
@@ -145,7 +148,7 @@ class Shadowed:
         inputs: Any,
         signs: Any,
     ) -> tuple[ShadowCarry, Any, Estimate]:
-        """Advance both, and give what the estimator gives."""
+        """Advance both; return the next state and the estimate of the estimator."""
         own, others = signs, None
         if draws(self.shadow):
             own, others = signs["estimator"], signs["shadow"]
@@ -160,7 +163,7 @@ class Shadowed:
 
 
 def restart(backend: Backend, carry: ShadowCarry) -> ShadowCarry:
-    """Forget the samples, of shadows within shadows too, and leave the run as it is."""
+    """Discard the samples, of shadows within shadows too, and leave the run as it is."""
     zeros = backend.map(backend.xp.zeros_like, carry.samples)
     one = backend.map(backend.xp.ones_like, zeros.batches.length)
     inner = carry.estimator
@@ -172,7 +175,7 @@ def restart(backend: Backend, carry: ShadowCarry) -> ShadowCarry:
 
 
 def _compare(backend: Backend, samples: Samples, estimated: Any, shadowed: Any, every: int) -> Any:
-    """Add one comparison, at every so many steps."""
+    """Add one comparison at every ``every``-th step."""
     xp = backend.xp
     counts = samples.steps % every == 0
     gap = backend.combine((1.0, estimated), (-1.0, shadowed))

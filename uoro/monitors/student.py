@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 
 def student(freedom: int, level: float = 0.975) -> float:
-    """Approximate a quantile of Student's t by Cornish and Fisher's expansion; 1 % off at 3."""
+    """Return a quantile of Student's t by the Cornish-Fisher expansion, within 1 % from 3 up."""
     z = NormalDist().inv_cdf(level)
     return (
         z
