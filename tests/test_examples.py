@@ -33,7 +33,7 @@ def test_it_runs(example: Path, tmp_path: Path) -> None:
         assert last < 0.6 * first, line
     if example.stem == "refused_model":
         assert "gradients are off inside the model, at refused_model.py:" in done.stdout
-        assert "Accepted. Route: double vjp" in done.stdout
+        assert "Accepted. Autodiff mode: double vjp" in done.stdout
     elif example.stem == "two_layer_stack":
         gaps = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()[1:]]
         assert max(gaps[:2]) < 1e-12 < 0.1 < gaps[2]

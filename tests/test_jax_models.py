@@ -71,7 +71,7 @@ def test_under_jit_and_scan() -> None:
     traced = BACKEND.dynamics(made.transition)
     _close(jax.jit(partial(_run, traced))(*arguments), plain)
     assert traced.route == "forward mode"
-    assert "at numbers made up, as a compiler was tracing" in traced.describe()
+    assert "Checked at random numbers, while a compiler was tracing" in traced.describe()
 
 
 def test_under_vmap_over_seeds_and_over_streams() -> None:

@@ -42,7 +42,7 @@ def test_it_goes_in_by_the_best_route_and_uoro_is_unbiased_on_it(
                 dynamics.probe(params, state, items[0])
         else:
             dynamics.probe(params, state, items[0])
-            assert "They are those of forward" in dynamics.describe()
+            assert "Both agree with differences of forward" in dynamics.describe()
         wanted = OTHER_ROUTES.get((model.backend, model.name), PLAIN_ROUTES[model.backend])
         assert dynamics.route == wanted, dynamics.describe()
         assert dynamics.gap < (1e-5 if dtype == "float32" else 1e-13)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+from types import ModuleType
 from typing import Any
 
 import autograd.numpy
@@ -13,9 +15,11 @@ from uoro_torch import TorchBackend
 
 from uoro import SGD, UORO, Backend, Learner, load_backend, unroll
 from uoro.algebra import norm
-from uoro.derivatives.differences import pushed_by_differences
-from uoro.derivatives.routes import Route, Routed
-from uoro.errors import DerivativeError
+from uoro.derivatives.choosing import Route, Seen, choose
+from uoro.derivatives.differenced import by_differences, pushed_by_differences
+from uoro.derivatives.routes import Routed
+from uoro.dynamics import Batched, Checked, Moment, Sweeping
+from uoro.errors import DerivativeError, DerivativeWarning
 
 anp: Any = autograd.numpy  # it makes its functions at run time, unseen by type checkers
 
@@ -34,12 +38,12 @@ def _tanh(backend: Backend) -> tuple[Any, Any, Any, Any]:
 def test_it_is_described_before_and_after(backend: Backend) -> None:
     transition, *point = _tanh(backend)
     dynamics: Any = backend.dynamics(transition)
-    assert "to be chosen at the first step" in dynamics.describe()
+    assert "Autodiff mode: to be chosen at the first step" in dynamics.describe()
     dynamics.vjp(*point)
     said = dynamics.describe()
     assert backend.name in said
     assert "Two equal calls agree" in said
-    assert "They are those of forward" in said
+    assert "Both agree with differences of forward" in said
 
 
 def test_it_can_be_turned_off(backend: Backend) -> None:
@@ -108,9 +112,50 @@ def test_it_goes_on_to_the_next_route_until_one_is_adjoint() -> None:
     dynamics = Routed(routes).probe(*point)
     assert dynamics.route == "third"
     assert "Not first: no jvp of this" in dynamics.describe()
-    assert "Not second: its jvp and the vjp differ by 0.0" in dynamics.describe()
+    assert "Not second: JVP and VJP differ by 0.0" in dynamics.describe()
     with pytest.raises(DerivativeError, match="Not second"):
         Routed(routes[:2]).probe(*point)
+
+
+def test_choosing_is_pure_and_leaves_warning_to_the_dynamics() -> None:
+    """The choice carries the caution of a last resort; nothing is warned of, nothing is kept."""
+    backend = load_backend("autograd")
+    transition, *point = _tanh(backend)
+    right = backend.dynamics(transition, check=False)
+    routes = [by_differences(right)]
+    choices = [choose(routes, Moment(*point), Seen([])) for _ in range(2)]
+    assert choices[0] == choices[1]
+    assert choices[0].route is routes[0]
+    assert choices[0].gap is not None
+    assert "central differences. The JVP is a difference" in choices[0].warnings[0]
+    with pytest.warns(DerivativeWarning, match="central differences"):
+        dynamics = Routed(routes).probe(*point)
+    assert dynamics.gap == choices[0].gap
+
+
+def test_unroll_is_a_function_beside_a_module_of_that_name() -> None:
+    import uoro.derivatives.unroll
+    from uoro.derivatives import unroll as module
+
+    assert isinstance(module, ModuleType)
+    assert uoro.unroll is module.unroll is uoro.derivatives.unroll.unroll
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("uoro.unroll")
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "autograd"])
+def test_dynamics_of_every_backend_name_what_they_can_do(name: str) -> None:
+    backend = load_backend(name)
+    transition, *point = _tanh(backend)
+    dynamics = backend.dynamics(transition)
+    assert isinstance(dynamics, Sweeping)
+    assert isinstance(dynamics, Batched)
+    assert isinstance(dynamics, Checked)
+    assert isinstance(unroll(dynamics, 2), Sweeping)
+    dynamics.probe(*point)
+    assert (dynamics.many() is not None) == (name == "jax")
+    dynamics.forget()
+    assert "to be chosen at the first step" in dynamics.describe()
 
 
 def test_a_mistake_in_the_model_is_not_blamed_on_its_derivatives(backend: Backend) -> None:

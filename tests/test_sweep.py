@@ -18,7 +18,8 @@ from uoro_torch.module import ModuleTransition
 from uoro_torch.module_dynamics import ModuleDynamics
 
 from uoro import Backend, load_backend, unroll
-from uoro.derivatives.sweep import Sweep, once, separately, sweep
+from uoro.derivatives.sweep import once, separately, sweep
+from uoro.dynamics import Sweep
 
 Change = Callable[[Backend, Sweep[Any, Any]], Sweep[Any, Any]]
 
@@ -79,7 +80,7 @@ def test_a_sweep_with_a_mistake_in_it_is_refused(mistake: str, count: int | None
     assert f"the {where} is furthest off" in finding.evidence
 
 
-@pytest.mark.parametrize("what", ["pushed", "rate"])
+@pytest.mark.parametrize("what", ["pushed", "loss_tangent"])
 def test_pairs_that_change_places_are_refused(what: str) -> None:
     dynamics, *point = GALLERY[0].build(load_backend("autograd")).first
     flip = partial(np.flip, axis=0)

@@ -1,8 +1,9 @@
-"""The protocol between a model and the algorithms: forward, jvp, vjp."""
+"""The protocols between a model and the algorithms: forward, JVP and VJP of one step."""
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from uoro.backend import Backend, Scalar
 
@@ -11,19 +12,59 @@ State = TypeVar("State")
 Cotangent = TypeVar("Cotangent", covariant=True)
 Inputs = TypeVar("Inputs", contravariant=True)
 
+Each: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Turns a function of one pair into a function of all carried pairs: a map, or the identity."""
+
+
+class Moment(NamedTuple):
+    """The point at which a step is taken: the arguments of `Dynamics.forward`.
+
+    Attributes:
+        params: θ.
+        state: s_t, the hidden state.
+        inputs: x_{t+1}, one item of the stream.
+    """
+
+    params: Any
+    state: Any
+    inputs: Any
+
 
 class Outcome(NamedTuple, Generic[State]):
-    """What one step of a model gives.
+    """The result of one step.
 
     Attributes:
         next_state: s_{t+1} = F_state(x, s_t, θ), with the structure, shapes and dtypes of s_t.
         loss: ℓ_{t+1}, a real scalar.
-        aux: Whatever else the transition returned; it is not differentiated.
+        aux: Third return value of the transition, not differentiated; default ``None``.
     """
 
     next_state: State
     loss: Scalar
     aux: Any = None
+
+
+class Sweep(NamedTuple, Generic[State, Params]):
+    """All derivatives that one UORO step needs, for one pair or for a stack of pairs.
+
+    A pair (s̃, θ̃) is a rank-one estimate of the influence ∂s/∂θ.
+
+    Attributes:
+        outcome: Next state and loss.
+        immediate: ∂ℓ/∂θ within this step, the immediate gradient; shaped like the params.
+        pushed: ∂F/∂s · s̃, the JVP; shaped like the state.
+        loss_tangent: ∂ℓ/∂s · s̃, a scalar.
+        pull: A function ``(signs, kept)`` that returns the VJP νᵀ ∂F/∂θ of one pair. A function,
+            so that a compiler can fuse the VJP with its consumer.
+        kept: Second argument of `pull`, one per pair.
+    """
+
+    outcome: Outcome[State]
+    immediate: Params
+    pushed: State
+    loss_tangent: Any
+    pull: Callable[[State, Any], Params]
+    kept: Any
 
 
 class Pullback(Protocol[Cotangent, State]):
@@ -32,14 +73,16 @@ class Pullback(Protocol[Cotangent, State]):
     def __call__(
         self, state_cotangent: State | None, loss_cotangent: Scalar | float | None, /
     ) -> tuple[Cotangent, State]:
-        """Pull cotangents of the outcome back to the parameters and the state.
+        """Compute the cotangents of params and state.
 
         Args:
-            state_cotangent: Shaped like the state; ``None`` stands for zero and costs nothing.
-            loss_cotangent: A scalar; ``None`` stands for zero and costs nothing.
+            state_cotangent: Cotangent of the next state, shaped like the state; ``None`` stands
+                for zero and costs nothing.
+            loss_cotangent: Cotangent of the loss, a scalar; ``None`` stands for zero and costs
+                nothing.
 
         Returns:
-            The cotangent of the params and that of the state, shaped like them.
+            The cotangent of the params and the cotangent of the state, shaped like them.
         """
         ...
 
@@ -51,13 +94,13 @@ class Dynamics(Protocol[Params, State, Inputs]):
 
     - *Adjointness*: ``<u, jvp(v)> = <vjp(u), v>``, over the state and the loss together.
     - *Linearity*: `jvp` in its tangent and the pullback in its cotangents.
-    - *Truth*: both agree with differences of `forward`, for each parameter leaf by itself.
+    - *Truth*: both agree with finite differences of `forward`, for each leaf of the params.
     - *Agreement*: `forward` and `vjp` return the same outcome.
     - *Purity*: no argument is changed, and equal arguments give equal results, bit for bit.
 
     Attributes:
-        backend: The vector algebra that goes with its trees.
-        span: How many items of the stream one application consumes: 1, or T after
+        backend: The vector algebra of its trees.
+        span: Number of stream items that one step consumes: 1, or T after
             ``unroll(dynamics, T)``.
     """
 
@@ -67,13 +110,13 @@ class Dynamics(Protocol[Params, State, Inputs]):
     def span(self) -> int: ...  # noqa: D102
 
     def forward(self, params: Params, state: State, inputs: Inputs) -> Outcome[State]:
-        """Take one step."""
+        """Compute the next state and the loss."""
         ...
 
     def jvp(
         self, params: Params, state: State, inputs: Inputs, state_tangent: State
     ) -> tuple[State, Scalar]:
-        """Push a tangent of the state forward, at fixed params and inputs.
+        """Compute the Jacobian-vector product in the state, at fixed params and inputs.
 
         Returns:
             ``∂F_state/∂s · state_tangent``, shaped like the state, and
@@ -84,5 +127,66 @@ class Dynamics(Protocol[Params, State, Inputs]):
     def vjp(
         self, params: Params, state: State, inputs: Inputs
     ) -> tuple[Outcome[State], Pullback[Params, State]]:
-        """Take one step and keep what is needed to pull cotangents back, any number of times."""
+        """Compute the outcome, and the pullback, which may be called any number of times."""
+        ...
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """Dynamics that compute all derivatives of a UORO step together.
+
+    Law: `sweep` returns what `uoro.derivatives.sweep.separately` returns, up to rounding.
+    """
+
+    def sweep(
+        self, params: Any, state: Any, inputs: Any, tangent: Any, signs: Any, each: Each, /
+    ) -> Sweep[Any, Any]:
+        """Compute outcome, immediate gradient, JVPs of the tangents and VJPs of the signs.
+
+        Args:
+            params: θ.
+            state: s_t.
+            inputs: One item of the stream.
+            tangent: s̃, or a stack with one s̃ per pair.
+            signs: ν, or a stack with one ν per pair.
+            each: The map over pairs; `uoro.derivatives.sweep.once` for a single pair.
+        """
+        ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """Dynamics of one stream that can be run for many streams as one model.
+
+    Law: the step of ``many()`` takes a stack of states and a stack of items; its next state is
+    the stack of the next states, its loss the mean of the losses.
+    """
+
+    def many(self) -> Dynamics[Any, Any, Any] | None:
+        """Return dynamics of many streams, or ``None`` if this model has none."""
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """Dynamics that check their model: purity, adjointness, agreement with differences.
+
+    Law: `probe` changes neither its arguments nor any random state, and a second `probe` at the
+    same point changes nothing.
+    """
+
+    def probe(self, params: Any, state: Any, inputs: Any, /) -> Dynamics[Any, Any, Any]:
+        """Run the model check at a point, choose an autodiff mode, and return the dynamics.
+
+        Raises:
+            DerivativeError: If the model is impure or cannot be differentiated.
+        """
+        ...
+
+    def describe(self) -> str:
+        """Return which autodiff mode was chosen, and why, in a few sentences."""
+        ...
+
+    def forget(self) -> None:
+        """Discard the choice; the next step checks the model anew."""
         ...

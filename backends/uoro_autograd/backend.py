@@ -14,7 +14,9 @@ import optree
 from uoro.algebra import DTYPES, eager_scan
 from uoro.arguments import require_choice, require_seed
 from uoro.backend import Distribution
-from uoro.derivatives.routes import Route, Routed, Seen, by_differences
+from uoro.derivatives.choosing import Route, Seen
+from uoro.derivatives.differenced import by_differences
+from uoro.derivatives.routes import Routed
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.learning.host_noise import NOISE, draw_leaves, numpy_random_state_kept
 from uoro_autograd.dynamics import AutogradDynamics

@@ -19,7 +19,9 @@ from jax.core import Tracer
 from uoro.algebra import DTYPES
 from uoro.arguments import require_choice, require_seed
 from uoro.backend import Distribution
-from uoro.derivatives.routes import Route, Routed, Seen, by_differences
+from uoro.derivatives.choosing import Route, Seen
+from uoro.derivatives.differenced import by_differences
+from uoro.derivatives.routes import Routed
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.learning.host_noise import numpy_random_state_kept
 from uoro_jax.compiling import Donating, compiler_options

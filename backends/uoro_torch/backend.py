@@ -19,7 +19,9 @@ from torch import Tensor
 from uoro.algebra import DTYPES, eager_scan
 from uoro.arguments import require_choice, require_seed
 from uoro.backend import Distribution
-from uoro.derivatives.routes import Route, Routed, by_differences
+from uoro.derivatives.choosing import Route
+from uoro.derivatives.differenced import by_differences
+from uoro.derivatives.routes import Routed
 from uoro.errors import SettingError, StructureError, spelled
 from uoro_torch.compiling import CompiledStep
 from uoro_torch.dynamics import TorchDynamics

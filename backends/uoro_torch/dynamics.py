@@ -10,9 +10,9 @@ import optree
 import torch
 from torch import Tensor
 
-from uoro.derivatives.sweep import Each, Sweep, once, separately
+from uoro.derivatives.sweep import once, separately
 from uoro.derivatives.transition import checked
-from uoro.dynamics import Outcome, Pullback
+from uoro.dynamics import Each, Outcome, Pullback, Sweep
 from uoro.errors import SettingError
 from uoro_torch.observer import require_no_strangers, watched
 from uoro_torch.trees import coordinates_of, detach, join, map_leaves, moving, moving_leaves

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from uoro.derivatives.choosing import Seen
 from uoro.derivatives.differences import UNIT
-from uoro.derivatives.routes import Seen
 from uoro.errors import DerivativeError
 from uoro.learning.host_noise import numpy_random_state_kept
 

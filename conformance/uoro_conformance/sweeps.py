@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from uoro.algebra import norm
-from uoro.derivatives.sweep import Each, Sweep, once, separately, sweep
-from uoro.dynamics import Dynamics
+from uoro.derivatives.sweep import once, separately, sweep
+from uoro.dynamics import Dynamics, Each, Sweep
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 from uoro_conformance.laws import ADJOINT

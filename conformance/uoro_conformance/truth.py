@@ -7,7 +7,7 @@ from typing import Any
 
 from uoro.backend import Backend
 from uoro.derivatives.differences import Slopes, slopes
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Moment
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import Finding, Verdict, precision_of
 
@@ -43,9 +43,7 @@ def check_truth(
     backend, dtype = dynamics.backend, precision_of(dynamics.backend, state, params)
     found = slopes(
         dynamics,
-        params,
-        state,
-        inputs,
+        Moment(params, state, inputs),
         cotangent=gaussian(backend, state, seed),
         directions=(gaussian(backend, params, seed + 1), gaussian(backend, state, seed + 1)),
         dtype=dtype,

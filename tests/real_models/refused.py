@@ -256,7 +256,7 @@ REFUSED = (
         _torch(lambda: _Keeping(CELL(IN, UNITS))),
         "state that it keeps between calls",
     ),
-    Refused("torch", "dropout in a plain function", _torch_transition, "randomness in it"),
+    Refused("torch", "dropout in a plain function", _torch_transition, "randomness in the model"),
     Refused(
         "torch",
         "a backward that is off by 5 %",
@@ -288,8 +288,8 @@ REFUSED = (
         "jax",
         "an integer among the params",
         _jax(_reading, {"W": 0.5 * jnp.eye(UNITS), "unit": jnp.array(0)}),
-        "nothing can be learned of it",
+        "expected a floating dtype, got int",
     ),
-    Refused("jax", "NumPy's random numbers", _jax(_drawing), "randomness in it"),
-    Refused("autograd", "NumPy's random numbers", _autograd_drawing, "randomness in it"),
+    Refused("jax", "NumPy's random numbers", _jax(_drawing), "randomness in the model"),
+    Refused("autograd", "NumPy's random numbers", _autograd_drawing, "randomness in the model"),
 )

@@ -1,4 +1,4 @@
-"""Derivatives by central differences that know how sure they are."""
+"""Derivatives by central differences, with an estimate of their own error."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from uoro.algebra import differentiable, norm, shift
+from uoro.algebra import differentiable, shift
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics, Outcome, Pullback
+from uoro.dynamics import Dynamics, Moment
 
 UNIT = {
     "float64": 2.0**-53,
@@ -21,20 +21,26 @@ UNIT = {
 _TWINS = {"complex64": "float32", "complex128": "float64"}
 
 STEP = {"float64": 5e-4, "float32": 1.5e-2}
-"""Where the search for a step begins."""
+"""First step size of the search, by dtype."""
 
 STEPS = (1.0, 0.25, 4.0, 1 / 16, 1 / 64, 1 / 256)
-"""Multiples of it, in the order in which they are tried."""
+"""Multiples of the first step size, in the order of the search."""
 
 OUTPUTS = ("next state", "loss")
-"""What a step gives, and is differentiated."""
+"""The differentiated outputs of a step."""
 
 SURE = 3e-3
-"""A difference is trusted whose own error is below this share of the derivative."""
+"""Largest relative error of a difference that is trusted."""
 
 
 class Slope(NamedTuple):
-    """A derivative by differences, how far it may be off, and what is claimed of it."""
+    """A derivative along one direction.
+
+    Attributes:
+        fine: The derivative by differences.
+        unsure: The estimated error of `fine`.
+        claimed: The derivative by the VJP.
+    """
 
     fine: float
     unsure: float
@@ -42,7 +48,7 @@ class Slope(NamedTuple):
 
     @property
     def size(self) -> float:
-        """What errors are relative to."""
+        """The scale of relative errors."""
         return abs(self.fine) + abs(self.claimed)
 
     @property
@@ -52,10 +58,7 @@ class Slope(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """The relative error that the differences cannot explain; infinite for what is no number.
-
-        Of a derivative that is zero by both accounts it is zero.
-        """
+        """The relative error beyond `unsure`; infinite for NaN, zero if both are zero."""
         if not self.size:
             return 0.0
         gap = max(0.0, abs(self.fine - self.claimed) - self.unsure) / self.size
@@ -63,12 +66,12 @@ class Slope(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """The derivatives of one step, output by output and leaf by leaf.
+    """The derivatives of one step, by output and leaf.
 
     Attributes:
-        each: By names such as ``next state by 'params/W'``.
-        whole: For each output, the norm of its whole derivative.
-        finite: Whether state and loss are.
+        each: One slope by a name such as ``next state by 'params/W'``.
+        whole: The norm of the whole derivative of each output.
+        finite: Whether state and loss are finite.
     """
 
     each: dict[str, Slope]
@@ -77,12 +80,12 @@ class Slopes(NamedTuple):
 
 
 def precision_of(backend: Backend, *trees: Any) -> str | None:
-    """Name the coarsest floating dtype among the leaves, ``None`` if there is none."""
+    """Return the coarsest floating dtype among the leaves; ``None`` if there is none."""
     return max(_known(backend, *trees), key=UNIT.__getitem__, default=None)
 
 
 def roundoff_of(backend: Backend, *trees: Any) -> float:
-    """Give the unit roundoff of the coarsest floating dtype among the leaves; of none, 0."""
+    """Return the unit roundoff of the coarsest floating dtype among the leaves; 0 if none."""
     return max([0.0] + [UNIT[name] for name in _known(backend, *trees)])
 
 
@@ -97,38 +100,34 @@ def _known(backend: Backend, *trees: Any) -> list[str]:
 
 def slopes(
     dynamics: Dynamics[Any, Any, Any],
-    params: Any,
-    state: Any,
-    inputs: Any,
+    point: Moment,
     *,
     cotangent: Any,
     directions: tuple[Any, Any],
     dtype: str,
     enough: float,
 ) -> Slopes:
-    """Compare the vjp with fourth-order differences of `forward`, each leaf by itself.
+    """Compare the VJP with fourth-order differences of `forward`, leaf by leaf.
 
-    The next state, seen along a cotangent, and the loss are two outputs, judged apart. Several
-    steps are tried for a difference, which estimates its own error from that of twice the step,
-    and from rounding.
+    The inner product of the next state with a cotangent, and the loss, are two separate outputs.
+    A difference is computed at several step sizes; its error is estimated from the difference at
+    twice the step size, and from rounding.
 
     Args:
         dynamics: The model.
-        params: Where.
-        state: Where.
-        inputs: Where.
-        cotangent: What the next state is seen along.
-        directions: A random tangent of the params and one of the state.
-        dtype: ``"float32"`` or ``"float64"``: whose rounding to allow for.
-        enough: A gap with which the search for a better step ends.
+        point: Params, state and inputs of the step.
+        cotangent: A cotangent of the next state.
+        directions: A random tangent of the params and a random tangent of the state.
+        dtype: ``"float32"`` or ``"float64"``, the dtype of the arithmetic.
+        enough: The gap at which the search for a better step size ends.
     """
     backend = dynamics.backend
     tools = _tools(dynamics)
-    reached, loss, *pulled, sizes_pulled = tools.gradients(params, state, inputs, cotangent)
+    reached, loss, *pulled, sizes_pulled = tools.gradients(*point, cotangent)
     sizes = [float(reached), abs(float(loss))]
     if not all(map(math.isfinite, sizes)):
         return Slopes({}, {}, finite=False)
-    still = backend.zeros(params), backend.zeros(state)
+    still = backend.zeros(point.params), backend.zeros(point.state)
     each, whole = dict[str, Slope](), dict[str, float]()
     for number, (output, gradient) in enumerate(zip(OUTPUTS, pulled, strict=True)):
         whole[output] = float(sizes_pulled[number])
@@ -141,8 +140,7 @@ def slopes(
 
                 def odd(t: float, output: int = number, moved: Any = moved) -> float:
                     ends = [
-                        float(tools.walk(params, state, inputs, cotangent, moved, end)[output])
-                        for end in (t, -t)
+                        float(tools.walk(*point, cotangent, moved, end)[output]) for end in (t, -t)
                     ]
                     return ends[0] - ends[1]
 
@@ -153,13 +151,13 @@ def slopes(
 
 
 class _Tools(NamedTuple):
-    """What differences need of dynamics, compiled.
+    """Compiled functions of one model.
 
     Attributes:
-        gradients: The size of the next state along the cotangent, the loss, the cotangents of
-            params and state that are pulled back from the one and the other, and their sizes.
-        direction: A direction in one leaf, and the derivative that is claimed along it.
-        walk: The two outputs, a step of size t away.
+        gradients: Returns the size of the first output, the loss, the VJPs of both outputs, and
+            the norms of the VJPs.
+        direction: Returns a direction in one leaf, and the derivative along it by the VJP.
+        walk: Returns the two outputs at a distance t along a direction.
     """
 
     gradients: Callable[..., Any]
@@ -168,19 +166,19 @@ class _Tools(NamedTuple):
 
 
 def _tools(dynamics: Any) -> _Tools:
-    """Compile them once for each dynamics, and keep them there."""
-    kept = getattr(dynamics, "__dict__", {})  # else, compile each time
-    tools: _Tools = kept.get("_tools_of_differences") or _made_tools(dynamics)
+    """Return the compiled functions of dynamics, cached in their ``__dict__`` if they have one."""
+    kept = getattr(dynamics, "__dict__", {})
+    tools: _Tools = kept.get("_tools_of_differences") or _compiled_tools(dynamics)
     kept["_tools_of_differences"] = tools
     return tools
 
 
-def _made_tools(dynamics: Any) -> _Tools:
+def _compiled_tools(dynamics: Any) -> _Tools:
     backend = dynamics.backend
     inner = backend.inner
 
     def size(tree: Any) -> Any:
-        return inner(tree, tree) ** 0.5  # As a norm that need not stand extremes, quick to compile.
+        return inner(tree, tree) ** 0.5  # Without a guard against overflow: quick to compile.
 
     def gradients(params: Any, state: Any, inputs: Any, cotangent: Any) -> Any:
         outcome, pullback = dynamics.vjp(params, state, inputs)
@@ -189,8 +187,8 @@ def _made_tools(dynamics: Any) -> _Tools:
         return reached, outcome.loss, *pulled, tuple(map(size, pulled))
 
     def direction(gradient: Any, random: Any, mask: Any) -> Any:
-        # Two parts of length one that do not cancel. One goes along the claimed gradient and shows
-        # a wrong size; the other is random and shows what the gradient leaves out.
+        # The sum of two unit vectors that do not cancel. One points along the claimed gradient and
+        # shows a wrong size; the other is random and shows what the gradient leaves out.
         along, other = (_only(backend, tree, mask) for tree in (gradient, random))
         sign = backend.xp.where(inner(along, other) < 0, -1.0, 1.0)
         shares = [1.0 / (length + (length == 0)) for length in (size(along), size(other))]
@@ -212,14 +210,14 @@ def _made_tools(dynamics: Any) -> _Tools:
 def _slope(
     odd: Callable[[float], float], claimed: float, rounding: float, step: float, enough: float
 ) -> Slope:
-    """Differentiate along a line, at the step that agrees with the claim and is sure, if any.
+    """Differentiate along a line, at the most trusted step size that agrees with the claim.
 
     Args:
-        odd: ``f(t) - f(-t)``.
-        claimed: What the derivative is claimed to be.
-        rounding: How far a value of it may be off.
-        step: Where the search begins.
-        enough: A gap with which it ends.
+        odd: The function t ↦ ``f(t) - f(-t)``.
+        claimed: The derivative by the VJP.
+        rounding: The rounding error of one value of ``odd``.
+        step: The first step size.
+        enough: The gap at which the search ends.
     """
     found, seen = list[Slope](), dict[float, float]()
     for multiple in STEPS:
@@ -244,54 +242,6 @@ def _slope(
 
 
 def _only(backend: Backend, tree: Any, mask: Any) -> Any:
-    """Keep the leaf at which the mask is 1, and set the others to zero."""
+    """Return the tree with all leaves set to zero but the one whose mask is 1."""
     numbers = iter(range(len(mask)))
     return backend.map(lambda leaf: leaf * mask[next(numbers)], tree)
-
-
-def pushed_by_differences(
-    dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any, tangent: Any
-) -> tuple[Any, Any]:
-    """Push a tangent by a central difference whose step goes with the sizes of state and tangent.
-
-    The last resort, biased: by 1e-4 or so of the derivative in float32.
-    """
-    backend = dynamics.backend
-    dtype = precision_of(backend, state) or "float32"
-    scale = 5e-3 if dtype != "float64" else 6e-6
-    length = norm(backend, tangent)
-    h = scale * (1.0 + norm(backend, differentiable(backend, state))) / (length + (length == 0))
-    ends = [dynamics.forward(params, shift(backend, state, t, tangent), inputs) for t in (h, -h)]
-    one, other = (differentiable(backend, end.next_state) for end in ends)
-    # The difference first: of equal ends it is zero then, and not the rounding of a product.
-    leaves = iter(backend.combine((0.5 / h, backend.combine((1.0, one), (-1.0, other)))))
-    pushed = backend.map(lambda leaf: next(leaves), tangent)
-    return pushed, (ends[0].loss - ends[1].loss) / (2.0 * h)
-
-
-class Differenced:
-    """Dynamics whose jvp is a central difference: the last resort.
-
-    Args:
-        dynamics: Where forward and vjp come from.
-    """
-
-    span = 1
-
-    def __init__(self, dynamics: Dynamics[Any, Any, Any]) -> None:
-        self._dynamics = dynamics
-        self.backend = dynamics.backend
-
-    def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Take one step."""
-        return self._dynamics.forward(params, state, inputs)
-
-    def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
-        """Take one step, to be pulled back."""
-        return self._dynamics.vjp(params, state, inputs)
-
-    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
-        """Push a state tangent forward, nearly; the rate of the loss is the vjp's, and exact."""
-        pushed, _ = pushed_by_differences(self._dynamics, params, state, inputs, state_tangent)
-        _, pullback = self._dynamics.vjp(params, state, inputs)
-        return pushed, self.backend.inner(pullback(None, 1.0)[1], state_tangent)

@@ -1,29 +1,30 @@
-"""What a probe of a model measures at one point."""
+"""The measurements of a model check at one point."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from uoro.algebra import differentiable, norm, shift
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics, Outcome
+from uoro.dynamics import Dynamics, Moment, Outcome
 
 NUDGE = 0.5
-"""How far off the first state a model is looked at too, in units of a standard normal draw."""
+"""Distance of the second state from the first, in standard deviations per coordinate."""
 
 _TINY = 1e-30
-"""What is added to a scale, so that nothing is divided by zero."""
+"""Added to every denominator."""
 
 
 class Probe(NamedTuple):
-    """Where a model is looked at, and along what.
+    """Random directions of one model check.
 
     Attributes:
-        tangent: Of the state.
-        cotangent: Of the state.
+        tangent: A tangent of the state.
+        cotangent: A cotangent of the state.
         by_params: A direction of the params.
         by_state: A direction of the state.
-        state: A state some way off the first.
+        state: A second state, at a distance of `NUDGE` from the first.
     """
 
     tangent: Any
@@ -33,8 +34,13 @@ class Probe(NamedTuple):
     state: Any
 
 
-def draws(backend: Backend, key: Any, params: Any, state: Any) -> tuple[Any, ...]:
-    """Draw what a `Probe` holds; to be compiled."""
+def probes_at(backend: Backend, point: Moment, count: int) -> list[Probe]:
+    """Draw several probes for a point; equal calls draw the same."""
+    draw = backend.compile(partial(_draws, backend))
+    return [Probe(*draw(backend.key(n), point.params, point.state)) for n in range(count)]
+
+
+def _draws(backend: Backend, key: Any, params: Any, state: Any) -> tuple[Any, ...]:
     trees = (state, state, params, state, state)
     *drawn, nudge = (
         backend.random(backend.fold(key, i), tree, "gaussian") for i, tree in enumerate(trees)
@@ -42,7 +48,28 @@ def draws(backend: Backend, key: Any, params: Any, state: Any) -> tuple[Any, ...
     return (*drawn, shift(backend, state, NUDGE, nudge))
 
 
-def look_at(
+def measured(
+    dynamics: Dynamics[Any, Any, Any], point: Moment, probe: Probe
+) -> list[dict[str, float]]:
+    """Compute the gaps at the first state and at the second: at a state of zero, much vanishes.
+
+    Returns:
+        For each of the two states: the relative adjoint gaps of next state and loss, and under
+        ``"repeats"`` the relative distance of the outcomes of equal calls.
+    """
+    look = dynamics.backend.compile(partial(_gaps, dynamics))
+    return [
+        {
+            name: float(number)
+            for name, number in look(
+                point.params, state, point.inputs, probe.tangent, probe.cotangent
+            ).items()
+        }
+        for state in (point.state, probe.state)
+    ]
+
+
+def _gaps(
     dynamics: Dynamics[Any, Any, Any],
     params: Any,
     state: Any,
@@ -50,11 +77,10 @@ def look_at(
     tangent: Any,
     cotangent: Any,
 ) -> dict[str, Any]:
-    """Measure the two adjoint gaps, and how far equal calls differ; to be compiled."""
     backend, inner = dynamics.backend, dynamics.backend.inner
 
     def length(tree: Any) -> Any:
-        return inner(tree, tree) ** 0.5  # It need not stand extremes, and compiles quickly.
+        return inner(tree, tree) ** 0.5  # Without a guard against overflow: quick to compile.
 
     point = params, state, inputs
     outcomes = [dynamics.forward(*point), dynamics.forward(*point)]
@@ -75,7 +101,7 @@ def look_at(
 
 
 def relative_gap(backend: Backend, one: Outcome[Any], other: Outcome[Any]) -> float:
-    """Compare two outcomes."""
+    """Return the relative distance of two outcomes."""
     first, second = (
         [*differentiable(backend, each.next_state), each.loss] for each in (one, other)
     )
@@ -84,5 +110,5 @@ def relative_gap(backend: Backend, one: Outcome[Any], other: Outcome[Any]) -> fl
 
 
 def bits(backend: Backend, tree: Any) -> list[bytes]:
-    """Read the bits of a tree."""
+    """Return the bytes of each leaf of a tree."""
     return [leaf.tobytes() for _, leaf in backend.named_leaves(backend.to_host(tree))]  # type: ignore[attr-defined]  # NumPy arrays

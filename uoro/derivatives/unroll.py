@@ -7,8 +7,7 @@ from typing import Any, Generic
 
 from uoro.arguments import leaf_name, mismatch, require_count, require_dynamics, require_length
 from uoro.backend import Backend, Scalar
-from uoro.derivatives.sweep import Each, Sweep
-from uoro.dynamics import Dynamics, Outcome, Params, Pullback, State
+from uoro.dynamics import Dynamics, Each, Outcome, Params, Pullback, State, Sweep
 from uoro.errors import StructureError, spelled
 
 

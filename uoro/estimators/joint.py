@@ -16,8 +16,8 @@ from uoro.algebra import (
 )
 from uoro.arguments import require_count, require_model
 from uoro.backend import Backend
-from uoro.derivatives.sweep import Sweep, sweep
-from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.derivatives.sweep import sweep
+from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
 from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators.gradient import average_streams, through_pairs

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from uoro.arguments import require_choice, require_count, require_model, require_number
 from uoro.backend import Backend, Distribution
-from uoro.derivatives.sweep import Sweep, once, sweep
-from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.derivatives.sweep import once, sweep
+from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
 from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators.former import accept_former_settings
