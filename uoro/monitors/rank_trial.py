@@ -20,23 +20,23 @@ Products: TypeAlias = Sequence[Sequence[float]]
 """Inner products of replicas, summed over steps."""
 
 TIMED = 3
-"""How often the items are run through for the time, after once for compiling."""
+"""Number of timed runs over the items, after one run that compiles."""
 
 
 @dataclass(frozen=True)
 class RankTrial:
-    """What all ranks are tried on.
+    """A run on which every rank is tried.
 
     Args:
-        dynamics: The model.
-        params: θ, held.
-        state: The state before the first item.
-        items: A stack of them.
-        count: How many.
-        skip: How many of the first count for nothing but the time.
-        replicas: How many run beside each other.
-        seed: Of the signs.
-        scaling: That of `UORO`.
+        dynamics: Model.
+        params: θ, fixed.
+        state: Hidden state before the first item.
+        items: Stack of items.
+        count: Number of items.
+        skip: Number of first items that count for the time only.
+        replicas: Number of replicas.
+        seed: Seed of the signs.
+        scaling: Scaling of the projections.
     """
 
     dynamics: Dynamics[Any, Any, Any]
@@ -54,7 +54,7 @@ class RankTrial:
         return self.dynamics.backend
 
     def products(self, rank: int) -> tuple[Products, float]:
-        """Give ``S_ij`` of the replicas, and the mean variance that a reduction added."""
+        """Return ``S_ij`` of the replicas, and the mean variance that a reduction added."""
         backend, estimator = self._backend, self._estimator(rank)
         used = self.count - self.skip
         precision = working_precision(backend, (self.params, self.state))
@@ -95,7 +95,7 @@ class RankTrial:
         return total.tolist(), float(added) / used
 
     def time(self, rank: int) -> float:
-        """Give the seconds of a step of one estimator, the gradients summed up."""
+        """Return the seconds of a step of one estimator, the sum over gradients included."""
         backend, estimator = self._backend, self._estimator(rank)
 
         def run(params: Any, state: Any, items: Any, signs: Any) -> Any:
@@ -124,7 +124,7 @@ class RankTrial:
         return JointUORO(rank, scaling=self.scaling)
 
     def _draw(self, estimator: JointUORO) -> Any:
-        """Draw the noise of every step and replica."""
+        """Draw the signs of every step and replica."""
         backend, total = self._backend, self.count * self.replicas
         key = backend.fold(backend.key(self.seed), estimator.rank)
         states = repeat(backend, self.state, total)
@@ -134,7 +134,7 @@ class RankTrial:
 
 
 class Part(NamedTuple):
-    """A number found from all replicas, and its standard error."""
+    """An estimate from all replicas, and its standard error."""
 
     value: float
     error: float
@@ -146,7 +146,7 @@ def signal(products: Products) -> Part:
 
 
 def relative_noise(products: Products, signal: Part) -> Part:
-    """Estimate ``Σ E‖g̃ - g‖² / Σ‖g‖²``; NaN where the signal is not told from zero."""
+    """Estimate ``Σ E‖g̃ - g‖² / Σ‖g‖²``; NaN if the signal cannot be told from 0."""
     if not signal.value > 2 * signal.error:
         return Part(math.nan, math.nan)
     spread = _jackknife(lambda some: _own(some) - _across(some), products)
@@ -155,7 +155,7 @@ def relative_noise(products: Products, signal: Part) -> Part:
 
 
 def _jackknife(statistic: Callable[[Products], float], products: Products) -> Part:
-    """Find the error by leaving out one replica at a time."""
+    """Return a statistic with its standard error, by the jackknife over replicas."""
     count = len(products)
     without = []
     for left_out in range(count):

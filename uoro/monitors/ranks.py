@@ -1,4 +1,4 @@
-"""Which rank to take: the noise of the gradient and the time of a step, measured on a model."""
+"""Choice of a rank by measurement: noise of the gradient, and time of a step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from uoro.algebra import entry, size
 from uoro.arguments import (
+    mismatch,
     require_arrays,
     require_count,
     require_dynamics,
@@ -25,15 +26,15 @@ from uoro.monitors.rank_trial import RankTrial, relative_noise, signal
 
 
 class RankRow(NamedTuple):
-    """What was measured at one rank of the optimal reduction.
+    """Measurement at one rank of `JointUORO`.
 
     Attributes:
         rank: k.
-        noise: Relative variance of the gradient, ``Σ E‖g̃ - g‖² / Σ‖g‖²`` over the steps. NaN
-            where the replicas do not tell g from zero: more steps or replicas may.
-        error: Standard error of the noise, by leaving out one replica at a time.
-        seconds: Time of a step: state, loss and gradient, without an optimizer.
-        added: Mean variance that a reduction added to the estimate of the influence.
+        noise: Relative variance of the gradient, ``Σ E‖g̃ - g‖² / Σ‖g‖²`` over the steps; NaN if g
+            cannot be told from zero, for which more steps or replicas help.
+        error: Standard error of the noise, by the jackknife over replicas.
+        seconds: Time of a step (state, loss and gradient; no optimizer), in seconds.
+        added: Mean variance that a reduction added to the influence estimate.
     """
 
     rank: int
@@ -44,12 +45,12 @@ class RankRow(NamedTuple):
 
 
 class RankReport(NamedTuple):
-    """A rank to take, and what it was chosen by.
+    """A suggested rank, with the measurements behind it.
 
     Attributes:
-        rank: The rank suggested; ``None`` if no rank does what was asked.
-        outcome: In words why, with the ranks that were left out.
-        rows: One for each rank, in order.
+        rank: Suggested rank; ``None`` if no rank meets the request.
+        outcome: Reason, in words, with the ranks that were left out.
+        rows: One row for each rank, in order.
     """
 
     rank: int | None
@@ -72,46 +73,50 @@ def suggest_rank(
     seed: int = 0,
     scaling: Scaling | None = None,
 ) -> RankReport:
-    """Suggest a rank for ``JointUORO(k)`` by measuring on a model.
+    """Suggest a rank k for ``JointUORO(k)``, by measurements on a model.
 
-    At each rank, independent replicas of the estimator run over the same items, the params held.
-    With the sums over the steps of their inner products, ``S_ij = Σ_t <g_i, g_j>``, the means of
-    ``S_ij`` over i ≠ j and of ``S_ii`` are unbiased estimates of ``Σ‖g‖²`` and of ``Σ E‖g̃‖²``, so
-    that no exact gradient is needed. The first is taken from the highest rank, which knows it best.
+    At each rank, independent replicas of the estimator run over the same items, at fixed params.
+    With the inner products of their gradients summed over steps, ``S_ij = Σ_t <g_i, g_j>``, the
+    means of ``S_ij`` over i ≠ j and of ``S_ii`` are unbiased estimates of ``Σ‖g‖²`` and
+    ``Σ E‖g̃‖²``: no exact gradient is needed. ``Σ‖g‖²`` is estimated at the highest rank, which
+    has the least noise.
 
-    The rank suggested is the smallest that meets the noise within the seconds. With no seconds
-    asked for, it is the smallest that meets the noise; with no noise, the one of least noise within
-    the seconds; with neither, the one of least noise times seconds: of the same time spent on
-    each, its mean gradient has the least variance.
+    The suggestion depends on the request:
 
-    Ranks beyond the number n of state coordinates are left out, as rank n is exact; the outcome
-    says so. The numbers are those of the params and items given. Noise grows as a model learns to
-    remember: measure again along a run.
+    - noise and seconds: the smallest rank that meets both;
+    - noise alone: the smallest rank that meets the noise;
+    - seconds alone: the rank of least noise within the seconds;
+    - neither: the rank of least noise times seconds, whose mean gradient has the least variance
+      for a given time.
 
-    Cost: for each rank, ``replicas`` estimators over ``steps`` items together, and one of them
-    four times more; two compilations. Memory: the pairs of all replicas of the highest rank.
+    Ranks above n, the number of state coordinates, are left out, as rank n is exact. The numbers
+    hold for the given params and items. Noise grows as a model learns to remember: measure again
+    along a run.
+
+    Cost: for each rank, ``replicas`` estimators over ``steps`` items, one more estimator four
+    times, and two compilations. Memory: the pairs of all replicas at the highest rank.
 
     Args:
-        dynamics: The model.
-        params: θ, those of a trained model if possible.
-        state: The state before the first item.
-        items: A stream of them; ``steps`` are taken.
-        noise: The highest relative variance that will do.
-        seconds: The longest that a step may take.
-        ranks: Which to measure.
-        steps: How many items to run over. Fewer will do if the stream ends.
-        skip: How many of the first to leave out of the noise, as pairs start from zero, without
-            any; a third of the steps if not given.
-        replicas: How many run beside each other, 3 or more.
-        seed: Of the signs.
-        scaling: That of the estimators, as `UORO` takes it.
+        dynamics: Model.
+        params: θ, of a trained model if possible.
+        state: Hidden state before the first item.
+        items: Stream of items; ``steps`` of them are read.
+        noise: Largest acceptable relative variance; default none.
+        seconds: Longest acceptable time of a step, in seconds; default none.
+        ranks: Ranks to measure.
+        steps: Number of items; fewer if the stream ends.
+        skip: Number of first items left out of the noise, as pairs start at zero; default a third
+            of the items.
+        replicas: Number of replicas, 3 or more.
+        seed: Seed of the signs.
+        scaling: Scaling of the projections, as in `JointUORO`.
 
     Returns:
-        The rank, the outcome in words, and a row for each rank.
+        The rank, the outcome in words, and one row for each rank.
 
     Raises:
-        SettingError: If a number is out of its range, or no rank is within n.
-        StreamError: If there are no more items than are left out.
+        SettingError: If a number is out of range, or every rank is above n.
+        StreamError: If the stream has no more items than are left out.
 
     Example:
         >>> import numpy as np
@@ -131,8 +136,8 @@ def suggest_rank(
         'Rank 3 is the smallest with a noise of 1e-09. Left out: 8, as rank 3 is exact.'
 
     References:
-        Tallec & Ollivier, "Unbiased Online Recurrent Optimization", section 3.4, for what a rank
-        does to the variance. The choice by measurement is this library's.
+        Tallec & Ollivier, "Unbiased Online Recurrent Optimization", section 3.4, for the
+        effect of the rank on the variance. The choice by measurement is this library's.
     """
     call = "suggest_rank(…)"
     require_dynamics(call, dynamics)
@@ -164,10 +169,8 @@ def suggest_rank(
     stack, count = read(backend, require_stream(call, items), steps)
     left_out = count // 3 if skip is None else skip
     if count <= left_out:
-        raise StreamError(
-            f"{call}: there are {count} items, and the first {left_out} are left out. Give more "
-            "items, or a smaller skip."
-        )
+        hint = "Pass more items, or a smaller skip."
+        raise StreamError(mismatch(call, "items", f"more than {left_out}", str(count), hint))
     probe(dynamics, params, state, entry(backend, stack, 0))
     trial = RankTrial(dynamics, params, state, stack, count, left_out, replicas, seed, scaling)
     found = {rank: trial.products(rank) for rank in chosen}
@@ -184,25 +187,23 @@ def suggest_rank(
 
 
 def _within(ranks: Sequence[int], n: int) -> tuple[list[int], list[int]]:
-    """Sort out the ranks that are no more than n; raise if there are none."""
+    """Return the ranks up to n, and those above; raise if all are above."""
     shown = f"suggest_rank(ranks={spelled(ranks)})"
     every = [require_count(shown, "rank", k) for k in require_list(shown, "ranks", ranks)]
     within = sorted({rank for rank in every if rank <= n})
     if not within:
-        raise SettingError(
-            f"{shown}: wanted is a rank of at most {n}, the number of coordinates of the state; "
-            f"rank {n} is exact."
-        )
+        most = f"a rank of at most {n}, the number of state coordinates, where rank {n} is exact"
+        raise SettingError(mismatch(shown, "ranks", most, spelled(ranks)))
     return within, sorted({rank for rank in every if rank > n})
 
 
 def choose(
     rows: tuple[RankRow, ...], noise: float | None, seconds: float | None
 ) -> tuple[int | None, str]:
-    """Pick a rank, and say why, as `suggest_rank` does."""
+    """Return a rank and the reason, by the rules of `suggest_rank`."""
     known = [row for row in rows if math.isfinite(row.noise)]
     if not known:
-        return None, "The replicas do not tell the gradient from zero. Take more steps or replicas."
+        return None, "The replicas cannot tell the gradient from zero. Take more steps or replicas."
     fast = [row for row in known if seconds is None or row.seconds <= seconds]
     if not fast:
         least = min(known, key=lambda row: row.seconds)

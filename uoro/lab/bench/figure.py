@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uoro.drawing import COLOURS, DASHES, MARKERS, figure
+from uoro.drawing import colour, figure, marked
 from uoro.lab.bench.table import cost, ratio
 from uoro.lab.jobs import Done, Results
 
@@ -50,9 +50,7 @@ def _costs(axes: Any, groups: list[Done]) -> None:
                 [each.median - each.low for _, each in points],
                 [each.high - each.median for _, each in points],
             ],
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=DASHES[number % len(DASHES)],
-            marker=MARKERS[number % len(MARKERS)],
+            **marked(number),
             capsize=2,
             label=name,
         )
@@ -80,7 +78,7 @@ def _ratios(axes: Any, done: Done) -> None:
             [each.median - each.low for _, each in bars],
             [each.high - each.median for _, each in bars],
         ],
-        color=COLOURS[1],
+        color=colour(1),
         alpha=0.75,
     )
     labels = [f"{name} / {rows[name]['base']}" for name, _ in bars]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uoro.drawing import COLOURS, figure
+from uoro.drawing import colour, figure
 from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce.claims import Claim, Values, in_stretches, judge, slope_in_time
 from uoro.lab.reproduce.plan import ReproductionPlan
@@ -104,13 +104,12 @@ class Figure1a:
                 times, variance = _steps(done)
                 axes.plot(times, variance, ",", color="0.7", rasterized=True)
                 middles, means = in_stretches(times, variance, PER_DECADE)
-                colour = COLOURS[(1 + number) % len(COLOURS)]
                 label = f"{id}, {done.result['runs']} runs"
                 axes.plot(
                     middles,
                     means,
                     "o-",
-                    color=colour,
+                    color=colour(1 + number),
                     linewidth=2,
                     markersize=5,
                     label=label,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uoro.drawing import COLOURS, MARKERS, figure
+from uoro.drawing import figure, marked
 from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge, slope
 from uoro.lab.reproduce.plan import ReproductionPlan
@@ -93,8 +93,7 @@ class Figure1b:
                     [point[0] for point in mine],
                     [point[2] for point in mine],
                     yerr=[point[3] for point in mine],
-                    fmt=MARKERS[number % len(MARKERS)],
-                    color=COLOURS[number % len(COLOURS)],
+                    **marked(number) | {"linestyle": ""},
                     capsize=3,
                     label=f"network {seed}",
                 )

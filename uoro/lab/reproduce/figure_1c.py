@@ -115,7 +115,7 @@ class Figure1c:
                     if group:
                         losses = [one.values("loss") for one in group]
                         label = f"{units} units"
-                        curves(axes, group[0].record["items"], losses, label=label, style=style)
+                        curves(axes, group[0].record["items"], losses, label=label, number=style)
                 level(axes, math.log2(LETTERS), "a guess")
                 axes.set(xscale="log", xlabel="characters", title=f"rate {rate:g}/(1 + 3e-3 t)")
                 axes.set_xlim(left=30)

@@ -134,7 +134,7 @@ class Figure2a:
                 group = groups[name]
                 losses = [np.clip(one.values("loss"), LOWEST, HIGHEST).tolist() for one in group]
                 label = f"UORO, {len(group)} seeds" if name == "uoro" else f"TBPTT {name[6:]}"
-                curves(axes, group[0].record["items"], losses, label=label, style=style)
+                curves(axes, group[0].record["items"], losses, label=label, number=style)
             level(axes, SOLVED, "solved")
             axes.set(xscale="log", yscale="log", xlabel="items", ylabel="loss")
             axes.set_ylim(LOWEST, HIGHEST)

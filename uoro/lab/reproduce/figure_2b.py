@@ -112,7 +112,7 @@ class Figure2b:
             for style, (key, group) in enumerate(sorted(self._groups(results).items())):
                 losses = [one.values("cumulated_loss") for one in group]
                 label = f"{key[0].upper()} {key[1]}"
-                curves(axes, group[0].record["items"], losses, label=label, style=style)
+                curves(axes, group[0].record["items"], losses, label=label, number=style)
             level(axes, source.entropy_rate, "entropy rate")
             level(axes, source.entropy_rate_without_memory, "without memory", dashes=(0, (8, 3)))
             axes.set(

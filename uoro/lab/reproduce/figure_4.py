@@ -149,7 +149,7 @@ class Figure4:
                 ):
                     if group:
                         losses = [one.values("cumulated_loss") for one in group]
-                        curves(axes, group[0].record["items"], losses, label=key[1], style=style)
+                        curves(axes, group[0].record["items"], losses, label=key[1], number=style)
                 level(axes, source.entropy_rate, "entropy rate")
                 axes.set(xscale="log", yscale="log", xlabel="characters", title=cell.upper())
                 axes.set_ylim(0.13, 1.2)

@@ -130,7 +130,7 @@ class RankLearning:
                             factor = float(np.median(times)) if unit == "seconds" else 1.0
                             at = [factor * item for item in items]
                             label = short(estimator)
-                            curves(axes, at, losses, label=label, style=style)
+                            curves(axes, at, losses, label=label, number=style)
                     _finish(axes, task, unit)
                     if row == 0:
                         axes.set_title(f"{TITLES[task]}, {cell.upper()}")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from uoro.drawing import COLOURS, MARKERS, figure
-from uoro.lab.jobs import Done, Job, Results
-from uoro.lab.reproduce.claims import Claim, Verdict, judge
+from uoro.drawing import MARKERS, colour, figure
+from uoro.lab.jobs import Job, Results
+from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.plan import ReproductionPlan
+from uoro.lab.reproduce.rank_places import (
+    RANKS,
+    REDUCTIONS,
+    Place,
+    judge_below,
+    places_of,
+    ratios_of,
+    spell,
+    spell_estimator,
+)
 
-RANKS = (1, 2, 4, 8, 16)
 UNITS = (16, 32, 64, 128, 256)
 STAGES = {"rnn": [0, 100_000], "gru": [0, 10_000, 100_000, 1_000_000]}
-REDUCTIONS = {
-    "independent": "",
-    "optimal": ",reduction=optimal",
-    "optimal, scaled": ",reduction=optimal,scaling=rows",
-}
-"""How each is spelled after the rank."""
 LINES: dict[str, Any] = {
     "independent": {"linestyle": (0, (2, 1.5)), "linewidth": 1.2},
     "optimal": {"linestyle": "-", "linewidth": 2.0},
@@ -34,26 +36,6 @@ JOINT = "Reduced together, pairs have less variance than independent ones at eve
 LATE = "In trained networks they do from rank 4 on."
 EXACT = "With a rank of the number of units there is none."
 GATED = "Where units are gated, scaling the projections of joint pairs lowers it further."
-
-
-class Place(NamedTuple):
-    """A network at a stage of its training, and the relative variance there with its error."""
-
-    run: str
-    gated: bool
-    units: int
-    stage: int
-    values: dict[tuple[str, int], tuple[float, float]]
-
-
-class Ratio(NamedTuple):
-    """Variance of one way over that of another, and half its interval."""
-
-    value: float
-    half: float
-    rank: int
-    trained: bool
-    gated: bool
 
 
 class RankNoise:
@@ -86,9 +68,9 @@ class RankNoise:
 
     def claims(self, results: Results) -> list[Claim]:
         """Whether reducing together pays, and whether it ends in no noise at all."""
-        places = list(_places(results))
-        ratios = _ratios(places, "optimal", "independent")
-        scaled = [one for one in _ratios(places, "optimal, scaled", "optimal") if one.gated]
+        places = list(places_of(results))
+        ratios = ratios_of(places, "optimal", "independent")
+        scaled = [one for one in ratios_of(places, "optimal, scaled", "optimal") if one.gated]
         ends = [place.values["optimal", place.units][0] for place in places if _ends(place)]
         if not ratios or not ends:
             missing = (JOINT, LATE, EXACT, GATED)
@@ -97,15 +79,15 @@ class RankNoise:
         return [
             Claim(
                 JOINT,
-                f"Variance as a multiple of that of independent pairs: {_spell(ratios)} Of the "
+                f"Variance as a multiple of that of independent pairs: {spell(ratios)} Of the "
                 "projections of one step alone it is n/k - 1 in place of (n - 1)/k times the same, "
                 "at rank 2 of 256 units 0.4 % less: too little to be seen.",
-                _below(ratios),
+                judge_below(ratios),
             ),
             Claim(
                 LATE,
-                f"{_spell(late)} The line at rank 4 was drawn when the numbers were known.",
-                _below(late),
+                f"{spell(late)} The line at rank 4 was drawn when the numbers were known.",
+                judge_below(late),
             ),
             Claim(
                 EXACT,
@@ -115,14 +97,14 @@ class RankNoise:
             ),
             Claim(
                 GATED,
-                f"Variance of the GRU as a multiple of that without scaling: {_spell(scaled)}",
-                _below(scaled),
+                f"Variance of the GRU as a multiple of that without scaling: {spell(scaled)}",
+                judge_below(scaled),
             ),
         ]
 
     def draw(self, results: Results, path: Path) -> None:
         """Draw the variance against the rank, a panel for tanh at each stage and one for GRUs."""
-        places = list(_places(results))
+        places = list(places_of(results))
         panels = _panels(results, places)
         with figure(path, columns=max(1, len(panels)), share=False) as many:
             for axes, (title, labelled) in zip(many, panels.items(), strict=False):
@@ -141,7 +123,7 @@ class RankNoise:
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
         """Give the relative variance by rank, a row for each network, stage and reduction."""
-        places = list(_places(results))
+        places = list(places_of(results))
         if not places:
             return []
         ranks = [rank for rank in RANKS if any(("optimal", rank) in p.values for p in places)]
@@ -163,7 +145,7 @@ def _run(plan: ReproductionPlan, cell: str, units: int, seed: int) -> Job:
         "task": "anbn",
         "arguments": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
         "network": {"cell": cell, "units": units, "layers": 1},
-        "estimators": [name for k in ranks for name in map(_named(k), REDUCTIONS)],
+        "estimators": [spell_estimator(k, each) for k in ranks for each in REDUCTIONS],
         "window": 1,
         "windows": windows,
         "skipped_windows": windows // 3,
@@ -176,76 +158,6 @@ def _run(plan: ReproductionPlan, cell: str, units: int, seed: int) -> Job:
     if seed:
         name += f", network {seed}"
     return Job(name, "noise by estimator", plan.common("float64") | settings, cost)
-
-
-def _named(rank: int) -> Any:
-    def spell(reduction: str) -> str:
-        return f"uoro:rank={rank}{REDUCTIONS[reduction]}"
-
-    return spell
-
-
-def _places(results: Results) -> Iterator[Place]:
-    """Go through networks and stages, the smaller networks first, and the tanh ones."""
-    for run, done in sorted(results.items(), key=_order):
-        for number, stage in enumerate(done.result["stages"]):
-            network = done.settings["network"]
-            values = _values(done, number)
-            yield Place(run, network["cell"] != "rnn", network["units"], stage, values)
-
-
-def _order(item: tuple[str, Done]) -> tuple[bool, int, int]:
-    settings = item[1].settings
-    return settings["network"]["cell"] != "rnn", settings["network"]["units"], settings["seed"]
-
-
-def _values(done: Done, number: int) -> dict[tuple[str, int], tuple[float, float]]:
-    found = {}
-    for rank in RANKS:
-        for reduction in REDUCTIONS:
-            name = _named(rank)(reduction)
-            if name in done.result["relative_variance"]:
-                found[reduction, rank] = (
-                    done.result["relative_variance"][name][number],
-                    1.96 * done.result["standard_error"][name][number],
-                )
-    return found
-
-
-def _ratios(places: list[Place], one: str, other: str) -> list[Ratio]:
-    """Divide one way by another at every place and rank > 1 that is below the number of units."""
-    found = []
-    for place in places:
-        for rank in RANKS[1:]:
-            if rank < place.units and {(one, rank), (other, rank)} <= place.values.keys():
-                (mine, my_half), (plain, half) = place.values[one, rank], place.values[other, rank]
-                ratio = mine / plain
-                error = ratio * math.hypot(my_half / mine if mine else 0.0, half / plain)
-                found.append(Ratio(ratio, error, rank, place.stage > 0, place.gated))
-    return found
-
-
-def _below(ratios: list[Ratio]) -> Verdict:
-    """Judge by whether the intervals are all below 1."""
-    return judge(
-        bool(ratios) and all(one.value + one.half < 1.0 for one in ratios),
-        any(one.value - one.half > 1.0 for one in ratios),
-    )
-
-
-def _spell(ratios: list[Ratio]) -> str:
-    if not ratios:
-        return "None was measured."
-    by_rank = {one.rank: [each.value for each in ratios if each.rank == one.rank] for one in ratios}
-    spelled = "; ".join(
-        f"rank {rank} {min(each):.2g} to {max(each):.2g}" for rank, each in sorted(by_rank.items())
-    )
-    below = sum(one.value + one.half < 1.0 for one in ratios)
-    above = sum(one.value - one.half > 1.0 for one in ratios)
-    return (
-        f"{spelled}, where the rank is below the number of units. Of {len(ratios)} intervals "
-        f"{below} are below 1, {above} above, and the others contain it."
-    )
 
 
 def _ends(place: Place) -> bool:
@@ -288,9 +200,9 @@ def _draw_place(axes: Any, place: Place, label: str, style: int, foot: float) ->
             [rank for rank, _, _ in points],
             [max(value, foot) for _, value, _ in points],
             yerr=[half for _, _, half in points],
-            color=COLOURS[style],
+            color=colour(style),
             marker=MARKERS[style],
-            markerfacecolor=COLOURS[style] if optimal else "white",
+            markerfacecolor=colour(style) if optimal else "white",
             capsize=3,
             **LINES[reduction],
             label=label if optimal else None,

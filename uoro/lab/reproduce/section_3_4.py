@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from uoro.drawing import COLOURS, DASHES, MARKERS, figure
+from uoro.drawing import figure, marked
 from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.plan import ReproductionPlan
@@ -109,9 +109,7 @@ class Section34:
                         stages,
                         done.result["relative_variance"][name],
                         yerr=done.result["standard_error"][name],
-                        color=COLOURS[style],
-                        linestyle=DASHES[style],
-                        marker=MARKERS[style],
+                        **marked(style),
                         capsize=3,
                         alpha=1.0 if number == 0 else 0.45,
                         label=name if number == 0 else None,
