@@ -24,13 +24,13 @@ from uoro_autograd import AutogradBackend
 from uoro_jax import JaxBackend, OptaxOptimizer, ShardedStreams, from_apply, from_module, from_nnx
 from uoro_torch import (
     DistributedStreams,
-    ModuleTransition,
     Online,
-    Step,
+    SingleStep,
     TorchBackend,
     TorchOptimizer,
     module_transition,
 )
+from uoro_torch.module import ModuleTransition
 
 from uoro import (
     RTRL,
@@ -224,7 +224,7 @@ def squared(output: Any, target: Any) -> Any:
 
 def online_function(**given: Any) -> Any:
     good: dict[str, Any] = {
-        "model": lambda params, state, x: transition(params["w"], state, x),
+        "transition": lambda params, state, x: transition(params["w"], state, x),
         "params": {"w": torch.ones(2)},
         "state": torch.ones(2),
     }
@@ -376,8 +376,9 @@ CALLS = [
     Call("BenchDocument", BenchDocument, lambda: {"path": Path("no.json"), "groups": []},
          ("path",)),
     # PyTorch.
-    Call("Online", online_function, lambda: {"model": transition, "params": {"w": torch.ones(2)},
-         "state": torch.ones(2), "estimator": None, "seed": 0, "compile": False}),
+    Call("Online", online_function, lambda: {"transition": transition,
+         "params": {"w": torch.ones(2)}, "state": torch.ones(2), "estimator": None, "seed": 0,
+         "compile": False}),
     Call("Online.for_module", online_module, lambda: {"module": Small(), "loss": squared,
          "state": torch.zeros(2), "streams": None, "estimator": None, "seed": 0, "check": True,
          "compile": False}),
@@ -390,7 +391,7 @@ CALLS = [
     *(
         Call(f"Online.load_state_dict({name!r})", partial(load_changed, name),
              partial(lambda name: {"value": saved()[name]}, name))
-        for name in ("steps", "seed", "state", "memory")
+        for name in ("steps", "seed", "state", "carry")
     ),
     Call("TorchOptimizer", TorchOptimizer,
          lambda: {"optimizer": torch.optim.SGD([torch.ones(2)], 0.1)}),
@@ -398,7 +399,7 @@ CALLS = [
          lambda: {"backend": BACKENDS["torch"], "params": {}}, ("params",)),
     Call("ModuleTransition", ModuleTransition, lambda: {"module": Small(), "loss": squared}),
     Call("module_transition", module_transition, lambda: {"module": Small(), "loss": squared}),
-    Call("Step", Step, lambda: {"core": torch.nn.GRUCell(2, 2)}),
+    Call("SingleStep", SingleStep, lambda: {"core": torch.nn.GRUCell(2, 2)}),
     Call("DistributedStreams", DistributedStreams, lambda: {"estimator": UORO(), "count": 2}),
     # JAX.
     Call("OptaxOptimizer", OptaxOptimizer, lambda: {"transformation": optax.sgd(0.1)}),

@@ -172,6 +172,6 @@ def test_misuse_is_named() -> None:
     with pytest.raises(SettingError, match="dict of tensors"):
         Online(_transition, {}, torch.zeros(4))
     online = Online(_transition, {"A": torch.eye(4)}, torch.zeros(4))
-    with pytest.raises(SettingError, match="there is one"):
+    with pytest.raises(SettingError, match="expected no mask for a single stream"):
         online.reset(torch.tensor([True]))
     assert isinstance(TorchOptimizer(torch.optim.SGD([torch.zeros(1)], lr=1.0)), TorchOptimizer)

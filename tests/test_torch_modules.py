@@ -25,7 +25,7 @@ from real_models.torch_models import (
 )
 from torch import Tensor, nn
 from torch.nn import functional
-from uoro_torch import Online, Step
+from uoro_torch import Online, SingleStep
 
 from uoro import RTRL, UORO, RollingTruncated, Streams
 from uoro.algebra import entry
@@ -93,7 +93,7 @@ def test_a_stock_module_is_what_it_is_over_a_sequence() -> None:
     inputs, _ = _stream(5)
     for make in (STOCK["LSTM"], STOCK["GRU"], STOCK["RNN, batch first"]):
         module = make().double()
-        step = Step(module)
+        step = SingleStep(module)
         state, outputs = step.initial_state(), []
         for x in inputs:
             output, state = step(x, state)
@@ -104,8 +104,8 @@ def test_a_stock_module_is_what_it_is_over_a_sequence() -> None:
 
 def test_dropout_is_the_same_within_a_step_and_another_in_the_next() -> None:
     before = torch.get_rng_state()
-    online = Online.for_module(Dropped(), MSE, torch.zeros(UNITS))
-    again = Online.for_module(online._module, MSE, torch.zeros(UNITS))  # type: ignore[arg-type]  # a module
+    model = Dropped()
+    online, again = (Online.for_module(model, MSE, torch.zeros(UNITS)) for _ in range(2))
     torch.set_rng_state(before)
     losses = [float(online.step(torch.ones(IN), torch.ones(OUT))) for _ in range(6)]
     assert torch.equal(torch.get_rng_state(), before), "nobody else's draws move"
@@ -141,7 +141,7 @@ def test_a_module_is_looked_at_again_when_its_mode_changes() -> None:
     online.step(*item)
     model.train()
     for _ in range(2):
-        with pytest.raises(DerivativeError, match="rows of the batch have to do with each other"):
+        with pytest.raises(DerivativeError, match="rows that change each other's results"):
             online.step(*item)
     model.eval()
     assert torch.isfinite(online.step(*item))
@@ -179,7 +179,7 @@ def test_it_goes_on_from_a_state_dict(estimator: Any, streams: int | None) -> No
         assert torch.equal(online.step(x, y), other.step(x, y))
     mine, theirs = online.state_dict(), other.state_dict()
     assert mine["steps"] == theirs["steps"] == 6
-    for one, two in zip(mine["memory"], theirs["memory"], strict=True):
+    for one, two in zip(mine["carry"], theirs["carry"], strict=True):
         assert torch.equal(one, two)
     strange = Online.for_module(nn.LSTM(IN, UNITS, 1), MSE)
     with pytest.raises(StructureError, match="another model"):
@@ -203,9 +203,9 @@ def test_a_compiled_step_gives_the_same_numbers() -> None:
 
 
 def test_what_does_not_go_with_compiling_is_named() -> None:
-    with pytest.raises(SettingError, match="Take one of the two"):
+    with pytest.raises(SettingError, match="Leave one out"):
         Online.for_module(nn.GRUCell(IN, UNITS), MSE, streams=2, compile=True)
-    with pytest.raises(SettingError, match="Take one of the two"):
+    with pytest.raises(SettingError, match="Leave one out"):
         Online(
             lambda p, s, x: (p["w"] * s, x), {"w": torch.ones(())}, torch.zeros(2),
             estimator=Streams(UORO(), 2), compile=True,
@@ -323,7 +323,7 @@ def test_sparse_gradients_become_dense() -> None:
     assert model.embedding.weight.grad is not None
     assert model.embedding.weight.grad[1].any()
     assert not model.embedding.weight.grad[0].any()
-    with pytest.raises(SettingError, match="Take sparse=False"):
+    with pytest.raises(SettingError, match="Use sparse=False"):
         Online.for_module(model, MSE, torch.zeros(2, UNITS), streams=2)
 
 
@@ -346,15 +346,17 @@ def test_frozen_parameters_are_not_touched_and_not_carried() -> None:
 
 
 def test_misuse_is_named() -> None:
-    with pytest.raises(SettingError, match="the initial state is wanted"):
+    with pytest.raises(
+        SettingError, match="expected the initial state as the third argument, got none"
+    ):
         Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE)
     online = Online.for_module(nn.GRUCell(IN, UNITS), MSE)
-    with pytest.raises(SettingError, match="it got 3 arguments"):
+    with pytest.raises(SettingError, match=r"expected two arguments.*got 3"):
         online.step(torch.ones(IN), torch.ones(UNITS), torch.ones(UNITS))
     learned = nn.Parameter(torch.zeros(UNITS))
     with pytest.raises(SettingError, match="the initial state is not trained"):
         Online.for_module(nn.GRUCell(IN, UNITS), MSE, learned)
-    with pytest.raises(StructureError, match="wanted are tensors"):
+    with pytest.raises(StructureError, match="leaf 't': expected tensors"):
         Online.for_module(nn.GRUCell(IN, UNITS), MSE, {"h": torch.zeros(UNITS), "t": 0})
 
     class Own(nn.GRUCell):
@@ -365,8 +367,8 @@ def test_misuse_is_named() -> None:
     Online.for_module(Own(IN, UNITS), MSE, torch.zeros(UNITS)).step(
         torch.ones(IN), torch.ones(UNITS)
     )
-    with pytest.raises(SettingError, match="wanted is one of RNNCell"):
-        Step(nn.Linear(2, 2))
+    with pytest.raises(SettingError, match="expected one of RNNCell"):
+        SingleStep(nn.Linear(2, 2))
     frozen = nn.GRUCell(IN, UNITS).requires_grad_(False)
     with pytest.raises(SettingError, match="with at least one"):
         Online.for_module(frozen, MSE)
@@ -379,7 +381,7 @@ def test_misuse_is_named() -> None:
         def forward(self, input: Tensor, state: Tensor) -> Any:
             return self.cell(input, state)
 
-    with pytest.raises(StructureError, match=r"wanted is a pair \(output, next_state\)"):
+    with pytest.raises(StructureError, match=r"expected a pair \(output, next_state\), got"):
         Online.for_module(OneOutput(), MSE, torch.zeros(UNITS)).step(
             torch.zeros(IN), torch.zeros(UNITS)
         )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -19,20 +16,18 @@ from torch import Tensor
 from uoro.algebra import DTYPES, eager_scan
 from uoro.arguments import require_choice, require_seed
 from uoro.backend import Distribution
-from uoro.derivatives.choosing import Route
-from uoro.derivatives.differenced import by_differences
 from uoro.derivatives.routes import Routed
 from uoro.errors import SettingError, StructureError, spelled
 from uoro_torch.compiling import CompiledStep
+from uoro_torch.draws import draw
 from uoro_torch.dynamics import TorchDynamics
 from uoro_torch.lists import WIDE, add_up, careful_norm, quick_norms
-from uoro_torch.observer import observe
-from uoro_torch.trees import as_real, coordinates_of, map_leaves, moving, widen
+from uoro_torch.probing import routed
+from uoro_torch.tracing import mapping, traced
+from uoro_torch.trees import as_real, coordinates_of, differentiable, map_leaves, widen
 
 WRONG = (TypeError, ValueError, OverflowError)
 """What PyTorch and NumPy raise where something is of the wrong kind."""
-
-_within_vmap: ContextVar[bool] = ContextVar("within_vmap", default=False)
 
 
 class TorchBackend:
@@ -59,54 +54,12 @@ class TorchBackend:
             ) from error
         self.device = str(self._device)
 
-    @property
-    def within_vmap(self) -> bool:
-        """Whether the caller runs under `vmap`."""
-        return _within_vmap.get()
-
-    @property
-    def traced(self) -> bool:
-        """Whether the caller is mapped or compiled, and its tensors are not quite tensors."""
-        return torch.compiler.is_compiling() or self.within_vmap
-
     def dynamics(
         self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
     ) -> Routed:
-        """Make `Dynamics` of a function over trees of tensors.
-
-        Routes: the vjp of the vjp, which is the fastest; forward mode; both again without fused
-        kernels; differences.
-        """
+        """Build `Dynamics` of a function over trees of tensors, in the modes of `routed`."""
         make = partial(TorchDynamics, self, transition, has_aux)
-        return self.routed(make, check=check)
-
-    def routed(
-        self,
-        make: Callable[..., TorchDynamics],
-        *,
-        check: bool = True,
-        module: torch.nn.Module | None = None,
-    ) -> Routed:
-        """Let a model choose among what ``make(forward_mode=…, fused=…)`` makes.
-
-        Args:
-            make: Makes the dynamics.
-            check: Whether to probe the model.
-            module: Whose attributes a probe leaves as they are.
-        """
-        routes = (
-            Route("double vjp", make()),
-            Route("forward mode", make(forward_mode=True)),
-            Route("double vjp without fused kernels", make(fused=False)),
-            Route("forward mode without fused kernels", make(forward_mode=True, fused=False)),
-            by_differences(make()),
-        )
-        return Routed(
-            routes,
-            check=check,
-            concrete=lambda tree: not (self.within_vmap or torch.compiler.is_compiling()),
-            observe=partial(observe, self._device, module),
-        )
+        return routed(make, self._device, check=check)
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
         """List the leaves with their paths."""
@@ -131,13 +84,13 @@ class TorchBackend:
         """Make the zero tangent, shaped ``batch + leaf.shape``."""
         return optree.tree_map(
             lambda leaf: torch.zeros(batch + leaf.shape, dtype=leaf.dtype, device=leaf.device),
-            moving(like),
+            differentiable(like),
         )
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
         """Add up ``scalar * tree``, all leaves at once where they are of one wide dtype."""
         scalars = [scalar for scalar, _ in terms]
-        if not self.traced:
+        if not traced():
             flat = [optree.tree_flatten(tree) for _, tree in terms]
             leaves, structure = flat[0]
             dtype = leaves[0].dtype if leaves else None
@@ -182,11 +135,11 @@ class TorchBackend:
         """Make trees and take their norms; on a CPU these are Python's own numbers."""
         trees = make()
         each = [[as_real(leaf) for leaf in optree.tree_leaves(x)] for x in trees]
-        if self._device.type == "cpu" and not self.traced:
+        if self._device.type == "cpu" and not traced():
             found = quick_norms(each)
             if found is not None:
                 return trees, found
-        return trees, [careful_norm(leaves, self._device, self.traced) for leaves in each]
+        return trees, [careful_norm(leaves, self._device, traced()) for leaves in each]
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by `torch.func.vmap`, for any tree of arguments and results."""
@@ -205,11 +158,8 @@ class TorchBackend:
             if torch.compiler.is_compiling():  # A compiler cannot set the variable, nor needs it.
                 outputs = torch.func.vmap(flat)(*leaves)
                 return optree.tree_unflatten(results[0], outputs)
-            token = _within_vmap.set(True)
-            try:
+            with mapping():
                 outputs = torch.func.vmap(flat)(*leaves)
-            finally:
-                _within_vmap.reset(token)
             return optree.tree_unflatten(results[0], outputs)
 
         return mapped
@@ -256,28 +206,7 @@ class TorchBackend:
         stacked: int = 0,
     ) -> Any:
         """Draw on the device, from a generator seeded by the key."""
-        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-        generator = torch.Generator(self._device).manual_seed(int.from_bytes(digest) >> 1)
-        leaves, structure = optree.tree_flatten(moving(like))
-        draws = []
-        for leaf in leaves:
-            shape = (*leaf.shape[:stacked], *batch, *leaf.shape[stacked:])
-            draw = torch.empty(shape, dtype=leaf.dtype, device=self._device)
-            numbers = as_real(draw)
-            if distribution == "signs":
-                numbers.random_(0, 2, generator=generator).mul_(2).sub_(1)
-            else:
-                numbers.normal_(generator=generator)
-            draws.append(draw)
-        if distribution == "spherical" and draws:
-            lead = draws[0].shape[: stacked + len(batch)]
-            rows = torch.cat([as_real(draw).reshape((*lead, -1)).double() for draw in draws], -1)
-            scale = math.sqrt(rows.shape[-1]) / torch.linalg.vector_norm(rows, dim=-1)
-            draws = [
-                (draw * scale.reshape(lead + (1,) * (draw.ndim - len(lead)))).to(draw.dtype)
-                for draw in draws
-            ]
-        return optree.tree_unflatten(structure, draws)
+        return draw(self._device, key, like, distribution, batch, stacked)
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
         """Turn numbers into tensors on the device; cast floating leaves if asked to."""

@@ -1,4 +1,4 @@
-"""A step that is compiled as a whole, and looked at before it is trusted."""
+"""A step that is compiled as a whole, and compared with itself before it is trusted."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import optree
 import torch
 
 from uoro.derivatives.differences import UNIT
-from uoro.errors import DerivativeError
-from uoro_torch.trees import moving_leaves
+from uoro.dynamics import Dynamics
+from uoro.errors import DerivativeError, SettingError
+from uoro_torch.trees import differentiable_leaves
 
 LOOKS = 3
-"""How many calls are made both ways: at the first, the pair that is pushed is zero."""
+"""Number of calls made both ways: at the first, the tangent that is pushed forward is zero."""
 
 ALLOWED = 1e3
-"""How many units of roundoff the two may differ by."""
+"""Largest difference between the two, in units of roundoff."""
 
 
 class CompiledStep:
     """A pure function under `torch.compile`, compared with itself uncompiled at its first calls.
 
-    What runs eagerly was found to be adjoint and true; compilers have dropped tangents without a
-    word (pytorch#187284), so what was compiled has to show that it gives the same.
+    The model check covers the eager step; compilers have silently dropped tangents
+    (pytorch#187284), so the compiled step has to return the same numbers.
 
     Args:
-        function: A pure function of trees of tensors. Keys, numbers and whatever else is no
-            tensor is compiled in.
-        device: Where its tensors live.
-        donate: Whether the function gives a tuple that begins with a tree like its first argument,
-            and this is to be written in the place of that. Memory that is asked for anew at each
-            step is half of what a large one costs on a CPU. The first call is given a copy: what
-            it starts from belongs to somebody else.
+        function: Pure function of trees of tensors. Keys, numbers and all else that is no tensor
+            is compiled in.
+        device: Device of the tensors.
+        donate: Whether the function returns a tuple whose first tree is like its first argument
+            and overwrites it. Allocating memory at each step is half the cost of a large step on
+            a CPU. The first call works on a copy, as its argument belongs to the caller.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class CompiledStep:
         self._looks = 0
 
     def __call__(self, *arguments: Any) -> Any:
-        """Take the step.
+        """Run the step.
 
         Raises:
-            DerivativeError: If what was compiled gives other numbers.
+            DerivativeError: If the compiled step returns other numbers.
         """
         first, *rest = arguments
         looks = self._looks < LOOKS
@@ -68,9 +68,9 @@ class CompiledStep:
         return result
 
     def _compare(self, compiled: Any, plain: Any) -> None:
-        # Some of the eager one's are Python's own numbers.
+        # Some numbers of the eager step are Python's own.
         both: Any = [optree.tree_map(torch.as_tensor, tree) for tree in (compiled, plain)]
-        pairs = list(zip(*map(moving_leaves, both), strict=True))
+        pairs = list(zip(*map(differentiable_leaves, both), strict=True))
         pairs = [(one, other) for one, other in pairs if other.isfinite().all()]
         if not pairs:
             return
@@ -79,7 +79,7 @@ class CompiledStep:
         for (one, other), size in zip(pairs, sizes, strict=True):
             unit = max(UNIT.get(str(leaf.dtype).rpartition(".")[2], 0.0) for leaf in (one, other))
             unit = unit or UNIT["float32"]
-            # What is small beside the rest may be rounding and nothing else.
+            # A leaf that is small beside the rest may be rounding and nothing else.
             scale = size + unit**0.5 * max(sizes)
             apart = float(torch.linalg.vector_norm((one - other).detach()))
             if apart:
@@ -87,14 +87,32 @@ class CompiledStep:
         gap = math.inf if any(map(math.isnan, gaps)) else max(gaps)
         if gap > ALLOWED:
             raise DerivativeError(
-                "compile=True: the compiled step differs from the same step run eagerly, by "
-                f"{gap:.2g} units of rounding where {ALLOWED:.0f} are allowed. Leave compile out, "
-                "and report the model to PyTorch."
+                "compile=True: expected the numbers of the same step run eagerly, within "
+                f"{ALLOWED:.0f} units of roundoff, got a difference of {gap:.2g}. Leave compile "
+                "out, and report the model to PyTorch."
             )
 
 
+def require_no_draws(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, item: Any) -> None:
+    """Raise if a model that is to be compiled draws random numbers.
+
+    Raises:
+        SettingError: If it does.
+    """
+    with torch.random.fork_rng():
+        before = torch.get_rng_state()
+        dynamics.forward(params, state, item)
+        draws = not torch.equal(before, torch.get_rng_state())
+    if draws:
+        raise SettingError(
+            "Online(compile=True): expected a module without random draws, got one that draws "
+            "random numbers, as in dropout; forward, JVP and VJP of one compiled step would not "
+            "see the same. Leave compile out."
+        )
+
+
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function write the first part of its result over its first argument."""
+    """Return a function that writes the first part of its result over its first argument."""
 
     def overwriting(first: Any, *rest: Any) -> Any:
         after, *others = function(first, *rest)

@@ -1,4 +1,4 @@
-"""Any `nn.Module` with a state, as a transition."""
+"""An `nn.Module` with a hidden state, as a transition."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _Place: TypeAlias = tuple[list[tuple[nn.Module, str, nn.Module]], nn.Module, str
 class ModuleTransition:
     """A module and a loss as a transition, pure in its arguments.
 
-    It takes ``(params, state, inputs)`` with ``params = dict(module.named_parameters())`` or some
-    of them, the others staying as they are in the module, and ``inputs = (input, target)``, or
-    ``(input, target, seed)`` with an integer tensor that determines all that the module draws,
-    and nobody else's random state. It returns the next state, the loss, and the module's buffers
-    after the step. The module's own parameters and buffers are not changed; attributes that its
-    forward pass sets are, once for each pass.
+    It is called as ``(params, state, inputs)``. ``params`` is ``dict(module.named_parameters())``
+    or a part of it; the other parameters stay as they are in the module. ``inputs`` is
+    ``(input, target)`` or ``(input, target, seed)``, with an integer tensor that seeds all that the
+    module draws and leaves the global random state as it is. The transition returns the next state,
+    the loss, and the module's buffers after the step. Parameters and buffers of the module itself
+    do not change; attributes that its forward pass sets do, once for each pass.
 
     Args:
-        module: Called as ``module(input, state)``, it returns ``(output, next_state)``.
-        loss: Called as ``loss(output, target)``, it returns a scalar.
-        rows: Whether state and inputs have a leading axis, along which the module runs at once,
-            and the loss is wanted of each row. It is then called on batches of one.
+        module: Module called as ``module(input, state)``, which returns ``(output, next_state)``.
+        loss: Function ``loss(output, target)`` that returns a scalar.
+        rows: Whether state and inputs have a leading axis of rows. The module then runs on all rows
+            at once, and the loss on each row as on a batch of one.
 
     Raises:
-        SettingError: If the module is none, or the loss no function.
+        SettingError: If the module is no `nn.Module`, or the loss no function.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ModuleTransition:
         self._places: list[_Place] | None = None
 
     def __call__(self, params: Any, state: Any, inputs: Any) -> tuple[Any, Tensor, Any]:
-        """Take one step."""
+        """Run one step."""
         given, target, *seed = inputs
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         everything = {**params, **buffers}
@@ -62,17 +62,17 @@ class ModuleTransition:
                 returned = functional_call(self.module, everything, (given, state))
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise StructureError(
-                f"{type(self.module).__name__}(input, state): it returned a "
-                f"{type(returned).__name__}, wanted is a pair (output, next_state)."
+                f"{type(self.module).__name__}(input, state): expected a pair (output, "
+                f"next_state), got {spelled(returned)}. Return both from forward()."
             )
         output, next_state = returned
-        # Autocast makes coarser states of what it computes.
+        # Autocast computes the next state in a coarser dtype.
         next_state = optree.tree_map(_in_dtype_of, state, next_state)
         loss = self._losses(output, target) if self._rows else self._loss(output, target)
         return next_state, loss, {name: everything[name] for name in buffers}
 
     def _holds(self, params: dict[str, Any]) -> bool:
-        """Whether these are the module's own parameters, so that it can be called as it is."""
+        """Return whether these are the module's own parameters, so that it can run as it is."""
         if torch.compiler.is_compiling():
             return False
         if self._places is None:
@@ -84,7 +84,7 @@ class ModuleTransition:
         )
 
     def _place(self, full_name: str) -> _Place:
-        """Find a parameter, and the way to it, to see later whether it still is there."""
+        """Return the owner of a parameter, and the modules on the way to it."""
         *names, last = full_name.split(".")
         path, owner = list[tuple[nn.Module, str, nn.Module]](), self.module
         for name in names:
@@ -112,56 +112,63 @@ class ModuleTransition:
 def module_transition(
     module: nn.Module, loss: Callable[[Any, Any], Tensor]
 ) -> Callable[[Any, Any, Any], tuple[Any, Tensor, Any]]:
-    """Make a transition of a module and a loss, for ``dynamics(…, has_aux=True)``.
+    """Return a transition of a module and a loss, for ``backend.dynamics(…, has_aux=True)``.
+
+    It is a building block for `uoro.Learner`; in a loop of PyTorch's own, use `Online.for_module`.
 
     Args:
-        module: Called as ``module(input, state)``, it returns ``(output, next_state)``; or one of
-            PyTorch's own recurrent modules.
-        loss: Called as ``loss(output, target)``, it returns a scalar.
+        module: Module called as ``module(input, state)``, which returns ``(output, next_state)``;
+            or one of PyTorch's own recurrent modules.
+        loss: Function ``loss(output, target)`` that returns a scalar.
 
     Raises:
-        SettingError: If the module is none, or the loss no function.
+        SettingError: If the module is no `nn.Module`, or the loss no function.
     """
     _require_module("module_transition(module, loss)", module, loss)
     return ModuleTransition(steppable(module), loss)
 
 
-class Step(nn.Module):
-    """One of PyTorch's own recurrent modules, one step at a time.
+class SingleStep(nn.Module):
+    """One of PyTorch's own recurrent modules, run one step at a time.
 
     The input is one vector, or one for each row; the output is that of the last layer. The state
-    is what `initial_state` makes: of an LSTM a pair (hidden, cell); with layers, each has shape
-    (rows, layers, units) or (layers, units).
+    has the form that `initial_state` returns: for an LSTM a pair (hidden, cell); with layers, each
+    part has shape (rows, layers, units) or (layers, units).
 
     Args:
         core: `nn.RNNCell`, `nn.GRUCell`, `nn.LSTMCell`, `nn.RNN`, `nn.GRU` or `nn.LSTM`.
 
     Raises:
-        SettingError: If it is another module, or reads its input from both ends.
+        SettingError: If it is another module, or a bidirectional one.
     """
 
     def __init__(self, core: nn.Module) -> None:
         super().__init__()
         if not isinstance(core, CELLS + LAYERS):
             raise SettingError(
-                f"Step({type(core).__name__}): wanted is one of "
-                f"{', '.join(kind.__name__ for kind in CELLS + LAYERS)}."
+                f"SingleStep(core): expected one of "
+                f"{', '.join(kind.__name__ for kind in CELLS + LAYERS)}, got {spelled(core)}. A "
+                "module of your own needs no SingleStep: try Online.for_module(module, loss)."
             )
-        if getattr(core, "bidirectional", False):
+        if isinstance(core, LAYERS) and core.bidirectional:
             raise SettingError(
-                f"Step({type(core).__name__}): it is bidirectional, and reads the future first. "
-                "Online there is none: take bidirectional=False."
+                f"SingleStep({type(core).__name__}): expected a module that reads its input "
+                "forwards, got a bidirectional one, which reads the future first. Use "
+                "bidirectional=False."
             )
         self.core = core
 
     def initial_state(self, rows: int | None = None) -> Any:
-        """Make zeros, for one stream or for several.
+        """Return a state of zeros.
+
+        Args:
+            rows: Number of streams; ``None`` for a single one, without an axis of rows.
 
         Raises:
             SettingError: If the number of rows is no positive integer.
         """
         if rows is not None:
-            rows = require_count(f"Step.initial_state(rows={spelled(rows)})", "rows", rows)
+            rows = require_count(f"SingleStep.initial_state(rows={spelled(rows)})", "rows", rows)
         core: Any = self.core
         lead = [] if rows is None else [rows]
         layers = [] if isinstance(core, CELLS) else [core.num_layers]
@@ -173,7 +180,7 @@ class Step(nn.Module):
         return tuple(zeros) if isinstance(core, (nn.LSTMCell, nn.LSTM)) else zeros[0]
 
     def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Take one step."""
+        """Run one step."""
         core: Any = self.core
         if isinstance(core, CELLS):
             state = core(input, state)
@@ -189,10 +196,10 @@ class Step(nn.Module):
 
 
 def steppable(module: nn.Module) -> nn.Module:
-    """Wrap one of PyTorch's own recurrent modules; leave any other as it is."""
+    """Wrap one of PyTorch's own recurrent modules; return any other as it is."""
     own: Any = type(module).forward
     stock = any(own is kind.forward for kind in CELLS + LAYERS)
-    return Step(module) if stock else module
+    return SingleStep(module) if stock else module
 
 
 def _require_module(call: str, module: Any, loss: Any) -> None:
@@ -202,10 +209,10 @@ def _require_module(call: str, module: Any, loss: Any) -> None:
 
 @contextmanager
 def seeded(seed: Tensor) -> Iterator[None]:
-    """Draw from a seed within the context; random states are then as they were.
+    """Enter a context that draws from a seed, and restores the random states at its end.
 
     Args:
-        seed: An integer, or one for each row, of which the first counts.
+        seed: Integer, or one for each row, of which the first counts.
     """
     number = int(seed.reshape(-1)[0])
     generators = [torch.default_generator]

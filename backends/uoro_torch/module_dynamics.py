@@ -1,27 +1,26 @@
-"""`Dynamics` of a module, that a map over streams runs in one go."""
+"""`Dynamics` of a module: a map over streams runs them as the rows of one batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import optree
 import torch
 from torch import Tensor
 
+from uoro.backend import Backend
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import DerivativeError
 from uoro_torch.dynamics import TorchDynamics, like, refuse_inference_mode
-from uoro_torch.observer import require_no_strangers, watched
 from uoro_torch.opaque import call
-from uoro_torch.trees import detach, join, moving, moving_leaves
-
-if TYPE_CHECKING:
-    from uoro_torch.backend import TorchBackend
+from uoro_torch.probing import require_no_strangers, watched
+from uoro_torch.pullbacks import pull
+from uoro_torch.trees import detach, differentiable, differentiable_leaves, join
 
 
 class ModuleDynamics(TorchDynamics):
-    """Forward, jvp and vjp of a module, in plain autograd even where they are mapped.
+    """Forward, JVP and VJP of a module, in plain autograd even where they are mapped.
 
     Modules are written for batches, and many of them cannot be mapped by `torch.func.vmap`. So
     several streams run as the rows of one batch; the cotangents of the params, one for each
@@ -29,17 +28,17 @@ class ModuleDynamics(TorchDynamics):
     are pushed or pulled one after the other.
 
     Args:
-        backend: The backend of the tensors.
-        transition: With ``rows``, a function of a batch: state, inputs, next state and losses
+        backend: Backend of the tensors.
+        transition: Transition of the module; with ``rows``, state, inputs, next state and losses
             have a leading axis.
-        rows: Whether it is one.
-        forward_mode: Whether the jvp is forward mode's.
+        rows: Whether the transition takes a batch.
+        forward_mode: Whether the JVP is computed in forward mode.
         fused: Whether fused kernels may run.
     """
 
     def __init__(
         self,
-        backend: TorchBackend,
+        backend: Backend,
         transition: Callable[..., Any],
         rows: bool,
         *,
@@ -52,7 +51,7 @@ class ModuleDynamics(TorchDynamics):
         self._rows = rows
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Take one step."""
+        """Run one step."""
         if torch.compiler.is_compiling():
             return super().forward(params, state, inputs)
 
@@ -73,7 +72,7 @@ class ModuleDynamics(TorchDynamics):
 
         def native(count: int | None, params: Any, streamed: Any, tangent: Any) -> Any:
             state, inputs = streamed
-            leaves, structure = optree.tree_flatten(moving(state))
+            leaves, structure = optree.tree_flatten(differentiable(state))
 
             def outputs(*leaves: Tensor) -> tuple[Any, ...]:
                 outcome = self._run(count, params, join(state, leaves), inputs)
@@ -89,7 +88,7 @@ class ModuleDynamics(TorchDynamics):
         return pushed, loss_tangent
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
-        """Take one step on a graph that serves any number of pullbacks."""
+        """Run one step on a graph that serves any number of pullbacks."""
         refuse_inference_mode()
         if torch.compiler.is_compiling():
             return super().vjp(params, state, inputs)
@@ -98,7 +97,7 @@ class ModuleDynamics(TorchDynamics):
         def record(count: int | None, params: Any, streamed: Any, extra: Any) -> Any:
             state, inputs = streamed
             roots = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), params)
-            starts = [leaf.detach().requires_grad_() for leaf in moving_leaves(state)]
+            starts = [leaf.detach().requires_grad_() for leaf in differentiable_leaves(state)]
             with torch.enable_grad(), watched(), self._kernels():
                 outcome = self._run(count, roots, join(state, starts), inputs)
             results: list[Any] = [*like(state, outcome.next_state), outcome.loss]
@@ -112,9 +111,9 @@ class ModuleDynamics(TorchDynamics):
 
         (next_state, loss, ticket), aux = call(record, params, (state, inputs), (), rows=self._rows)
         param_structure = optree.tree_structure(params)
-        state_structure = optree.tree_structure(moving(state))
+        state_structure = optree.tree_structure(differentiable(state))
 
-        def pull(count: int | None, shared: Any, ticket: Tensor, cotangents: Any) -> Any:
+        def pull_native(count: int | None, shared: Any, ticket: Tensor, cotangents: Any) -> Any:
             record = records[int(ticket.reshape(-1)[0])]
             pulled = record.pull(cotangents) if count is None else record.pull_rows(cotangents)
             by_params, by_state = pulled
@@ -129,7 +128,7 @@ class ModuleDynamics(TorchDynamics):
                     loss_cotangent, dtype=loss.dtype, device=loss.device
                 )
             cotangents = (state_cotangent, loss_cotangent)
-            pulled, _ = call(pull, (), ticket, cotangents, rows=self._rows)
+            pulled, _ = call(pull_native, (), ticket, cotangents, rows=self._rows)
             by_params, by_state = pulled
             return by_params, by_state
 
@@ -150,13 +149,17 @@ class ModuleDynamics(TorchDynamics):
 
 
 def _require_buffers_off_graph(buffers: dict[str, Tensor]) -> None:
-    """Refuse a module that keeps what it computes in a buffer, for the next step."""
+    """Raise if a module keeps what it computes in a buffer, for the next step.
+
+    Raises:
+        DerivativeError: Naming the buffers.
+    """
     names = [name for name, buffer in buffers.items() if buffer.requires_grad]
     if names:
         raise DerivativeError(
-            f"Online.for_module(module, …): the buffers {names} depend on the params or the state, "
-            "and no gradient would go through them to the next step. Put them into the state, or "
-            "detach() them where they are made."
+            "Online.for_module(module, …): expected buffers without a gradient, got "
+            f"{names}, which depend on the params or the state: no gradient would go through them "
+            "to the next step. Put them into the state, or detach() them where they are computed."
         )
 
 
@@ -167,58 +170,34 @@ class _Record(NamedTuple):
     params: list[Tensor]
     state: list[Tensor]
 
-    def _wanted(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
-        by_state, by_loss = cotangents
-        count = len(self.results) - 1
-        given = [None] * count if by_state is None else optree.tree_leaves(by_state)
-        pairs = [
-            (result, cotangent)
-            for result, cotangent in zip(self.results, [*given, by_loss], strict=True)
-            if cotangent is not None and result.requires_grad
-        ]
-        return [result for result, _ in pairs], [cotangent for _, cotangent in pairs]
-
     def pull(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
         """Pull one cotangent back."""
-        results, given = self._wanted(cotangents)
-        pulled = _grad(results, [*self.params, *self.state], given)
+        given = self._listed(cotangents)
+        pulled = pull(self.results, [*self.params, *self.state], given)
         return pulled[: len(self.params)], pulled[len(self.params) :]
 
     def pull_rows(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
-        """Pull a cotangent of each row back, to the params one by one."""
-        results, given = self._wanted(cotangents)
-        # One cotangent for each row, that is zero in all others.
-        alone = [torch.diag_embed(g.movedim(0, -1)).movedim((-2, -1), (0, 1)) for g in given]
+        """Pull a cotangent of each row back, to the params of each row by itself."""
+        given = self._listed(cotangents)
+        alone = [None if cotangent is None else _one_by_one(cotangent) for cotangent in given]
         count = self.results[-1].shape[0]
-        by_params = _grad(results, self.params, alone, (count,))
-        return by_params, _grad(results, self.state, given)
+        by_params = pull(self.results, self.params, alone, batch=(count,))
+        return by_params, pull(self.results, self.state, given)
+
+    def _listed(self, cotangents: Any) -> list[Tensor | None]:
+        """Return a cotangent for each result, ``None`` for zero."""
+        by_state, by_loss = cotangents
+        zeros: list[Tensor | None] = [None] * (len(self.results) - 1)
+        return [*(zeros if by_state is None else optree.tree_leaves(by_state)), by_loss]
 
 
-def _grad(
-    results: list[Tensor],
-    roots: list[Tensor],
-    cotangents: list[Tensor],
-    batch: tuple[int, ...] = (),
-) -> list[Tensor]:
-    """Pull back; with a batch axis in front of the cotangents, one after the other."""
-    pulled: Sequence[Tensor | None] = [None] * len(roots)
-    if results and roots:
-        pulled = torch.autograd.grad(
-            results,
-            roots,
-            cotangents,
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=bool(batch),
-        )
-    return [
-        root.new_zeros((*batch, *root.shape)) if part is None else part.to_dense()
-        for part, root in zip(pulled, roots, strict=True)
-    ]
+def _one_by_one(cotangent: Tensor) -> Tensor:
+    """Return a cotangent for each row of a batch, zero in all other rows."""
+    return torch.diag_embed(cotangent.movedim(0, -1)).movedim((-2, -1), (0, 1))
 
 
 def _of_one_row(transition: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of one entry of a function of a batch."""
+    """Return a transition of one entry, run as a batch of one."""
 
     def single(params: Any, state: Any, inputs: Any) -> Any:
         both: Any = (state, inputs)

@@ -1,4 +1,4 @@
-"""Functions that `torch.func.vmap` hands over whole, with their batch axis, instead of mapping."""
+"""Opaque functions, which `torch.func.vmap` calls with their batch axis instead of mapping them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Native(Protocol):
     """A function of three trees of tensors that may run a whole batch at once.
 
     ``count`` is the number of rows that every leaf of ``streamed`` and ``extra`` has in front, or
-    ``None`` if there is one entry and no axis for it. The first tree that is returned has the
-    same axis, the second has none.
+    ``None`` for one entry without a batch axis. The first tree returned has the batch axis, the
+    second does not.
     """
 
     def __call__(  # noqa: D102
@@ -26,11 +26,11 @@ def call(native: Native, shared: Any, streamed: Any, extra: Any, *, rows: bool) 
     """Run a native function, under any number of `torch.func.vmap` or none.
 
     Args:
-        native: What to run. It always sees plain tensors.
-        shared: A tree that all rows have in common.
-        streamed: A tree; where it is mapped, ``native`` is given all rows at once.
-        extra: A tree; where it alone is mapped, ``native`` runs once for each entry.
-        rows: Whether ``native`` takes rows at all; otherwise it runs once for each entry always.
+        native: Function to run. It always gets plain tensors.
+        shared: Tree that all rows have in common.
+        streamed: Tree; where it is mapped, ``native`` runs once, on all rows.
+        extra: Tree; where it alone is mapped, ``native`` runs once for each entry.
+        rows: Whether ``native`` takes rows at all; if not, it always runs once for each entry.
     """
     if not _mapping():
         return native(None, shared, streamed, extra)
@@ -44,7 +44,7 @@ def call(native: Native, shared: Any, streamed: Any, extra: Any, *, rows: bool) 
 
 
 class _Job:
-    """What `_Opaque` is given besides tensors."""
+    """The argument of `_Opaque` that is no tensor: a native function, and its leaves."""
 
     def __init__(
         self, native: Native, structure: Any, shared: int, streamed: Any, rows: bool
@@ -57,7 +57,7 @@ class _Job:
         self.results: Any = None
 
     def takes_rows(self, mapped: list[bool], leaves: Any) -> bool:
-        """Whether the axis that is being mapped can be given to the native function."""
+        """Return whether the native function can take the axis that is being mapped."""
         within = any(_is_batched(leaf) for leaf in leaves)
         return (
             self._rows
@@ -67,7 +67,7 @@ class _Job:
         )
 
     def with_rows(self, leaves: list[Tensor], mapped: list[bool], count: int) -> list[Tensor]:
-        """Repeat what is not mapped, but for what is shared."""
+        """Repeat the leaves that are neither mapped nor shared."""
         return [
             leaf if mapped[i] or i < self._shared else leaf.expand(count, *leaf.shape)
             for i, leaf in enumerate(leaves)
@@ -91,21 +91,21 @@ def _apply(*arguments: Any) -> Any:
 
 
 class _Opaque(torch.autograd.Function):
-    """Runs a job on plain tensors; nothing is differentiated through it."""
+    """Run a job on plain tensors; nothing is differentiated through it."""
 
     @staticmethod
     def forward(job: _Job, *leaves: Tensor) -> Any:
-        """Run on one entry."""
+        """Run the job on one entry."""
         returned, common = job.run(None, leaves)
         return (*returned, *common)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep nothing."""
+        """Save nothing."""
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        """Run on all rows at once, or on one after the other."""
+        """Run the job on all rows at once, or on one after the other."""
         job, *leaves = args
         mapped = [dim is not None for dim in in_dims[1:]]
         front = [

@@ -1,4 +1,4 @@
-"""Which leaves of a tree move, and what their numbers are."""
+"""The differentiable leaves of a tree, and their coordinates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def coordinates_of(leaf: Any) -> int:
-    """Count the coordinates of an entry: 1 if real, 2 if complex, 0 if not differentiable."""
+    """Return the coordinates of an entry: 1 if real, 2 if complex, 0 if not differentiable."""
     if not isinstance(leaf, Tensor):
         return 0
     return 2 if leaf.is_complex() else int(leaf.is_floating_point())
@@ -20,40 +20,40 @@ def coordinates_of(leaf: Any) -> int:
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """Apply a function leaf by leaf, in the order in which leaves are listed.
 
-    That of `optree.tree_map` is another under `torch.compile`, which a function that counts its
-    calls would notice.
+    `optree.tree_map` follows another order under `torch.compile`, which breaks functions that
+    count their calls.
     """
     leaves, structure = optree.tree_flatten(tree)
     rest = [structure.flatten_up_to(other) for other in others]
     return structure.unflatten([function(*each) for each in zip(leaves, *rest, strict=True)])
 
 
-def moving(tree: Any) -> Any:
-    """Put ``None`` in the place of the leaves without coordinates."""
+def differentiable(tree: Any) -> Any:
+    """Return a tree with ``None`` in the place of the leaves without coordinates."""
     return optree.tree_map(lambda leaf: leaf if coordinates_of(leaf) else None, tree)
 
 
-def moving_leaves(tree: Any) -> list[Tensor]:
-    """List the leaves that have coordinates."""
+def differentiable_leaves(tree: Any) -> list[Tensor]:
+    """Return the leaves that have coordinates."""
     return [leaf for leaf in optree.tree_leaves(tree) if coordinates_of(leaf)]
 
 
 def join(tree: Any, leaves: Any) -> Any:
-    """Put leaves into the places of those of ``tree`` that have coordinates."""
+    """Return a tree with leaves in the places of its own that have coordinates."""
     moved = iter(leaves)
     return map_leaves(lambda leaf: next(moved) if coordinates_of(leaf) else leaf, tree)
 
 
 def detach(tree: Any) -> Any:
-    """Take every tensor off its graph."""
+    """Return a tree with every tensor off its graph."""
     return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def widen(leaf: Tensor) -> Tensor:
-    """Hold a leaf in at least float32, where sums are taken."""
+    """Return a leaf in at least float32, for sums."""
     return leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
 
 
 def as_real(leaf: Tensor) -> Tensor:
-    """View the coordinates of a leaf as real numbers."""
+    """Return the coordinates of a leaf as real numbers, a view."""
     return torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf

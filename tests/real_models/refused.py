@@ -233,13 +233,13 @@ REFUSED = (
         "torch",
         "a readout in the loss",
         _readout_in_the_loss,
-        "uses trainable tensors of shapes",
+        "got others of shapes",
     ),
     Refused(
         "torch",
         "recurrent state in a buffer",
         _torch(_InABuffer),
-        "the buffers ['trace'] depend on the params or the state",
+        "got ['trace'], which depend on the params or the state",
     ),
     Refused(
         "torch",
@@ -275,7 +275,7 @@ REFUSED = (
         "torch",
         "BatchNorm over the rows of streams",
         _torch(_RowsNormed, 4),
-        "the rows of the batch have to do with each other",
+        "rows that change each other's results",
     ),
     Refused(
         "torch",

@@ -1,13 +1,14 @@
-"""What a model does to the world around it, while it is probed."""
+"""The model check in PyTorch: autodiff modes to choose among, and a watch on the model."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from uoro.derivatives.choosing import Seen
+from uoro.derivatives.choosing import Route, Seen
+from uoro.derivatives.differenced import by_differences
 from uoro.derivatives.differences import UNIT
+from uoro.derivatives.routes import Routed
 from uoro.errors import DerivativeError
 from uoro.learning.host_noise import numpy_random_state_kept
+from uoro_torch.tracing import traced
 
 _places: ContextVar[list[str] | None] = ContextVar("places", default=None)
 
@@ -30,8 +34,41 @@ _NOT_THE_MODEL = (str(Path(torch.__file__).parent), contextlib.__file__)
 _FUNCTION = inspect.getfile(torch.autograd.Function)
 
 
+def routed(
+    make: Callable[..., Any],
+    device: torch.device,
+    *,
+    check: bool = True,
+    module: nn.Module | None = None,
+) -> Routed:
+    """Build dynamics that choose an autodiff mode at their first step.
+
+    The modes, from the fastest: the VJP of the VJP; forward mode; both again without fused
+    kernels; differences.
+
+    Args:
+        make: Function that builds the dynamics of one mode, ``make(forward_mode=…, fused=…)``.
+        device: Device of the tensors.
+        check: Whether the model is checked at the first step.
+        module: Module whose attributes the model check restores.
+    """
+    routes = (
+        Route("double vjp", make()),
+        Route("forward mode", make(forward_mode=True)),
+        Route("double vjp without fused kernels", make(fused=False)),
+        Route("forward mode without fused kernels", make(forward_mode=True, fused=False)),
+        by_differences(make()),
+    )
+    return Routed(
+        routes,
+        check=check,
+        concrete=lambda tree: not traced(),
+        observe=partial(observe, device, module),
+    )
+
+
 class _StoppedGradients(TorchFunctionMode):
-    """Notes the places where a model computes with gradients switched off."""
+    """Record the places where a model computes with gradients switched off."""
 
     def __init__(self, places: list[str]) -> None:
         super().__init__()
@@ -40,7 +77,7 @@ class _StoppedGradients(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run the function; note where, if it makes a tensor without a graph."""
+        """Run a function; record its place if it returns a tensor without a graph."""
         switching = getattr(function, "__name__", "").endswith("set_grad_enabled")
         plain = switching or torch.is_grad_enabled()
         place = None if plain else _place(traceback.extract_stack()[:-1])
@@ -53,7 +90,7 @@ class _StoppedGradients(TorchFunctionMode):
 
 
 def _place(stack: list[traceback.FrameSummary]) -> str | None:
-    """Name the innermost line that is the model's own."""
+    """Return the innermost line that is the model's own."""
     place = None
     for frame in reversed(stack):
         if frame.filename == _FUNCTION and frame.name == "apply":
@@ -66,20 +103,20 @@ def _place(stack: list[traceback.FrameSummary]) -> str | None:
 
 
 def watched() -> AbstractContextManager[Any]:
-    """Watch a model that is run with gradients on, if it is being probed."""
+    """Return a context for a model that runs with gradients on; it watches during a model check."""
     places = _places.get()
     return nullcontext() if places is None else _StoppedGradients(places)
 
 
 def require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
-    """Refuse a model that is being probed if it uses trainable tensors that are not its params.
+    """Raise during a model check if the model uses trainable tensors that are not its params.
 
     Args:
-        results: What it gave, on a graph.
-        roots: What the graph may begin with.
+        results: Outputs of the model, on a graph.
+        roots: Tensors that the graph may begin with.
 
     Raises:
-        DerivativeError: With their shapes.
+        DerivativeError: If the graph begins with others, naming their shapes.
     """
     if _places.get() is None:
         return
@@ -96,16 +133,22 @@ def require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) -> 
         nodes += [following for following, _ in node.next_functions]
     if strangers:
         raise DerivativeError(
-            "backend.dynamics(transition): the model or its loss uses trainable tensors of shapes "
-            f"{list(strangers.values())} that are not among the params, and nothing would train "
-            "them. Make them params, as by a readout that is a part of the module; or detach() "
-            "them."
+            "backend.dynamics(transition): expected every trainable tensor among the params, got "
+            f"others of shapes {list(strangers.values())} in the model or its loss, which nothing "
+            "would train. Add them to the params (make a readout a submodule), or detach() them."
         )
 
 
 @contextmanager
 def observe(device: torch.device, module: nn.Module | None = None) -> Iterator[Seen]:
-    """Keep random states and a module's attributes; note where gradients are off."""
+    """Enter a context that restores random states and a module's attributes at its end.
+
+    It yields a record of the places where gradients were off.
+
+    Args:
+        device: Device whose random state is restored.
+        module: Module whose attributes are restored.
+    """
     unit = 0.0
     if torch.is_autocast_enabled(device.type):
         unit = UNIT[str(torch.get_autocast_dtype(device.type)).rpartition(".")[2]]

@@ -1,0 +1,22 @@
+"""Gradients into ``.grad``, as a backward pass leaves them there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+    """Add gradients to the params' ``.grad``, each in memory of its own."""
+    places = set[int]()
+    for name, param in params.items():
+        gradient = gradients[name]
+        # Cloned as backward() does, where gradients share storage with each other.
+        if gradient.data_ptr() in places or gradient._is_view() or not gradient.is_contiguous():
+            gradient = gradient.clone(memory_format=torch.contiguous_format)
+        places.add(gradient.data_ptr())
+        if param.grad is None:
+            param.grad = gradient
+        else:
+            with torch.no_grad():
+                param.grad.add_(gradient)

@@ -1,0 +1,119 @@
+"""Checks of what `Online` is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from uoro.arguments import leaf_name, require_count
+from uoro.errors import SettingError, StructureError, spelled
+from uoro.estimator import Estimator
+from uoro.estimators import UORO
+from uoro.estimators.streams import ParallelEstimator, Streams
+
+
+def require_params(params: Any) -> torch.device:
+    """Return the device of the params, a dict of tensors.
+
+    Raises:
+        SettingError: If there are none, or a value is no tensor.
+    """
+    if (
+        not isinstance(params, dict)
+        or not params
+        or not all(isinstance(param, Tensor) for param in params.values())
+    ):
+        raise SettingError(
+            "Online(params=...): expected a dict of tensors to train, with at least one, got "
+            f"{spelled(params)}. Try dict(module.named_parameters())."
+        )
+    device: torch.device = next(iter(params.values())).device
+    return device
+
+
+def require_state(call: str, state: Any) -> None:
+    """Raise if a tree cannot be a state to start from.
+
+    Raises:
+        StructureError: If a leaf is no tensor.
+        SettingError: If a leaf requires a gradient.
+    """
+    paths, leaves, _ = optree.tree_flatten_with_path(state)
+    for path, leaf in zip(paths, leaves, strict=True):
+        name = leaf_name("/".join(map(str, path)))
+        if not isinstance(leaf, Tensor):
+            raise StructureError(
+                f"{call}: {name}: expected tensors, in tuples, lists or dicts, got "
+                f"{spelled(leaf)}. Try torch.tensor(...)."
+            )
+        if leaf.requires_grad:
+            raise SettingError(
+                f"{call}: {name}: expected a tensor that requires no gradient, as the initial "
+                "state is not trained, got one that does. Try .detach()."
+            )
+
+
+def require_mask(mask: Any, count: int, device: str) -> Tensor:
+    """Return a mask as a tensor of booleans, one for each stream.
+
+    Raises:
+        StructureError: If the mask is anything else.
+    """
+    try:
+        made = torch.as_tensor(mask, device=device).bool()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        made = torch.empty(0)
+    if made.shape != (count,):
+        raise StructureError(
+            f"Online.reset(mask): expected a boolean for each of {count} streams, true where one "
+            f"starts anew, got {spelled(mask)}. Try torch.tensor([...])."
+        )
+    return made
+
+
+def require_streams(streams: int | None, estimator: Estimator | None) -> ParallelEstimator | None:
+    """Return the estimator of several streams; ``None`` for a single stream.
+
+    Raises:
+        SettingError: If the number of streams is no positive integer, or not the estimator's.
+    """
+    if streams is not None:
+        call = f"Online.for_module(streams={spelled(streams)})"
+        streams = require_count(call, "count of streams", streams)
+    if not isinstance(estimator, ParallelEstimator):
+        return None if streams is None else Streams(estimator or UORO(), streams)
+    if streams not in (None, estimator.count):
+        raise SettingError(
+            f"Online.for_module(streams={streams}, estimator=...): expected the estimator's "
+            f"number of streams, {estimator.count}, got {streams}. Leave streams out."
+        )
+    return estimator
+
+
+def filled(tree: Any, leaves: Any, what: str) -> Any:
+    """Return a tree with saved leaves in the places of its own, on their devices, in their dtypes.
+
+    Args:
+        tree: Tree with the structure and the shapes expected.
+        leaves: List of saved tensors.
+        what: Name of the tree in an error.
+
+    Raises:
+        StructureError: If the leaves are not tensors of these shapes.
+    """
+    mine, structure = optree.tree_flatten(tree)
+    shapes = [tuple(leaf.shape) for leaf in mine]
+    tensors = isinstance(leaves, list) and all(isinstance(leaf, Tensor) for leaf in leaves)
+    if not tensors or [tuple(leaf.shape) for leaf in leaves] != shapes:
+        got = f"shapes {[tuple(leaf.shape) for leaf in leaves]}" if tensors else spelled(leaves)
+        raise StructureError(
+            f"Online.load_state_dict(saved): {what}: expected tensors of shapes {shapes}, got "
+            f"{got}. Was it saved from another model or estimator? Build the same ones."
+        )
+    return optree.tree_unflatten(
+        structure,
+        [new.to(old.device, old.dtype) for old, new in zip(mine, leaves, strict=True)],
+    )

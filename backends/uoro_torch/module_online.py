@@ -1,0 +1,195 @@
+"""A module as `Online` trains it: its parameters, its random draws, its buffers, its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uoro.algebra import differentiable, norm, shift
+from uoro.arguments import require_callable, require_kind
+from uoro.derivatives.routes import Routed
+from uoro.errors import DerivativeError, SettingError
+from uoro.estimators.streams import ParallelEstimator
+from uoro_torch.backend import TorchBackend
+from uoro_torch.distributed import DistributedStreams
+from uoro_torch.draws import seed_of
+from uoro_torch.guards import require_params
+from uoro_torch.module import ModuleTransition, SingleStep, steppable
+from uoro_torch.module_dynamics import ModuleDynamics
+from uoro_torch.probing import routed
+
+
+class TrainedModule:
+    """A module, its loss, and the parameters of it that require gradients.
+
+    Args:
+        module: Module called as ``module(input, state)``, or one of PyTorch's own.
+        loss: Function of output and target.
+        streams: Estimator that runs the module on the rows of a batch; ``None`` for one stream.
+        check: Whether the module is checked at the first step.
+        seeded: Whether each item carries a seed for what the module draws.
+
+    Raises:
+        SettingError: If nothing is to be trained, an embedding has sparse gradients that streams
+            cannot take, or an argument is of the wrong kind.
+
+    Attributes:
+        dynamics: Forward, JVP and VJP of the module.
+        params: Parameters to train, by name.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
+        streams: ParallelEstimator | None,
+        *,
+        check: bool,
+        seeded: bool,
+    ) -> None:
+        self._call = f"Online.for_module({type(module).__name__}, loss)"
+        require_kind(self._call, "module", module, nn.Module, "an nn.Module, made.")
+        require_callable(self._call, "loss", loss, "a function of output and target.")
+        self._module = steppable(getattr(module, "_orig_mod", module))  # what torch.compile wrapped
+        self._streams = streams
+        self._rows = range(0) if streams is None else streams.rows
+        self._seeded = seeded
+        if streams is not None:
+            _require_dense_gradients(self._module)
+        named = dict[str, Tensor](self._module.named_parameters())
+        self.params = {name: param for name, param in named.items() if param.requires_grad}
+        backend = TorchBackend(device=str(require_params(self.params)))
+        rows = streams is not None
+        transition = ModuleTransition(self._module, loss, rows=rows)
+        make = partial(ModuleDynamics, backend, transition, rows)
+        device = torch.device(backend.device)
+        self.dynamics: Routed = routed(make, device, check=check, module=self._module)
+        self._trained = self._fingerprint()
+
+    def initial_state(self) -> Any:
+        """Return zeros for one of PyTorch's own modules, a row for each stream that runs here.
+
+        Raises:
+            SettingError: If it is another module.
+        """
+        if not isinstance(self._module, SingleStep):
+            raise SettingError(
+                f"{self._call}: expected the initial state as the third argument, got none; only "
+                "that of PyTorch's own modules is known. Try torch.zeros(units)."
+            )
+        return self._module.initial_state(len(self._rows) or None)
+
+    def item(self, inputs: tuple[Any, ...], seed: int, step: int) -> Any:
+        """Return input and target, and the seed of what the module draws at a step.
+
+        Raises:
+            SettingError: If there are not two inputs, or the module is no longer the one given.
+        """
+        if len(inputs) != 2:
+            raise SettingError(
+                "Online.step(...): expected two arguments, the input and the target, got "
+                f"{len(inputs)}. If the module needs more, pass a tuple or a dict of them."
+            )
+        if self._fingerprint() != self._trained:
+            raise SettingError(
+                "Online.step(input, target): expected the parameters that the module had, got "
+                "others that require gradients, or others in dtype or device: some were replaced, "
+                "frozen, or cast. Call Online.for_module again after such a change."
+            )
+        return (*inputs, self._seed(seed, step)) if self._seeded else inputs
+
+    def mode(self) -> list[bool]:
+        """Return which parts of the module are in training mode."""
+        return [part.training for part in self._module.modules()]
+
+    def begin(self, state: Any, item: Any, *, again: bool) -> None:
+        """Have the module checked at the next step.
+
+        Args:
+            state: State before the step.
+            item: Item of the step.
+            again: Whether the module was checked before, in another mode.
+
+        Raises:
+            DerivativeError: If the rows of a batch of streams depend on each other.
+        """
+        if again:
+            self.dynamics.forget()
+        if self._streams is not None and self.dynamics.checks:
+            self._require_independent_rows(state, item)
+
+    def keep(self, buffers: dict[str, Tensor], step: int) -> None:
+        """Write the buffers that a step computed into the module.
+
+        Args:
+            buffers: Buffers by name; with streams, a stack of each.
+            step: Number of steps taken.
+
+        Raises:
+            StructureError: If they differ between processes after the first step.
+        """
+        if not buffers:
+            return
+        with torch.no_grad():
+            for name, buffer in self._module.named_buffers():
+                buffer.copy_(buffers[name] if self._streams is None else buffers[name][0])
+        if step == 1 and isinstance(self._streams, DistributedStreams):
+            self._streams.require_same(
+                dict(self._module.named_buffers()),
+                "Online.step(input, target), the buffers after the first step",
+                "A buffer that the forward pass fills from its input differs by process: call "
+                "eval() of that module, or keep it in the state. Start all processes the same",
+            )
+
+    def _fingerprint(self) -> list[Any]:
+        """Return what tells the trained parameters from others."""
+        found = list[Any]()
+        parts = [self._module]
+        for part in parts:  # Which grows as it is walked along; Module.parameters() is slower.
+            found += [
+                (id(p), p.dtype, p.device)
+                for p in part._parameters.values()
+                if p is not None and p.requires_grad
+            ]
+            parts.extend(child for child in part._modules.values() if child is not None)
+        return found
+
+    def _seed(self, seed: int, step: int) -> Tensor:
+        # The rows of other processes draw other numbers.
+        first = self._rows.start
+        number = torch.tensor(seed_of((seed, step, first) if first else (seed, step)))
+        return number.repeat(len(self._rows)) if self._rows else number
+
+    def _require_independent_rows(self, state: Any, item: Any) -> None:
+        """Raise if the row of one stream changes the results of others."""
+        backend = self.dynamics.backend
+        step = backend.vmap(lambda state, item: self.dynamics.forward(self.params, state, item))
+        zero = backend.zeros(state)
+        nudge = backend.map(lambda leaf: torch.cat([leaf[:1] + 1.0, leaf[1:]]), zero)
+        one, two = (step(start, item) for start in (state, shift(backend, state, 1.0, nudge)))
+        others = [
+            [leaf[1:] for leaf in [*differentiable(backend, outcome.next_state), outcome.loss]]
+            for outcome in (one, two)
+        ]
+        gap = float(norm(backend, backend.combine((1.0, others[0]), (-1.0, others[1]))))
+        if gap > 1e-3 * float(norm(backend, others[0])):
+            raise DerivativeError(
+                f"{self._call}: expected independent rows of the batch, one for each stream, got "
+                "rows that change each other's results (BatchNorm in training mode?), so that a "
+                "stream has no gradient of its own. Use LayerNorm, or eval() of that module, or "
+                "leave streams out: the batch is then one state."
+            )
+
+
+def _require_dense_gradients(module: nn.Module) -> None:
+    embeddings = (nn.Embedding, nn.EmbeddingBag)
+    if any(isinstance(part, embeddings) and part.sparse for part in module.modules()):
+        raise SettingError(
+            "Online.for_module(streams=...): expected embeddings with dense gradients, got one "
+            "with sparse=True, and PyTorch has no sparse gradients for each row of a batch. Use "
+            "sparse=False."
+        )
