@@ -282,7 +282,7 @@ def test_optimizers_and_initial_states_of_torch_fit() -> None:
     optimizer = TorchOptimizer(torch.optim.Adam(list(params.values()), lr=1e-3))
     learner = Learner(dynamics, streams, optimizer, params, _mine(state))
     assert learner.run([_mine(item) for item in _items(3)]).steps == 3
-    with pytest.raises(SettingError, match=r"streams=3.*runs 6 streams. Leave streams out"):
+    with pytest.raises(SettingError, match=r"streams=3.*number of streams, 6, got 3\. Leave streams out"):
         Online.for_module(nn.LSTMCell(2, UNITS), MSE, streams=3, estimator=streams)
 
 
@@ -347,7 +347,7 @@ def test_what_cannot_be_shared_out_is_refused() -> None:
     dynamics, params, state = _model()
     with pytest.raises(
         StructureError,
-        match=rf"count=6\).init\(state\), of range\({HERE.start}, {HERE.stop}\): leaf 'hidden' has "
+        match=rf"count=6\).init\(state\), of range\({HERE.start}, {HERE.stop}\): leaf 'hidden': "
         r"expected a leading axis of 3, got shape \(6, 5\)",
     ):
         DistributedStreams(UORO(), COUNT).init(dynamics, params, state)
