@@ -282,7 +282,8 @@ def test_optimizers_and_initial_states_of_torch_fit() -> None:
     optimizer = TorchOptimizer(torch.optim.Adam(list(params.values()), lr=1e-3))
     learner = Learner(dynamics, streams, optimizer, params, _mine(state))
     assert learner.run([_mine(item) for item in _items(3)]).steps == 3
-    with pytest.raises(SettingError, match=r"streams=3.*number of streams, 6, got 3\. Leave streams out"):
+    said = r"streams=3.*number of streams, 6, got 3\. Leave streams out"
+    with pytest.raises(SettingError, match=said):
         Online.for_module(nn.LSTMCell(2, UNITS), MSE, streams=3, estimator=streams)
 
 
