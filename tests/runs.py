@@ -15,10 +15,10 @@ import numpy as np
 from uoro.checkpoint import Checkpoints
 from uoro.cli import app as app_module
 from uoro.training import Run, Settings, read_metrics, read_status
-from uoro.training.run import Ended
+from uoro.training.session import Ended
 from uoro.training.settings import merged
 
-TIMINGS = ("seconds", "rate", "resident")
+TIMINGS = ("seconds", "throughput", "resident")
 TINY: dict[str, Any] = {
     "task": "anbn",
     "backend": "autograd",

@@ -1,4 +1,4 @@
-"""A pair that runs away is said so, and one that wanders is not."""
+"""A pair that diverges is reported, and one that fluctuates is not."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_a_run_whose_state_does_not_forget_says_so(
         caplog.clear()
         ended = Run(Settings.of(table), tmp_path / f"run{growth}").go()
         assert ended.state == "done"
-        assert ("runs away" in caplog.text) is warned, caplog.text
+        assert ("the pair diverges" in caplog.text) is warned, caplog.text
         lines = read_metrics(tmp_path / f"run{growth}" / "metrics.jsonl")
-        assert any(line.get("event") == "pair runs away" for line in lines) is warned
+        assert any(line.get("event") == "pair diverges" for line in lines) is warned
         if warned:
             assert "spectral radius of the transition is about 1.1" in caplog.text

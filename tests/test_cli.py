@@ -91,7 +91,7 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["text", "--learning-rate", "-1"], "learning rate: expected a positive, finite number"),
         (["text", "--file", "no-such-book.txt"], "no-such-book.txt"),
         (["text", "--dtype", "int8"], "expected one of 'float32', 'float64'"),
-        (["text", "--encoding", "latin"], "wanted is 'utf-8' or 'bytes'"),
+        (["text", "--encoding", "latin"], "expected one of 'utf-8', 'bytes'"),
         (["influence-balancing", "--steps", "0"], "steps: expected an integer >= 1"),
         (["influence-balancing", "--steps", "5", "--estimators", "rtrl,tbptt:9"], "Raise --steps"),
         (["influence-balancing", "--backends", "autograd", "--steps", "99"], "takes 200 items"),
@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_what_was_computed(tmp_path: Path, monkeypatch: pytest.Monk
         ],
     )  # fmt: skip
     assert result.exit_code == 130
-    assert "Interrupted in run 2 of 3; what was computed is written." in result.output
+    assert "Interrupted in run 2 of 3; the finished runs are written." in result.output
     document = json.loads((tmp_path / "o" / "compare.json").read_text())
     assert not document["complete"]
     assert [Compared(**cell).estimator for cell in document["cells"]] == ["rtrl", "tbptt:1"]

@@ -605,7 +605,7 @@ def typed(*arguments: str) -> tuple[Any, str]:
         redirect_stdout(StringIO()),
     ):
         patch.setattr(sys, "argv", ["uoro", *arguments])
-        for module, name in ((compare_command, "compare"), (reproduce_command, "execute"),
+        for module, name in ((compare_command, "run_cells"), (reproduce_command, "execute"),
                              (bench_command, "execute")):  # fmt: skip
             patch.setattr(module, name, _start)
         try:

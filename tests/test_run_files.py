@@ -340,7 +340,7 @@ def test_a_figure_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     console = Console(quiet=True)
     (tmp_path / "file").write_text("")
     for out, error, message in (
-        (tmp_path / "a.svg", SettingError, "wanted is the name of a PNG"),
+        (tmp_path / "a.svg", SettingError, "expected the name of a PNG"),
         (tmp_path / "file" / "a.png", CheckpointError, "cannot be written: "),
     ):
         with pytest.raises(error, match=message):

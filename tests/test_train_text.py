@@ -23,7 +23,7 @@ ALPHABET = "".join(sorted(set(TEXT + "é")))
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uoro.training.record.draw_runs", lambda path, runs: None)
     monkeypatch.setattr("uoro.tasks.growing.PAUSE", 0.005)
-    monkeypatch.setattr("uoro.training.run.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("uoro.training.session.IDLE_SECONDS", 0.01)
 
 
 def _following(path: Path, **over: Any) -> dict[str, Any]:

@@ -8,12 +8,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from uoro.cli.help import console
 from uoro.errors import BrokenBackendError, MissingFrameworkError
 from uoro.registry import install_command, load_backend, registered_backends
 
 
+def backends() -> None:
+    """List the registered backends: version, device, and how to install a missing one.
+
+    Example: uoro backends
+    """
+    show_backends(console())
+
+
 def show_backends(console: Console) -> None:
-    """Print one row a registered backend."""
+    """Print one row for each registered backend."""
     table = Table(title="Backends", title_justify="left")
     for heading in ("name", "installed", "version", "device", "module", "to install"):
         table.add_column(heading, overflow="fold")
@@ -35,7 +44,7 @@ def show_backends(console: Console) -> None:
 
 
 def installed_backends() -> list[str]:
-    """Name the registered backends whose framework is installed, the bundled ones first."""
+    """Return the names of the backends whose framework is installed, the bundled ones first."""
     installed = []
     for name in registered_backends():
         try:

@@ -1,4 +1,4 @@
-"""Progress bars: one for everything, and one for each run at work."""
+"""Progress bars: one for all runs, and one for each run at work."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from uoro.lab.jobs import Job
 def progress_bars(
     console: Console, wanted: list[tuple[Any, Job]], spell: Callable[[Any], str]
 ) -> Iterator[Callable[[Any, float], None]]:
-    """Show a bar for everything, by the guessed cost, and one for each run at work.
+    """Show a bar for all runs, by their estimated cost, and one for each run at work.
 
     Args:
-        console: Where.
-        wanted: The runs, each under a key.
-        spell: Makes words of a key.
+        console: Console to show them on.
+        wanted: Runs, each under a key.
+        spell: Function from a key to words.
+
+    Yields:
+        Function of a key and the fraction that is done.
     """
     runs = dict(wanted)
     done = dict.fromkeys(runs, 0.0)
@@ -37,7 +40,7 @@ def progress_bars(
         total = progress.add_task("everything", total=sum(run.cost for run in runs.values()) or 1)
 
         def update(key: Any, fraction: float) -> None:
-            # Messages of a run may come after its result.
+            # Messages of a run may arrive after its result.
             fraction = done[key] = max(done[key], fraction)
             if key not in bars:
                 bars[key] = progress.add_task(escape(spell(key)), total=1.0)

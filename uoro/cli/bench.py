@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +15,8 @@ from rich.table import Table
 from uoro.arguments import require_choice
 from uoro.checkpoint.lock import run_lock
 from uoro.cli.bars import progress_bars
+from uoro.cli.help import console as make_console
+from uoro.cli.help import words
 from uoro.cli.interrupt import deferred_interrupt
 from uoro.errors import ReproductionError, SettingError
 from uoro.estimators.spelling import split_estimators
@@ -23,6 +27,73 @@ from uoro.lab.jobs import Done, cores, execute
 from uoro.registry import load_backend
 
 KINDS = {"speed": time_group}
+
+
+def bench(
+    backends: Annotated[str, typer.Option(help="Backends, separated by commas")] = "jax,torch",
+    cells: Annotated[
+        str | None,
+        typer.Option(help="gru, lstm, rnn, separated by commas", show_default="by the scale"),
+    ] = None,
+    units: Annotated[
+        str | None,
+        typer.Option(help="Numbers of units, separated by commas", show_default="by the scale"),
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Rows, separated by commas: forward, tbptt, tbptt:16, uoro, uoro:rank=4, "
+            "uoro:memory=16, rtrl, uoro@8 (eight streams); on torch also plain-tbptt, "
+            "plain-tbptt:16, plain-tbptt-fused, plain-tbptt-compiled, online, online-fused, "
+            "uoro-compiled, uoro-compiled-to-eager",
+            show_default="all",
+        ),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="quick, GRU with 64 and 256 units; or full, all cells, 16 to 2048")
+    ] = "quick",
+    repetitions: Annotated[int, typer.Option(help="Turns of each row")] = 11,
+    seconds: Annotated[
+        float | None, typer.Option(help="Seconds of a turn, about", show_default="by the scale")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads, and cores to pin them to")] = 1,
+    alphabet: Annotated[int, typer.Option(help="Symbols of the stream")] = 3,
+    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
+    device: Annotated[
+        str | None,
+        typer.Option(help="Device, such as cpu or cuda", show_default="the framework's"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the JSON and the PNGs")] = Path(
+        "results", "bench"
+    ),
+) -> None:
+    """Time a step: forward, truncated BPTT, UORO, rank k, memory T, exact RTRL, several streams.
+
+    Each backend, cell and number of units has a process of its own, pinned to its cores. Its rows
+    take turns, and ratios are formed turn by turn. "× roofline" is the time over the least time
+    that the bytes and the arithmetic of a step take at this machine's throughput, measured in the
+    same run. Compile time counts in "first call" only. "a step" is a character, of all streams
+    together. Ctrl-C keeps the groups that are done, and the same command resumes.
+
+    Example: uoro bench --backends jax --cells gru --units 16,64,256 --rows forward,tbptt,uoro
+
+    Example: uoro bench --scale full --seconds 0.5 --out results/bench
+    """
+    plan = make_plan(
+        scale,
+        backends=backends,
+        cells=cells,
+        units=units,
+        rows=rows or [],
+        repetitions=repetitions,
+        seconds=seconds,
+        threads=threads,
+        alphabet=alphabet,
+        dtype=dtype,
+        device=device,
+    )
+    run_bench(make_console(), plan, out)
 
 
 def make_plan(
@@ -39,10 +110,10 @@ def make_plan(
     dtype: str,
     device: str | None,
 ) -> BenchPlan:
-    """Read the options of the command.
+    """Build the plan from the options of the command.
 
     Raises:
-        SettingError: If one is out of its range.
+        SettingError: If an option is out of its range.
         UnknownNameError: If there is no such cell.
     """
     require_choice(f"bench --scale {scale}", "scale", scale, SCALES)
@@ -50,15 +121,15 @@ def make_plan(
     if units is None:
         numbers = chosen.units
     else:
-        words = _words(units)
-        if not all(word.isdecimal() and len(word) < 20 for word in words):
+        given = words(units)
+        if not all(word.isdecimal() and len(word) < 20 for word in given):
             raise SettingError(
-                f"bench --units {units}: wanted are integers >= 1, separated by commas."
+                f"bench --units: expected integers >= 1, separated by commas, got {units}."
             )
-        numbers = tuple(map(int, words))
+        numbers = tuple(map(int, given))
     return BenchPlan(
-        backends=_words(backends),
-        cells=chosen.cells if cells is None else _words(cells),
+        backends=tuple(words(backends)),
+        cells=chosen.cells if cells is None else tuple(words(cells)),
         units=numbers,
         rows=tuple(split_estimators(rows)),
         repetitions=repetitions,
@@ -71,12 +142,12 @@ def make_plan(
 
 
 def run_bench(console: Console, plan: BenchPlan, out: Path) -> None:
-    """Time the groups that are missing, each in a process of its own; write and print them."""
+    """Time the missing groups, each in a process of its own; write and print them."""
     allowed = len(cores())
     if plan.threads > allowed:
         raise SettingError(
-            f"bench --threads {plan.threads}: this process may use {allowed} cores. Take at most "
-            "as many."
+            f"bench --threads: expected at most {allowed}, the cores of this process, got "
+            f"{plan.threads}."
         )
     for name in plan.backends:
         require_rows(load_backend(name, device=plan.device), plan.rows)
@@ -105,7 +176,7 @@ def _bench(console: Console, plan: BenchPlan, out: Path) -> None:
             deferred_interrupt() as asked_to_stop,
         ):
             for key, group in wanted:
-                # A pool for each: a process that dies takes no other group along.
+                # A pool for each group: a process that dies takes no other group along.
                 try:
                     for _, done in execute(
                         [(key, group)],
@@ -134,15 +205,11 @@ def _bench(console: Console, plan: BenchPlan, out: Path) -> None:
     if interrupted:
         console.print(
             f"[yellow]Interrupted[/] with {len(document.missing)} groups left; the same command "
-            "goes on from there."
+            "resumes."
         )
         sys.exit(130)
     if failures:
         sys.exit(1)
-
-
-def _words(written: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in written.split(",") if word.strip())
 
 
 def _show(console: Console, name: str, done: Done) -> None:

@@ -6,13 +6,63 @@ import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from uoro.arguments import require_choice, require_count
+from uoro.cli.help import FLAG
+from uoro.cli.help import console as make_console
 from uoro.errors import MissingFrameworkError, SettingError
 from uoro.training.factory import load_factory
+
+
+def check(
+    factory: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:factory or file.py:factory, a function that returns dynamics, "
+            "params, state and items"
+        ),
+    ],
+    steps: Annotated[int, typer.Option(help="Number of items to use")] = 4,
+    seed: Annotated[int | None, typer.Option(help="Seed of every draw", show_default="0")] = None,
+    vary_seed: Annotated[
+        bool, typer.Option("--vary-seed", metavar=FLAG, help="Draw a fresh seed")
+    ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32 or float64, to cast params, state and items to",
+            show_default="as the factory returns them",
+        ),
+    ] = None,
+    surrogate: Annotated[
+        bool,
+        typer.Option(
+            "--surrogate", metavar=FLAG, help="The model's derivatives are surrogates on purpose"
+        ),
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="JSON file to write the findings to")] = None,
+) -> None:
+    """Check a model of your own: its derivatives, and that UORO on it is unbiased for exact RTRL.
+
+    Exit status: 0 every law holds; 1 a law is broken; 2 the model cannot be checked as asked; 3
+    a law is undecided or unverifiable.
+
+    Example: uoro check my_package.my_model:factory --dtype float64
+    """
+    run_check(
+        make_console(),
+        factory,
+        steps=steps,
+        seed=seed,
+        vary_seed=vary_seed,
+        dtype=dtype,
+        surrogate=surrogate,
+        report=report,
+    )
 
 
 def run_check(
@@ -26,7 +76,7 @@ def run_check(
     surrogate: bool,
     report: Path | None,
 ) -> None:
-    """Check the model that a factory makes, print the report, and exit with its status."""
+    """Check the model that a factory returns, print the report, and exit with its status."""
     try:
         from uoro_conformance.model import check_model
         from uoro_conformance.report import require_writable
@@ -68,21 +118,23 @@ def run_check(
 
 
 def _made(spelling: str) -> tuple[Any, Any, Any, Iterable[Any]]:
-    """Call the factory and look at what it made."""
+    """Call the factory, and check what it returns."""
+    call = f"uoro check {spelling}"
     made = load_factory("uoro check", spelling)()
-    wanted = "a tuple (dynamics, params, state, items)"
     if not isinstance(made, tuple) or len(made) != 4:
-        got = f"{len(made)} elements" if isinstance(made, tuple) else type(made).__name__
-        raise SettingError(f"uoro check {spelling}: it returned {got}, wanted is {wanted}.")
+        got = f"{len(made)} elements" if isinstance(made, tuple) else f"a {type(made).__name__}"
+        raise SettingError(
+            f"{call}: expected a tuple (dynamics, params, state, items) from the factory, got "
+            f"{got}."
+        )
     if not hasattr(made[0], "vjp"):
         raise SettingError(
-            f"uoro check {spelling}: it returned {wanted} whose first element is a "
-            f"{type(made[0]).__name__}. Make dynamics of a transition: "
+            f"{call}: expected dynamics as the first element, got a {type(made[0]).__name__}. Try "
             "load_backend(name).dynamics(transition)."
         )
     if not isinstance(made[3], Iterable):
         raise SettingError(
-            f"uoro check {spelling}: the items are a {type(made[3]).__name__}, wanted is a "
-            "sequence of them or an iterator."
+            f"{call}: expected an iterable of items as the last element, got a "
+            f"{type(made[3]).__name__}."
         )
     return made

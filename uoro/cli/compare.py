@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -20,9 +19,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from uoro.arguments import require_count
+from uoro.arguments import require_choice
 from uoro.backend import Backend
 from uoro.cli.backends import installed_backends
+from uoro.cli.help import console as make_console
+from uoro.cli.help import old_flag, renamed_flag, words
 from uoro.cli.interrupt import deferred_interrupt
 from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError
 from uoro.files.folder import require_folder
@@ -30,39 +31,15 @@ from uoro.lab.compare import (
     Choice,
     Compared,
     Comparison,
-    compare,
     draw,
     parse_estimator,
     split_estimators,
     write_json,
 )
+from uoro.lab.compare import compare as run_cells
 from uoro.registry import load_backend
-from uoro.tasks import (
-    Network,
-    Task,
-    anbn,
-    copying,
-    distant_brackets,
-    influence_balancing,
-    text,
-)
+from uoro.tasks import TASKS, Network, Task, make_task
 
-DEFAULT_ESTIMATORS = {
-    "influence-balancing": ["uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"],
-    "text": ["uoro", "tbptt:1", "tbptt:16"],
-    "anbn": ["uoro", "tbptt:1", "tbptt:16"],
-    "brackets": ["uoro", "tbptt:4"],
-    "copy": ["uoro", "tbptt:1", "tbptt:16"],
-}
-SYMBOL_TASKS: dict[str, Callable[..., Task]] = {
-    "anbn": anbn,
-    "brackets": distant_brackets,
-    "copy": copying,
-}
-OWN_OPTIONS = {
-    "influence-balancing": ("units", "minus"),
-    "text": ("units", "file", "encoding", "model", "layers"),
-} | dict.fromkeys(SYMBOL_TASKS, ("units", "model", "layers"))
 COLOURS = {
     "converged": "green",
     "learning": "cyan",
@@ -72,63 +49,139 @@ COLOURS = {
 }
 
 
-@dataclass(frozen=True)
-class TaskOptions:
-    """The options of the command that only some tasks read."""
+def compare(
+    task: Annotated[str, typer.Argument(help=", ".join(TASKS))],
+    backends: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Backends, separated by commas; the first is the reference",
+            show_default="all installed",
+        ),
+    ] = None,
+    estimators: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Estimators, separated by commas: uoro, uoro:rank=4, uoro:memory=16, rtrl, "
+            "tbptt:10, tbptt:10,rolling, bptt",
+            show_default="by the task",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Items of the stream")] = 20000,
+    eager_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Items on a backend that does not compile",
+            show_default="a tenth beside a compiled one, at least 1000",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of initial parameters and signs")] = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float64",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the JSON and the PNG", show_default="results/TASK"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Initial learning rate", show_default="the paper's")
+    ] = None,
+    units: Annotated[
+        int | None,
+        typer.Option(help="Units of a layer", show_default="64; 23 of influence-balancing"),
+    ] = None,
+    minus: Annotated[
+        int | None,
+        typer.Option(help="influence-balancing: units with a minus sign", show_default="13 of 23"),
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="text: file to read; may be repeated",
+            show_default="Shakespeare's plays",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="text: utf-8 or bytes", show_default="utf-8")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Cell of a layer: rnn, gru or lstm", show_default="gru")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of layers", show_default="1")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Device, such as cpu or cuda", show_default="the framework's"),
+    ] = None,
+    rate: Annotated[float | None, old_flag("--rate")] = None,
+) -> None:
+    """Run one task on several backends and estimators, with the same numbers, stream and signs.
 
-    learning_rate: float | None
-    units: int | None
-    minus: int | None
-    file: list[Path] | None
-    encoding: str | None
-    model: str | None
-    layers: int | None
+    Prints a table and writes compare.json and compare.png; Ctrl-C keeps the runs that are done.
+    "recent" is the mean loss over the last 1000 items, or the last tenth of a shorter run. A run
+    "diverged" if its recent loss is above the first and near its worst, and is "undecided" if it is
+    above the first and falling.
+
+    Example: uoro compare influence-balancing --estimators uoro,rtrl,tbptt:10 --steps 100000
+
+    Example: uoro compare text --file book.txt --model gru --units 64 --steps 20000
+    """
+    options = {
+        "learning_rate": renamed_flag("--rate", "--learning-rate", rate, learning_rate),
+        "units": units,
+        "minus": minus,
+        "file": file or None,
+        "encoding": encoding,
+        "model": model,
+        "layers": layers,
+    }
+    run_comparison(
+        make_console(),
+        build_task(task, {name: value for name, value in options.items() if value is not None}),
+        [name for text in backends or [] for name in words(text)],
+        split_estimators(estimators or []),
+        steps=steps,
+        eager_steps=eager_steps,
+        seed=seed,
+        dtype=dtype,
+        out=out or Path("results") / task,
+        device=device,
+    )
 
 
-def make_task(name: str, options: TaskOptions) -> Task:
-    """Make the task of that name.
+NETWORK = {"model": "cell", "units": "units", "layers": "layers"}
+OPTIONS = {"file": "paths"}
+
+
+def build_task(name: str, given: dict[str, Any]) -> Task:
+    """Build the task of a name from the options of the command.
 
     Raises:
-        UnknownNameError: If there is none; the nearest is named.
-        SettingError: If an option is not the task's, or out of its range.
+        UnknownNameError: If there is no such task; names the nearest.
+        SettingError: If the task has no such option, or its value is out of range.
     """
-    if name not in DEFAULT_ESTIMATORS:
-        raise UnknownNameError(f"compare {name!r}", "task", name, DEFAULT_ESTIMATORS)
-    for option in ("units", "minus", "file", "encoding", "model", "layers"):
-        if option not in OWN_OPTIONS[name] and getattr(options, option) is not None:
-            raise SettingError(f"compare {name}: it has no option --{option}.")
-    learning_rate: dict[str, Any] = (
-        {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
-    )
-    if name == "influence-balancing":
-        units = 23 if options.units is None else options.units
-        # In the paper's proportion, if only the size was asked for.
-        minus = (13 * units + 11) // 23 if options.minus is None else options.minus
-        return influence_balancing(units=units, minus=minus, **learning_rate)
-    for option in ("units", "layers"):
-        if (count := getattr(options, option)) is not None:
-            require_count(f"compare {name} --{option} {count}", option, count)
-    network = Network(
-        options.model or "gru",
-        64 if options.units is None else options.units,
-        1 if options.layers is None else options.layers,
-    )
-    if name in SYMBOL_TASKS:
-        return SYMBOL_TASKS[name](network=network, **learning_rate)
-    encoding = options.encoding or "utf-8"
-    if encoding not in ("utf-8", "bytes"):
-        raise SettingError(f"compare text: --encoding {encoding}: wanted is 'utf-8' or 'bytes'.")
-    return text(
-        options.file or (),
-        encoding=encoding,  # type: ignore[arg-type]  # checked above
-        network=network,
-        **learning_rate,
-    )
+    if name not in TASKS:
+        raise UnknownNameError(f"compare {name!r}", "task", name, TASKS)
+    entry = TASKS[name]
+    network: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for option, value in given.items():
+        if entry.has_network and option in NETWORK:
+            network[NETWORK[option]] = value
+        elif OPTIONS.get(option, option) in entry.defaults:
+            options[OPTIONS.get(option, option)] = value
+        else:
+            raise SettingError(f"compare {name}: it has no option --{option}. Leave it out.")
+    if "encoding" in options:
+        require_choice(f"compare {name}", "--encoding", options["encoding"], ("utf-8", "bytes"))
+    if "units" in options and "minus" not in options:
+        # In the paper's proportion, if only the number of units was given.
+        options["minus"] = (13 * options["units"] + 11) // 23
+    return make_task(f"compare {name}", name, options, Network(**network))
 
 
 def run_comparison(
     console: Console,
-    task_name: str,
+    task: Task,
     backend_names: list[str],
     estimator_names: list[str],
     *,
@@ -138,14 +191,11 @@ def run_comparison(
     dtype: str,
     out: Path,
     device: str | None,
-    options: TaskOptions,
 ) -> None:
     """Run a comparison with live progress, print its table, write its files."""
-    task = make_task(task_name, options)
-    names = split_estimators(estimator_names) or DEFAULT_ESTIMATORS[task_name]
+    names = estimator_names or TASKS[task.name].estimators
     choices = [parse_estimator(name) for name in dict.fromkeys(names)]
-    wanted = [name.strip() for text in backend_names for name in text.split(",") if name.strip()]
-    wanted = list(dict.fromkeys(wanted)) or installed_backends()
+    wanted = list(dict.fromkeys(backend_names)) or installed_backends()
     backends = [load_backend(name, device=device) for name in wanted]
     if not backends:
         raise MissingFrameworkError(
@@ -174,7 +224,7 @@ def run_comparison(
 
                 return update
 
-            for cell in compare(plan, start):
+            for cell in run_cells(plan, start):
                 cells.append(cell)
                 write_json(out / "compare.json", plan, cells, complete=False)
     except KeyboardInterrupt:
@@ -190,7 +240,7 @@ def run_comparison(
         total = len(backends) * len(choices)
         console.print(
             f"[yellow]Interrupted[/] in run {max(1, len(cells))} of {total}; "
-            + ("what was computed is written." if cells else "nothing was done yet.")
+            + ("the finished runs are written." if cells else "no run is finished.")
         )
         sys.exit(130)
 
@@ -223,7 +273,7 @@ def _table(plan: Comparison, cells: list[Compared]) -> Table:
         table.add_column(heading, justify="right")
     for cell in cells:
         fewer = f" of {cell.asked:,}" if cell.items < cell.asked else ""
-        learning_rate = "-" if cell.items_per_second is None else f"{cell.items_per_second:,.0f}"
+        throughput = "-" if cell.items_per_second is None else f"{cell.items_per_second:,.0f}"
         deviation = "-" if cell.deviation is None else f"{cell.deviation:.1e}"
         table.add_row(
             cell.backend,
@@ -232,7 +282,7 @@ def _table(plan: Comparison, cells: list[Compared]) -> Table:
             f"{cell.recent_loss:.3g}",
             f"{cell.final_loss:.3g}",
             f"[{COLOURS[cell.verdict]}]{cell.verdict}[/]" + (f", {cell.note}" if cell.note else ""),
-            learning_rate,
+            throughput,
             "reference" if cell.backend == reference else deviation,
         )
     return table

@@ -1,4 +1,4 @@
-"""Ctrl-C, and being told to end, as a question."""
+"""Ctrl-C and SIGTERM as a question, asked between two steps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that is asked between steps; a second one is raised."""
+    """Defer the first Ctrl-C: the function returned tells whether it came; the second is raised."""
     with deferred_signals(signal.SIGINT) as caught:
         yield lambda: caught() is not None
 
 
 @contextmanager
 def deferred_signals(*signals: signal.Signals) -> Iterator[Callable[[], signal.Signals | None]]:
-    """Note the first of some signals, to be asked for between steps; the next one is raised.
+    """Defer the first of some signals: the function returned tells which came; the next is raised.
 
-    An exception from the signal handler could surface inside a callback of a framework, which
-    would swallow it.
+    A framework's callback would swallow an exception from the signal handler.
     """
     first: signal.Signals | None = None
 

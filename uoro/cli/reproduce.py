@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,7 @@ from rich.table import Table
 from uoro.arguments import require_count
 from uoro.checkpoint.lock import run_lock
 from uoro.cli.bars import progress_bars
+from uoro.cli.help import console as make_console
 from uoro.cli.interrupt import deferred_interrupt
 from uoro.files.folder import require_folder
 from uoro.lab.jobs import cores, execute
@@ -25,10 +27,53 @@ from uoro.registry import load_backend
 COLOURS = {"holds": "green", "does not hold": "red"}
 
 
+def reproduce(
+    figures: Annotated[
+        list[str],
+        typer.Argument(
+            help="fig1a, fig1b, fig1c, fig2a, fig2b, fig4, table1, sec3.4, rank-noise, "
+            "rank-learning, or all"
+        ),
+    ],
+    scale: Annotated[
+        str, typer.Option(help="quick, some minutes; or paper, the paper's lengths and repetitions")
+    ] = "quick",
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds of each learning run", show_default="by the scale")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Backend")] = "jax",
+    device: Annotated[
+        str | None,
+        typer.Option(help="Device, such as cpu or cuda", show_default="the framework's"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the results", show_default="results/reproduction/SCALE-BACKEND"
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time", show_default="one for each core")
+    ] = None,
+) -> None:
+    """Reproduce the paper's figures and table, with a verdict on each of its claims.
+
+    Writes a JSON file and a PNG for each figure. Ctrl-C keeps the runs that are done, and the same
+    command resumes; with more seeds, it adds the missing ones.
+
+    Example: uoro reproduce fig2a
+
+    Example: uoro reproduce all --scale quick
+    """
+    plan = ReproductionPlan(scale=scale, backend=backend, device=device, seeds=seeds)
+    place = out or Path("results", "reproduction", f"{scale}-{backend}")
+    run_reproduction(make_console(), figures, plan, out=place, jobs=jobs)
+
+
 def run_reproduction(
     console: Console, names: list[str], plan: ReproductionPlan, *, out: Path, jobs: int | None
 ) -> None:
-    """Make the runs that are missing, write and print what came of them."""
+    """Make the missing runs, write and print their results."""
     if jobs is not None:
         require_count(f"reproduce --jobs {jobs}", "jobs", jobs)
     backend = load_backend(plan.backend, device=plan.device)
@@ -85,9 +130,7 @@ def _reproduce(
         console.print(f"[red]failed[/]: {escape(what)}", highlight=False)
     if interrupted:
         left = sum(len(document.missing) for document in documents.values())
-        console.print(
-            f"[yellow]Interrupted[/] with {left} runs left; the same command goes on from there."
-        )
+        console.print(f"[yellow]Interrupted[/] with {left} runs left; the same command resumes.")
         sys.exit(130)
     if failures:
         sys.exit(1)

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from uoro.cli.help import console as make_console
+from uoro.cli.help import words
 from uoro.errors import CheckpointError, SettingError
 from uoro.training import RunEntry, draw_runs, list_runs
 from uoro.training.curve import METRICS
@@ -28,8 +31,53 @@ COLOURS = {
 }
 
 
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds runs, at any depth")] = Path(
+        "runs"
+    ),
+) -> None:
+    """List training runs: steps, losses, and whether each is at work.
+
+    A run is "running" while a process works on it; a run that was killed is called "killed".
+    "recent" and "cumulated" are mean losses, recent and of the whole run; "age" is the time since
+    the run last wrote its status.
+
+    Example: uoro runs
+    """
+    show_runs(make_console(), folder)
+
+
+def plot(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, or folders with runs below them")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="PNG to write", show_default="curve.png in the run's folder; runs.png for several"
+        ),
+    ] = None,
+    monitors: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Numbers to draw below the loss, a panel each, such as pair/norm,radius",
+            show_default="none",
+        ),
+    ] = None,
+) -> None:
+    """Draw the loss of one or several training runs, also of runs at work.
+
+    The recent loss is a line, the loss of each line of metrics is pale behind it, a known entropy
+    rate is dashed, and events such as skipped steps are marked.
+
+    Example: uoro plot results/first results/second --monitors pair/norm --out both.png
+    """
+    plot_runs(make_console(), runs, out, monitors=monitors or [])
+
+
 def show_runs(console: Console, folder: Path) -> None:
-    """Print one row a run that is in a folder or below it.
+    """Print one row for each run in a folder or below it.
 
     Raises:
         CheckpointError: If there is no such folder.
@@ -72,16 +120,16 @@ def plot_runs(
     *,
     monitors: Sequence[str] = (),
 ) -> Path:
-    """Draw the curves of runs and say where the figure is.
+    """Draw the curves of runs and print the path of the figure.
 
     Args:
-        console: Where to say it.
-        runs: Folders of runs, or folders with runs below them, of which all are drawn.
-        out: The PNG. Without it, ``curve.png`` in the folder of the only run, or ``runs.png``.
-        monitors: What to draw below; several in one text are separated by commas.
+        console: Console to print on.
+        runs: Folders of runs, or folders with runs below them.
+        out: PNG to write. Default: ``curve.png`` in the folder of the only run, or ``runs.png``.
+        monitors: Names of numbers to draw below the loss, separated by commas.
 
     Returns:
-        Where the figure is.
+        Path of the figure.
 
     Raises:
         CheckpointError: If there is no such run, or the figure cannot be written.
@@ -90,15 +138,14 @@ def plot_runs(
     folders = [run for folder in runs for run in _expand(folder)]
     if not folders:
         raise SettingError(
-            "plot: there is no run that has written metrics. Give the folder of one."
+            "plot: expected a run that has written metrics, got none. Give the folder of one."
         )
     if out is None:
         out = folders[0] / "curve.png" if len(folders) == 1 else Path("runs.png")
     if out.suffix != ".png":
-        raise SettingError(f"plot --out {out}: wanted is the name of a PNG, such as runs.png.")
-    wanted = [name.strip() for text in monitors for name in text.split(",") if name.strip()]
+        raise SettingError(f"plot --out: expected the name of a PNG, got {out}. Try runs.png.")
     try:
-        draw_runs(out, folders, monitors=wanted)
+        draw_runs(out, folders, monitors=[name for text in monitors for name in words(text)])
     except CheckpointError:
         raise
     except OSError as error:
@@ -131,7 +178,7 @@ def _loss(value: Any) -> str:
 
 
 def _age(updated: Any, now: datetime) -> str:
-    """Say how long ago a run wrote its status."""
+    """Return the time since a run wrote its status."""
     try:
         then = datetime.fromisoformat(updated)
     except (TypeError, ValueError):

@@ -2,44 +2,104 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import signal
+import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from uoro.cli.flags import with_flags
+from uoro.cli.help import FLAG, console, old_flag, renamed_flag
 from uoro.cli.interrupt import deferred_signals
+from uoro.cli.progress import show_end, watching
 from uoro.errors import SettingError
-from uoro.learning.log import LOGGER
-from uoro.training.record import FIGURE, Live
-from uoro.training.run import LOG, Ended, Run
-from uoro.training.settings import SETTINGS, Settings, merged, read_settings
+from uoro.training.config import SETTINGS, read_settings, renewed
+from uoro.training.run import Run
+from uoro.training.settings import Settings, field, merged
 
 EXIT = {"done": 0, "failed": 1, "stopped": 3, "interrupted": 130}
 TERMINATED = 143
+TASK = field("task")[0].__metadata__[-1].description
+
+
+@with_flags
+def train(
+    task: Annotated[str | None, typer.Argument(help=TASK)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run", show_default="runs/TASK-1, and so on")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run to resume, however it ended")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", metavar=FLAG, help="Resume with changed settings")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags take precedence")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting, as in options.k=2 or chunk=512; may be repeated",
+        ),
+    ] = None,
+    rate: Annotated[float | None, old_flag("--rate")] = None,
+    **settings: Any,
+) -> None:
+    """Train online on a stream, for as long as you like; a stopped run resumes bit-for-bit.
+
+    The folder of a run holds its complete settings (config.toml), its metrics (metrics.jsonl), its
+    last checkpoints, and at the end a figure (curve.png). However a run ended, --resume continues
+    from the last checkpoint and computes the same numbers as an undisturbed run.
+
+    Exit status: 0 the steps are done or the stream has ended; 1 the run failed (a number that is
+    not finite, a stream that cannot be read, a last checkpoint that cannot be written); 2 the
+    command cannot be run as given; 3 there was no input for --stall seconds; 130 Ctrl-C; 143 told
+    to end. After 1, 3, 130 and 143 there is a checkpoint to resume from, if there were any steps.
+
+    Example: uoro train anbn --steps 1000000 --out runs/anbn
+
+    Example: uoro train text --file book.txt --model lstm --estimator uoro:rank=4
+
+    Example: tail -c +1 -f log | uoro train text --file -
+
+    Example: uoro train --resume runs/anbn --steps 2000000
+    """
+    if resume is not None and out is not None:
+        raise SettingError("train: expected --out or --resume, got both. A run keeps its folder.")
+    given = {name.replace("__", "."): value for name, value in settings.items()}
+    given["task"] = task
+    given["monitors"] = split_monitors(given["monitors"])
+    given["optimizer.learning_rate"] = renamed_flag(
+        "--rate", "--learning-rate", rate, given["optimizer.learning_rate"]
+    )
+    given["options.paths"] = given["options.paths"] or None
+    unspecified = given["options.encoding"] is None and given["options.alphabet"] is None
+    if given["options.paths"] == ["-"] and unspecified and resume is None:
+        given["options.encoding"] = "bytes"
+    chosen = gather(config, resume, given, set_ or [])
+    folder = resume or out or new_folder(chosen.task if chosen is not None else "run")
+    sys.exit(run_training(console(), chosen, folder, resume=resume is not None, force=force))
 
 
 def gather(
     config: Path | None, resume: Path | None, given: dict[str, Any], assignments: list[str]
 ) -> Settings | None:
-    """Put settings together: those of the run or of a file, then flags, then ``--set``.
+    """Merge settings: those of the run, then those of a file, then flags, then ``--set``.
 
     Args:
-        config: A TOML file.
-        resume: The folder of a run that goes on.
-        given: Settings by dotted names; those that are ``None`` were not given.
+        config: TOML file.
+        resume: Folder of a run to resume.
+        given: Settings by dotted names; ``None`` for what was not given.
         assignments: ``key=value``, the value as TOML spells it, or text.
 
     Returns:
-        The settings; ``None`` for those of the run that goes on, as they are.
+        Settings; ``None`` for those of the resumed run, unchanged.
     """
     table: dict[str, Any] = {}
     if resume is not None and (resume / SETTINGS).exists():
@@ -55,11 +115,11 @@ def gather(
         for part in reversed(name.split(".")):
             nested = {part: nested}
         table = merged(table, nested)
-    return Settings.of(table, call="train")
+    return Settings.of(renewed(table), call="train")
 
 
 def split_monitors(written: list[str] | None) -> list[str] | None:
-    """Split lists at their commas, leaving options with the monitor they belong to.
+    """Split lists at their commas; options stay with the monitor before them.
 
     >>> split_monitors(["pair,noise:replicas=4,every=10", "shadow"])
     ['pair', 'noise:replicas=4,every=10', 'shadow']
@@ -74,7 +134,7 @@ def split_monitors(written: list[str] | None) -> list[str] | None:
 
 
 def new_folder(task: str) -> Path:
-    """Name a folder for a run that was given none: ``runs/TASK-1``, and so on."""
+    """Choose a folder for a run without one: ``runs/TASK-1``, and so on."""
     stem = Path(task.rpartition(":")[0]).stem.replace(".", "-") if ":" in task else task
     number = 1
     while Path("runs", f"{stem}-{number}").exists():
@@ -88,98 +148,25 @@ def run_training(
     """Train with live progress.
 
     Returns:
-        The exit status.
+        Exit status.
     """
     run = Run(settings, folder, resume=resume, force=force)
     console.print(f"{run.title}, {run.settings.estimator}, {run.settings.backend}", markup=False)
     with (
-        _reported(console),
         deferred_signals(signal.SIGINT, signal.SIGTERM) as caught,
-        _bar(console, run.settings.steps) as watch,
+        watching(console, run.settings.steps) as watch,
     ):
         ended = run.go(asked_to_stop=lambda: caught() is not None, watch=watch)
-    _say(console, run, ended)
+    show_end(console, run, ended)
     if ended.state == "interrupted" and caught() == signal.SIGTERM:
         return TERMINATED
     return EXIT[ended.state]
 
 
-def _say(console: Console, run: Run, ended: Ended) -> None:
-    colour = {"done": "green", "failed": "red"}.get(ended.state, "yellow")
-    console.print(f"[{colour}]{ended.state}[/]", end=": ")
-    console.print(ended.reason, markup=False, highlight=False)
-    if ended.step:
-        spent = ", ".join(f"{name} {part:.1%}" for name, part in ended.overhead.items() if part)
-        console.print(
-            f"{ended.step:,} steps; recent {run.loss_name} {ended.recent:.4g}, of the whole run "
-            f"{ended.cumulated:.4g}. Time spent on {spent or 'nothing else'}.",
-            markup=False,
-            highlight=False,
-        )
-    files = [name for name in (FIGURE, LOG) if (run.folder / name).exists()]
-    console.print(f"Written: {run.folder} ({', '.join(files)}, …)", markup=False, highlight=False)
-    if ended.state != "done":
-        console.print(
-            f"Go on with: uoro train --resume {run.folder}", markup=False, highlight=False
-        )
-
-
-@contextmanager
-def _reported(console: Console) -> Iterator[None]:
-    """Show what the library reports above the bar."""
-    handler = RichHandler(console=console, show_path=False, level=logging.WARNING)
-    LOGGER.addHandler(handler)
-    try:
-        yield
-    finally:
-        LOGGER.removeHandler(handler)
-
-
-class _Rate(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        learning_rate = (
-            task.fields["live"].learning_rate if task.fields["live"] is not None else math.nan
-        )
-        return Text("" if math.isnan(learning_rate) else f"{learning_rate:,.0f}/s")
-
-
-class _Losses(ProgressColumn):
-    """The recent loss, that of the whole run, and how long it has been waiting."""
-
-    def render(self, task: Task) -> Text:
-        live: Live | None = task.fields["live"]
-        if live is None:
-            return Text("starting")
-        if live.waiting > 1.0:
-            return Text(f"waiting for input, {live.waiting:.0f} s", style="yellow")
-        return Text(f"recent {live.recent:.4g}, all {live.cumulated:.4g}")
-
-
-@contextmanager
-def _bar(console: Console, steps: int | None) -> Iterator[Any]:
-    with Progress(
-        BarColumn(),
-        TextColumn("{task.fields[steps]}"),
-        _Rate(),
-        _Losses(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
-        bar = progress.add_task("", total=steps, live=None, steps="")
-        wanted = "" if steps is None else f" of {steps:,}"
-
-        def watch(live: Live) -> None:
-            progress.update(bar, completed=live.step, live=live, steps=f"{live.step:,}{wanted}")
-
-        yield watch
-
-
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise SettingError(f"train --set {text}: wanted is KEY=VALUE, such as options.k=2.")
+        raise SettingError(f"train --set: expected KEY=VALUE, got {text}. Try options.k=2.")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

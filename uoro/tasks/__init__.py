@@ -1,10 +1,12 @@
-"""Tasks: identical models, numbers, streams and noise for every backend."""
+"""Tasks: identical models, initial numbers, streams and signs on every backend."""
 
 from uoro.tasks.anbn import AnBn as AnBn
 from uoro.tasks.anbn import anbn as anbn
 from uoro.tasks.brackets import DistantBrackets as DistantBrackets
 from uoro.tasks.brackets import distant_brackets as distant_brackets
 from uoro.tasks.catalogue import TASKS as TASKS
+from uoro.tasks.catalogue import Entry as Entry
+from uoro.tasks.catalogue import make_task as make_task
 from uoro.tasks.copying import Copy as Copy
 from uoro.tasks.copying import copying as copying
 from uoro.tasks.corpus import Text as Text

@@ -1,4 +1,4 @@
-"""Training runs: what they write, and what is made of it afterwards."""
+"""Training runs, what they write, and what is read from it later."""
 
 from uoro.training.curve import RunCurve as RunCurve
 from uoro.training.curve import read_curve as read_curve

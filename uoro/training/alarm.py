@@ -1,35 +1,52 @@
-"""Notice a pair that runs away."""
+"""Detect a pair that diverges."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from uoro.estimators.streams import ParallelEstimator
+from uoro.learning.learner import Learner
+from uoro.monitors import spectral_radius
+from uoro.training.problem import Problem
+
 FACTOR = 1e3
-"""By how much the norm of the estimated influence may exceed what it used to be."""
+"""Growth of the norm of the influence estimate, over its median, that counts as divergence."""
 HISTORY = 16
 ENOUGH = 3
 
 
-class PairAlarm:
-    """Compare the norm of the estimated influence with what it has been.
+class Divergence(NamedTuple):
+    """A pair that diverges.
 
-    ‖s̃‖ ‖θ̃‖ wanders, but about a level of its own while the state forgets. Where the state no longer
-    does, as the spectral radius of its transition is above 1, it grows by a factor at every step.
+    Attributes:
+        factor: Norm of the influence estimate over the median of the norms before.
+        message: The same in words, with a way out.
+    """
+
+    factor: float
+    message: str
+
+
+class PairAlarm:
+    """Compare the norm of the influence estimate with its history.
+
+    While the hidden state forgets, ‖s̃‖ ‖θ̃‖ fluctuates about a constant level. Once the spectral
+    radius of the transition exceeds 1, the norm grows by a factor at every step.
     """
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=HISTORY)
 
     def look(self, norm: float) -> float | None:
-        """Take a norm in.
+        """Add a norm to the history.
 
         Returns:
-            By what factor it exceeds the median of those before, if that is reason to worry.
+            Norm over the median of those before, if it exceeds ``FACTOR``.
         """
         before = list(self._norms)
         if math.isfinite(norm):
@@ -39,12 +56,46 @@ class PairAlarm:
         factor = norm / median(before)
         return None if factor <= FACTOR else factor
 
+    def look_at(
+        self, arrays: dict[str, Any], problem: Problem, learner: Learner, newest: Any
+    ) -> Divergence | None:
+        """Add the present norm to the history.
+
+        Args:
+            arrays: Arrays of the learner, from `uoro.Learner.export`.
+            problem: Problem of the run.
+            learner: Learner of the run.
+            newest: Newest item of the stream, at which the spectral radius is estimated, if any.
+
+        Returns:
+            Divergence, or ``None`` if the pair does not diverge or there is no pair.
+        """
+        norm = influence_norm(arrays)
+        factor = None if norm is None else self.look(norm)
+        if factor is None:
+            return None
+        radius = ""
+        if newest is not None and not isinstance(learner.estimator, ParallelEstimator):
+            found = spectral_radius(
+                problem.dynamics,
+                learner.params,
+                learner.state,
+                problem.backend.from_host(newest),
+            ).radius
+            radius = f" The spectral radius of the transition is about {float(found):.3g}."
+        return Divergence(
+            factor,
+            f"the pair diverges: its norm is {factor:.3g} times the usual one.{radius} A hidden "
+            "state that does not forget makes it grow. Try a smaller learning rate, or reset the "
+            "pair.",
+        )
+
 
 def influence_norm(arrays: dict[str, Any]) -> float | None:
-    """Give the norm of the estimated influence, from the arrays of a learner.
+    """Compute the norm of the influence estimate from the arrays of a learner.
 
     Args:
-        arrays: As `uoro.Learner.export` gives them.
+        arrays: Arrays from `uoro.Learner.export`.
 
     Returns:
         ‖s̃‖ ‖θ̃‖, of several pairs all together; ``None`` if there is no pair.
@@ -59,11 +110,11 @@ def influence_norm(arrays: dict[str, Any]) -> float | None:
 
 
 def _is_part(name: str, what: str) -> bool:
-    # With shadows around it, the estimator's own memory is memory/estimator, and so on.
-    own = name.removeprefix("memory/")
+    room, _, own = name.partition("/")
+    # Within shadows, the estimator's own carry is carry/estimator, and so on.
     while own.startswith("estimator/"):
         own = own.removeprefix("estimator/")
-    return own.partition("/")[0] == what and name.startswith("memory/")
+    return room in ("carry", "memory") and own.partition("/")[0] == what
 
 
 def _norm(array: Any) -> float:

@@ -1,8 +1,7 @@
-"""What a run is made of: model, numbers, stream, estimator and optimizer, from its settings."""
+"""Model, initial numbers, stream, estimator and optimizer of a run, from its settings."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from msgspec import structs
 
 from uoro.backend import Backend
 from uoro.derivatives.unroll import unroll
@@ -21,34 +21,31 @@ from uoro.estimators.spelling import parse_estimator
 from uoro.learning.host_noise import map_host
 from uoro.optimizer import Optimizer
 from uoro.registry import load_backend
-from uoro.tasks import TASKS, Task
+from uoro.tasks import TASKS, Task, make_task
 from uoro.training.factory import load_factory
 from uoro.training.optimizer import make_optimizer, optimizer_of_task
 from uoro.training.settings import Settings
-
-_OURS = ("network", "rate", "decay")
 
 
 @dataclass(frozen=True)
 class Problem:
     """Everything that a `Learner` needs, and how to read its loss.
 
-    A factory of the user's may return one of these, in place of the tuple.
+    A user's factory may return a problem in place of the tuple.
 
     Attributes:
-        dynamics: The model of one step of the stream.
-        params: The initial parameters.
-        state: The initial state.
-        stream: The items, from the first one; the position of a
-            `uoro.learning.stream.SeekableStream` is found again when the run goes on, of another
-            one as many items are drawn and dropped.
-        optimizer: The optimizer; that of the settings if not given.
-        estimator: The estimator; that of the settings if not given.
+        dynamics: Model of one step of the stream.
+        params: Initial parameters.
+        state: Initial hidden state.
+        stream: Items, from the first one. A resumed run seeks the position of a
+            `uoro.learning.stream.SeekableStream`; of another stream it drops the items used before.
+        optimizer: Optimizer. Default: that of the settings.
+        estimator: Estimator. Default: that of the settings.
         title: One line for a figure.
-        loss_name: What the loss is, with its unit.
-        loss_scale: What to multiply the model's loss by to get it in that unit.
-        entropy_rate: The least mean loss that any predictor can reach, in that unit, if known.
-        task: The built-in task, if it is one.
+        loss_name: Name of the loss, with its unit.
+        loss_scale: Factor from the model's loss to that unit.
+        entropy_rate: Smallest mean loss that any predictor can reach, in that unit, if known.
+        task: Built-in task, if the problem is one.
     """
 
     dynamics: Dynamics[Any, Any, Any]
@@ -65,19 +62,19 @@ class Problem:
 
     @property
     def backend(self) -> Backend:
-        """The backend of the dynamics."""
+        """Backend of the dynamics."""
         return self.dynamics.backend
 
 
 def make_problem(settings: Settings) -> tuple[Problem, Settings]:
-    """Make what the settings say.
+    """Build the problem that the settings describe.
 
     Returns:
-        The problem, unrolled as the estimator wants it, with estimator and optimizer; and the
-        settings with everything filled in that the task decided.
+        Problem, unrolled over the estimator's span, with estimator and optimizer; and the complete
+        settings, with the task's choices filled in.
 
     Raises:
-        SettingError: If they do not go together.
+        SettingError: If settings contradict each other.
         UnknownNameError: If there is no task, estimator, optimizer or backend of a name.
         StreamError: If a file cannot be read.
     """
@@ -88,10 +85,10 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
     choice = parse_estimator(settings.estimator)
     if choice.span is None:
         raise SettingError(
-            f"train(estimator={settings.estimator!r}): it makes one update for a whole run. Take "
-            "'tbptt:T', or an online one."
+            f"train(estimator={settings.estimator!r}): expected updates during the run, got one "
+            "update for a whole run. Try 'tbptt:T', or an online estimator."
         )
-    settings = replace(settings, optimizer=optimizer_of_task(settings))
+    settings = structs.replace(settings, optimizer=optimizer_of_task(settings))
     params = problem.params
     in_place = str(settings.optimizer.get("name")).startswith("torch.")
     if in_place and problem.optimizer is None and problem.backend.name == "torch":
@@ -112,45 +109,20 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
     )
 
 
-def make_task(settings: Settings) -> Task:
-    """Make the built-in task that the settings name.
-
-    Raises:
-        UnknownNameError: If there is no such task, or it has no such option.
-    """
-    call = f"train {settings.task}"
-    if settings.task not in TASKS:
-        raise UnknownNameError(call, "task", settings.task, [*TASKS, "package.module:factory"])
-    make = TASKS[settings.task]
-    known = [name for name in inspect.signature(make).parameters if name not in _OURS]
-    options = {name: value for name, value in settings.options.items() if value is not None}
-    for name in options:
-        if name not in known:
-            raise UnknownNameError(call, "option", name, known)
-    if settings.task != "influence-balancing":
-        options["network"] = settings.network
-    try:
-        return make(**options)
-    except TypeError as error:
-        raise SettingError(f"{call}: options {spelled(settings.options)}: {error}.") from error
-
-
 def _of_task(settings: Settings) -> tuple[Problem, Settings]:
     if settings.task == "text" and settings.options.get("paths"):
-        # Found again wherever the run is gone on with.
+        # The run may be resumed in another working folder.
         paths = settings.options["paths"]
         if isinstance(paths, list):
             absolute = [path if path == "-" else str(Path(path).absolute()) for path in paths]
-            settings = replace(settings, options=settings.options | {"paths": absolute})
-    task = make_task(settings)
+            settings = _with_options(settings, paths=absolute)
+    task = _task(settings)
     if settings.task == "text":
-        # A file that grows may come to hold a character that the model has no place for.
-        settings = replace(
-            settings, options=settings.options | {"alphabet": task.settings["alphabet"]}
-        )
+        # A growing file may receive a character that the model has no output for.
+        settings = _with_options(settings, alphabet=task.settings["alphabet"])
     dtype: Literal["float32", "float64"]
     dtype = "float64" if settings.dtype == "float64" else "float32"
-    settings = replace(settings, dtype=dtype)
+    settings = structs.replace(settings, dtype=dtype)
     backend = load_backend(settings.backend, device=settings.device or None)
     host_params, host_state = task.model.init(np.random.default_rng(settings.seed))
     host_state = map_host(lambda leaf: np.asarray(leaf, dtype), host_state)
@@ -170,33 +142,49 @@ def _of_task(settings: Settings) -> tuple[Problem, Settings]:
     return problem, settings
 
 
+def _task(settings: Settings) -> Task:
+    call = f"train {settings.task}"
+    if settings.task not in TASKS:
+        raise UnknownNameError(call, "task", settings.task, [*TASKS, "package.module:factory"])
+    known = TASKS[settings.task].options
+    options = {name: value for name, value in settings.options.items() if value is not None}
+    for name in options:
+        # Learning rate and decay are arguments of the task, but a run has an optimizer of its own.
+        if name not in known:
+            raise UnknownNameError(call, "option", name, known)
+    return make_task(call, settings.task, options, settings.network.network())
+
+
+def _with_options(settings: Settings, **options: Any) -> Settings:
+    return structs.replace(settings, options=settings.options | options)
+
+
 def _of_factory(settings: Settings) -> tuple[Problem, Settings]:
     place, _, name = settings.task.rpartition(":")
     if place.endswith(".py"):
-        # Found again wherever the run is gone on with.
-        settings = replace(settings, task=f"{Path(place).absolute()}:{name}")
+        # The run may be resumed in another working folder.
+        settings = structs.replace(settings, task=f"{Path(place).absolute()}:{name}")
     call = f"train {settings.task}"
     factory = load_factory("train", settings.task)
     try:
         made = factory(**settings.options)
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-            raise  # Its own, from within.
+            raise  # An error of the factory's own code.
         raise SettingError(f"{call}: options {spelled(settings.options)}: {error}.") from error
     if isinstance(made, tuple) and len(made) in (4, 5) and not hasattr(made, "_fields"):
         made = Problem(*made)
     if not isinstance(made, Problem) or not hasattr(made.dynamics, "backend"):
         raise SettingError(
-            f"{call}: the factory returned a {type(made).__name__}; wanted are dynamics, params, "
-            "state and stream, and as a fifth an optimizer if you like; or a uoro.training.Problem."
+            f"{call}: expected dynamics, params, state, stream and optionally an optimizer, or a "
+            f"uoro.training.Problem, got a {type(made).__name__}. Return one of them."
         )
     if not isinstance(made.stream, Iterable):
         raise SettingError(
-            f"{call}: the stream is a {type(made.stream).__name__}, wanted is something to iterate "
-            "over."
+            f"{call}: expected an iterable stream, got a {type(made.stream).__name__}."
         )
     backend = made.backend
-    settings = replace(settings, backend=backend.name, dtype=settings.dtype or "as made")
+    settings = structs.replace(settings, backend=backend.name, dtype=settings.dtype or "as made")
     dtype = None if settings.dtype == "as made" else settings.dtype
     with backend.precision(dtype) if dtype else nullcontext():
         params = backend.from_host(made.params, dtype=dtype)
@@ -206,5 +194,5 @@ def _of_factory(settings: Settings) -> tuple[Problem, Settings]:
 
 
 def _leaves_of_their_own(backend: Backend, params: Any) -> Any:
-    """Copy tensors, as PyTorch's optimizers change them in place."""
+    """Copy tensors, which PyTorch's optimizers change in place."""
     return backend.map(lambda leaf: leaf.detach().clone().requires_grad_(), params)

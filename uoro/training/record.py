@@ -1,4 +1,4 @@
-"""What a run writes down about itself: lines of metrics, how it stands, and a figure."""
+"""What a run writes about itself: lines of metrics, its status, and a figure."""
 
 from __future__ import annotations
 
@@ -25,45 +25,46 @@ from uoro.training.tensorboard import TensorBoardWriter
 
 FIGURE, BOARD = "curve.png", "tensorboard"
 STATUS_SECONDS = 2.0
-"""How often a run that is at work says how it stands."""
-_RATE_SECONDS = 0.5
+"""Seconds between two writes of the status of a run at work."""
+_THROUGHPUT_SECONDS = 0.5
 _COSTS = ("checkpoints", "metrics", "monitors")
 
 
 class Live(NamedTuple):
-    """How a run stands, for whoever watches.
+    """Present state of a run, for whoever watches.
 
     Attributes:
-        step: How many updates were made.
-        items: How many items of the stream they took.
-        rate: Items a second, lately.
-        recent: The recent loss.
-        cumulated: That of the whole run.
-        waiting: For how many seconds it has been waiting for input; 0 if it is at work.
+        step: Number of updates.
+        items: Number of items of the stream that they took.
+        throughput: Items a second, recently.
+        recent: Recent loss.
+        cumulated: Mean loss of the whole run.
+        waiting: Seconds since the run began to wait for input; 0 while it works.
     """
 
     step: int
     items: int
-    rate: float
+    throughput: float
     recent: float
     cumulated: float
     waiting: float
 
 
 class Record:
-    """Keep the metrics, the status and the figure of a run, and the time that it took.
+    """Metrics, status and figure of a run, and the time that it took.
 
-    A disk that is full is no reason to end a run: lines wait in memory, the rest is tried again.
+    A full disk does not end a run: lines of metrics wait in memory, status and figure are written
+    again later.
 
     Args:
-        folder: The run's folder.
-        settings: The run's.
-        problem: What it works on.
-        learner: At work on it.
+        folder: Folder of the run.
+        settings: Complete settings.
+        problem: Problem of the run.
+        learner: Learner of the run.
 
     Attributes:
-        meter: The loss.
-        seconds: For how long the run was at work, in all its lives.
+        meter: Means of the loss.
+        seconds: Seconds that the run was at work, in all its lives.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class Record:
         self.seconds = 0.0
         self._clock = time.perf_counter()
         self._line_at = (0, 0.0)
-        self._rate = math.nan
+        self._throughput = math.nan
         self._status_at = 0.0
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Begin to write."""
+        """Open the files, until the run ends."""
         self.write_status("running", "")
         self._clock = time.perf_counter()
         self._line_at = self._learner.steps, self.seconds
@@ -98,11 +99,11 @@ class Record:
             yield
 
     def begin_anew(self) -> None:
-        """Drop what was written by a run that left no checkpoint."""
+        """Drop the metrics of a run that left no checkpoint."""
         self._log.truncate_after(0)
 
     def restore(self, document: dict[str, Any], step: int) -> None:
-        """Go on from what `export` gave after so many steps."""
+        """Load what `export` returned after ``step`` steps."""
         self.meter.restore(document["meter"])
         self.seconds = self._status_at = _seconds(document["seconds"])
         self._spent = {name: _seconds(document["spent"][name]) for name in _COSTS}
@@ -110,7 +111,7 @@ class Record:
         self._log.truncate_after(step)
 
     def export(self) -> dict[str, Any]:
-        """Give what it holds, as JSON can say it."""
+        """Return the means and times, as JSON holds them."""
         return {
             "meter": self.meter.export(),
             "seconds": self.seconds,
@@ -119,14 +120,14 @@ class Record:
         }
 
     def tick(self) -> None:
-        """Count the time since this was last called as the run's."""
+        """Add the time since the last call to the time of the run."""
         now = time.perf_counter()
         self.seconds += now - self._clock
         self._clock = now
 
     @contextmanager
     def spent_on(self, what: str) -> Iterator[None]:
-        """Count time as spent on something."""
+        """Count the time of a block as spent on ``what``."""
         began = time.perf_counter()
         try:
             yield
@@ -134,11 +135,11 @@ class Record:
             self._spent[what] += time.perf_counter() - began
 
     def overhead(self) -> dict[str, float]:
-        """Say what part of the time went into what."""
+        """Return the part of the time that each cost took."""
         return {name: spent / max(self.seconds, 1e-9) for name, spent in self._spent.items()}
 
     def take(self, losses: list[float]) -> None:
-        """Take in the losses of steps, and write what happened in them."""
+        """Add the losses of steps to the means, and write the events among them."""
         self.meter.add(losses)
         learner = self._learner
         counts = learner.skipped, learner.resets
@@ -151,47 +152,47 @@ class Record:
             self.write_status("running", "")
 
     def live(self, waiting: float) -> Live:
-        """Say how the run stands."""
+        """Return the present state of the run."""
         step, seconds = self._line_at
-        if self.seconds > seconds + _RATE_SECONDS:
-            self._rate = (self._learner.steps - step) * self._span / (self.seconds - seconds)
+        if self.seconds > seconds + _THROUGHPUT_SECONDS:
+            self._throughput = (self._learner.steps - step) * self._span / (self.seconds - seconds)
         place = self._place()
         return Live(
             place["step"],
             place["items"],
-            self._rate,
+            self._throughput,
             self.meter.recent,
             self.meter.cumulated,
             waiting,
         )
 
     def event(self, kind: str, **more: Any) -> None:
-        """Write that something happened."""
+        """Write a line for an event."""
         self._log.write(self._place() | {"event": kind} | more)
 
     def write_line(self, seen: dict[str, float], *, partial: bool = False) -> None:
         """Write a line of metrics.
 
         Args:
-            seen: What the monitors saw.
-            partial: Whether it is the last one, off the beat; if the run goes on it is dropped.
+            seen: Measurements of the monitors.
+            partial: Whether the run ended between two lines; a resumed run drops such a line.
         """
         self.tick()
         step, seconds = self._line_at
         taken = self._learner.steps - step
         if taken:
-            self._rate = taken * self._span / max(self.seconds - seconds, 1e-9)
-        carry = resident()
+            self._throughput = taken * self._span / max(self.seconds - seconds, 1e-9)
+        memory = resident()
         record = self._place() | {
             "seconds": round(self.seconds, 3),
             "loss": self.meter.line,
             "recent": self.meter.recent,
             "cumulated": self.meter.cumulated,
-            "rate": round(self._rate, 1),
+            "throughput": round(self._throughput, 1),
             "skipped": self._learner.skipped,
             "resets": self._learner.resets,
             "malformed": getattr(self._problem.stream, "skipped", 0),
-            "resident": None if carry is None else round(carry / 2**20, 1),
+            "resident": None if memory is None else round(memory / 2**20, 1),
         }
         self._log.write(record | seen | ({"partial": True} if partial else {}))
         if self._board is not None:
@@ -201,11 +202,11 @@ class Record:
         self._line_at = self._learner.steps, self.seconds
 
     def flush(self) -> bool:
-        """Write the lines that wait; say whether none is left."""
+        """Write the lines that wait in memory; return whether none is left."""
         return self._log.flush()
 
     def write_status(self, state: str, reason: str) -> None:
-        """Write how the run stands, if that can be written."""
+        """Write the status, if it can be written."""
         self._status_at = self.seconds
         problem, learner = self._problem, self._learner
         status = self._place() | {
@@ -234,7 +235,7 @@ class Record:
             LOGGER.warning("%s", error)
 
     def draw(self) -> None:
-        """Draw the figure, if there is anything to draw and it can be written."""
+        """Draw the figure, if there are metrics and it can be written."""
         if not (self._folder / METRICS).exists():
             return
         try:
@@ -253,5 +254,5 @@ def _now() -> str:
 def _seconds(value: Any) -> float:
     seconds = float(value)
     if not 0.0 <= seconds < math.inf:
-        raise ValueError(f"{value!r} is no time in seconds")
+        raise ValueError(f"expected a time in seconds, got {value!r}")
     return seconds

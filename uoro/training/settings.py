@@ -1,173 +1,141 @@
-"""Everything that determines a run, as a TOML file says it."""
+"""Everything that determines a run, as a TOML file holds it."""
 
 from __future__ import annotations
 
-import os
-import tomllib
+import re
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-import tomli_w
+from msgspec import Meta, Struct, ValidationError, convert, to_builtins
 
-from uoro.arguments import require_seed
-from uoro.errors import CheckpointError, SettingError, UnknownNameError, UOROError, spelled
-from uoro.files.atomic import sync_folder, write_atomically
+from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.learning.learner import OnNonfinite
 from uoro.tasks import Network
 
-SETTINGS = "config.toml"
 FREE = ("steps", "stall", "checkpoints", "metrics", "options.resume")
-"""What may be changed when a run goes on: how long it is, and what is written of it."""
+"""Settings that a resumed run may change: its length, and what is written about it."""
 
 _DEEPEST = 20
 
-Section = TypeVar("Section")
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what every framework takes
+Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 
 
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """When checkpoints are written, and how many are kept.
+def about(description: str, default: str | None = None) -> Meta:
+    """Describe a setting, for its readers and for the help of its flag.
 
-    Attributes:
-        every: Steps from one to the next.
-        keep: How many of the last ones are kept.
+    Args:
+        description: One phrase, with the unit.
+        default: Default in words, where the field's own default is ``None`` or empty.
     """
-
-    every: int = 100_000
-    keep: int = 3
+    return Meta(description=description, extra={"default": default})
 
 
-@dataclass(frozen=True)
-class MetricsSettings:
-    """What is written down along the way.
-
-    Attributes:
-        every: Steps from one line to the next.
-        recent: Over how many of the last items the recent loss is taken, about.
-        tensorboard: Whether to write for TensorBoard too.
-    """
-
-    every: int = 1_000
-    recent: int = 10_000
-    tensorboard: bool = False
+class Section(Struct, frozen=True, kw_only=True):
+    """Table of settings; `Settings.of` checks its values."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that determines a run.
+class NetworkSettings(Section, frozen=True, kw_only=True):
+    """Network of a built-in task."""
 
-    Attributes:
-        task: ``"anbn"``, ``"brackets"``, ``"copy"``, ``"influence-balancing"``, ``"text"``, or
-            ``"package.module:factory"`` of the user's.
-        options: What the task is called with; see `uoro.tasks`.
-        network: The network of a built-in task.
-        backend: Its name.
-        device: Where to run; the framework's default if empty.
-        dtype: ``"float32"``, ``"float64"``, or ``"as made"``. If not given, float32 for a built-in
-            task, and as made for what a factory of the user's makes.
-        estimator: As on the command line: ``"uoro:rank=4"``, ``"tbptt:16"``, ….
-        optimizer: ``name``: ``"adam"``, ``"sgd"``, ``"optax.NAME"``, ``"torch.NAME"``, or
-            ``"package.module:function"``; and what to call it with. What is left out is the task's.
-        noise: ``"own"``, the backend's generator; or ``"shared"``, NumPy's, which draws the same
-            on every backend.
-        seed: Of the initial numbers, of the stream and of every draw.
-        steps: How many updates to make; endless, or as long as the stream, if not given.
-        chunk: How many steps run as one compiled loop, at most.
-        on_nonfinite: ``"stop"``, ``"skip"`` or ``"reset"``; see `uoro.Learner`.
-        stall: After how many seconds without input to stop; never if not given.
-        monitors: Names, as in `uoro.monitors`.
-        checkpoints: When to write them.
-        metrics: What to write down.
-    """
+    cell: Annotated[str, about("Cell of a layer: rnn, gru or lstm")] = "gru"
+    units: Annotated[Count, about("Units of a layer")] = 64
+    layers: Annotated[Count, about("Number of layers")] = 1
 
-    task: str
-    options: dict[str, Any] = field(default_factory=dict)
-    network: Network = field(default_factory=Network)
-    backend: str = "jax"
-    device: str = ""
-    dtype: Literal["float32", "float64", "as made"] | None = None
-    estimator: str = "uoro"
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    noise: Literal["own", "shared"] = "own"
-    seed: int = 0
-    steps: int | None = None
-    chunk: int = 256
-    on_nonfinite: OnNonfinite = "stop"
-    stall: float | None = None
-    monitors: list[str] = field(default_factory=list)
+    def network(self) -> Network:
+        """Return the network that the table describes.
+
+        Raises:
+            UnknownNameError: If there is no such cell.
+        """
+        return Network(self.cell, self.units, self.layers)
+
+
+class CheckpointSettings(Section, frozen=True, kw_only=True):
+    """When checkpoints are written, and how many are kept."""
+
+    every: Annotated[Count, about("Steps between two checkpoints")] = 100_000
+    keep: Annotated[Count, about("Number of newest checkpoints to keep")] = 3
+
+
+class MetricsSettings(Section, frozen=True, kw_only=True):
+    """What is logged during a run."""
+
+    every: Annotated[Count, about("Steps between two lines of metrics")] = 1_000
+    recent: Annotated[Count, about("Items, about, that the recent loss averages over")] = 10_000
+    tensorboard: Annotated[bool, about("Write metrics for TensorBoard too")] = False
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """Everything that determines a run; see the annotation of each field."""
+
+    task: Annotated[
+        str,
+        about(
+            "anbn, brackets, copy, influence-balancing, text, or package.module:factory, a "
+            "function that returns dynamics, params, state and stream"
+        ),
+    ]
+    options: Annotated[dict[str, Any], about("Arguments of the task; see uoro.tasks")] = {}
+    network: NetworkSettings = NetworkSettings()
+    backend: Annotated[str, about("Backend: jax, torch, autograd, or another one")] = "jax"
+    device: Annotated[str, about("Device, such as cpu or cuda", "the framework's")] = ""
+    dtype: Annotated[
+        Literal["float32", "float64", "as made"] | None,
+        about("float32, float64, or 'as made', what a factory returned", "float32; as made"),
+    ] = None
+    estimator: Annotated[
+        str, about("Estimator: uoro, uoro:rank=4, uoro:memory=16, rtrl, tbptt:10, …")
+    ] = "uoro"
+    optimizer: Annotated[
+        dict[str, Any], about("name of an optimizer, and its arguments", "the task's")
+    ] = {}
+    noise: Annotated[
+        Literal["own", "shared"],
+        about("Generator of the signs: own, the backend's; or shared, alike on every backend"),
+    ] = "own"
+    seed: Annotated[Seed, about("Seed of initial parameters, stream and signs")] = 0
+    steps: Annotated[Count | None, about("Number of updates", "until the stream ends")] = None
+    chunk: Annotated[Count, about("Largest number of steps in one compiled loop")] = 256
+    on_nonfinite: Annotated[
+        OnNonfinite, about("Answer to a loss or gradient that is not finite: stop, skip or reset")
+    ] = "stop"
+    stall: Annotated[
+        Seconds | None, about("Seconds without input after which the run ends", "never")
+    ] = None
+    monitors: Annotated[
+        list[str],
+        about("pair, radius, noise:replicas=4, shadow:window=64, …, separated by commas", "none"),
+    ] = []
     checkpoints: CheckpointSettings = CheckpointSettings()
     metrics: MetricsSettings = MetricsSettings()
 
-    def __post_init__(self) -> None:
-        require_seed(f"train(seed={spelled(self.seed)})", self.seed)
-        for name in ("steps", "chunk", "checkpoints.every", "checkpoints.keep", "metrics.every",
-                     "metrics.recent", "network.units", "network.layers"):  # fmt: skip
-            value: Any = self
-            for part in name.split("."):
-                value = getattr(value, part)
-            if value is not None and value < 1:
-                raise SettingError(f"train({name}={value}): it must be at least 1.")
-        if self.stall is not None and not self.stall > 0:
-            raise SettingError(f"train(stall={self.stall}): it must be a positive number.")
-
     @classmethod
     def of(cls, table: dict[str, Any], *, call: str = "train(settings)") -> Settings:
-        """Read settings from nested dictionaries, as TOML gives them.
+        """Build settings from nested dictionaries, as TOML gives them.
 
         Args:
-            table: What is left out takes its default.
-            call: What was called, for the error.
+            table: Settings; missing ones take their defaults.
+            call: Call to name in errors.
 
         Raises:
-            UnknownNameError: If there is no setting of a name; the nearest is named.
-            SettingError: If a value is of another type or out of range, or the task is missing.
+            UnknownNameError: If there is no setting of a name; names the nearest.
+            SettingError: If a value has a wrong type or is out of its range, or the task is
+                missing.
         """
-        _require_writable(call, table)
+        require_writable(call, table)
         if not isinstance(table, dict) or "task" not in table:
-            raise SettingError(f"{call}: there is no task. Give one, such as task = 'anbn'.")
-        return _section(call, cls, table, "")
+            raise SettingError(f"{call}: expected a task, got none. Try task = 'anbn'.")
+        _require_known(call, cls, table)
+        try:
+            return convert(table, cls)
+        except ValidationError as error:
+            raise _refusal(call, table, error) from error
 
     def table(self) -> dict[str, Any]:
-        """Give all settings as nested dictionaries; what was not given is left out."""
-        return _without_none(asdict(self))
-
-
-def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a TOML file of settings.
-
-    Raises:
-        SettingError: If it cannot be read, or is no TOML.
-    """
-    call = f"read_settings({os.fspath(path)!r})"
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        _require_writable(call, table)
-        return table
-    except UOROError:
-        raise
-    except OSError as error:
-        raise SettingError(f"{call}: it cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise SettingError(f"{call}: it is no TOML: {error}.") from error
-
-
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Write the complete settings into a run's folder, whole or not at all.
-
-    Raises:
-        CheckpointError: If they cannot be written.
-    """
-    try:
-        written = tomli_w.dumps(settings.table()).encode()
-        write_atomically(folder / SETTINGS, [written])
-        sync_folder(folder)
-    except OSError as error:
-        raise CheckpointError(
-            f"train: {folder / SETTINGS} cannot be written: {error.strerror or error}. Make room, "
-            "or give another folder."
-        ) from error
+        """Return all settings as nested dictionaries, without those that are ``None``."""
+        return _without_none(to_builtins(self))
 
 
 def changes(before: Settings, after: Settings) -> list[str]:
@@ -183,7 +151,7 @@ def changes(before: Settings, after: Settings) -> list[str]:
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """List nested settings under dotted names."""
+    """Return nested settings under dotted names."""
     found: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, dict):
@@ -194,7 +162,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay nested settings over others; tables are merged, everything else is replaced."""
+    """Merge two tables of settings: tables key by key, everything else replaced by the second."""
     result = dict(base)
     for name, value in over.items():
         below = result.get(name)
@@ -203,65 +171,30 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _section(call: str, cls: type[Section], table: dict[str, Any], prefix: str) -> Section:
-    known = {one.name: one for one in fields(cls)}  # type: ignore[arg-type]  # a dataclass
-    kinds = get_type_hints(cls)
-    values = {}
-    for name, value in table.items():
-        if name not in known:
-            raise UnknownNameError(call, "setting", prefix + name, [prefix + key for key in known])
-        values[name] = _value(call, kinds[name], value, prefix + name)
-    return cls(**values)
+def require_writable(call: str, table: Any) -> None:
+    """Refuse a table that TOML and JSON cannot both hold.
 
-
-def _value(call: str, kind: Any, value: Any, name: str) -> Any:
-    if is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise SettingError(f"{call}: {name} = {spelled(value)}: wanted is a table.")
-        return _section(call, kind, value, f"{name}.")  # type: ignore[arg-type]  # a class
-    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
-        if value is None:
-            return None
-        return _value(call, Union[tuple(set(get_args(kind)) - {type(None)})], value, name)  # noqa: UP007  # made of what is left
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind) or not isinstance(value, str):
-            wanted = ", ".join(map(repr, get_args(kind)))
-            raise SettingError(f"{call}: {name} = {spelled(value)}: wanted is one of {wanted}.")
-        return value
-    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    plain = tuple(get_origin(one) or one for one in kinds)
-    if float in plain and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    right = isinstance(value, plain) and (bool in plain or not isinstance(value, bool))
-    if right and isinstance(value, list):
-        right = all(isinstance(entry, str) for entry in value)
-    if not right:
-        words = {int: "an integer", float: "a number", str: "text", bool: "true or false",
-                 list: "a list of texts", dict: "a table"}  # fmt: skip
-        wanted = " or ".join(words[one] for one in plain if one in words)
-        raise SettingError(f"{call}: {name} = {spelled(value)}: wanted is {wanted}.")
-    return value
-
-
-def _require_writable(call: str, table: Any) -> None:
-    """Refuse what could not be written down again, in TOML and in JSON."""
+    Raises:
+        SettingError: If a value is neither number, text, true or false, nor a list or a table of
+            those, or is nested too deep.
+    """
     waiting: list[tuple[str, Any]] = [("", table)]
     while waiting:
         name, value = waiting.pop()
         if name.count(".") > _DEEPEST:
-            raise SettingError(f"{call}: {name[:60]}…: that is nested too deep.")
+            raise SettingError(
+                f"{call}: {name[:60]}…: expected at most {_DEEPEST} levels of tables, got more."
+            )
+        good = value is None or isinstance(value, (bool, int, float, list, tuple))
         if isinstance(value, dict):
             waiting += [(f"{name}.{key}".lstrip("."), item) for key, item in value.items()]
-            good = all(isinstance(key, str) and _is_text(key) for key in value)
+            good = all(_is_text(key) for key in value)
         elif isinstance(value, (list, tuple)):
             waiting += [(f"{name}.{number}", item) for number, item in enumerate(value)]
-            good = True
-        else:
-            good = value is None or isinstance(value, (bool, int, float)) or _is_text(value)
-        if not good:
+        if not (good or _is_text(value)):
             raise SettingError(
-                f"{call}: {name} = {spelled(value)}: wanted are numbers, text, true or false, and "
-                "lists and tables of them."
+                f"{call}: {name}: expected numbers, text, true or false, or lists and tables of "
+                f"those, got {spelled(value)}."
             )
 
 
@@ -278,3 +211,65 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
         for name, value in table.items()
         if value is not None
     }
+
+
+def _require_known(call: str, section: type[Section], table: Any, prefix: str = "") -> None:
+    kinds = get_type_hints(section)
+    for name, value in table.items():
+        if name not in kinds:
+            raise UnknownNameError(call, "setting", prefix + name, [prefix + one for one in kinds])
+        if _is_section(kinds[name]) and isinstance(value, dict):
+            _require_known(call, kinds[name], value, f"{prefix}{name}.")
+
+
+def field(name: str) -> tuple[Any, Any]:
+    """Return type and default of a setting.
+
+    Args:
+        name: Dotted name, such as ``"network.units"``.
+    """
+    section: Any = Settings
+    *path, last = name.split(".")
+    for part in path:
+        section = get_type_hints(section)[part]
+    return get_type_hints(section, include_extras=True)[last], _defaults(section).get(last)
+
+
+def _defaults(section: type[Section]) -> dict[str, Any]:
+    names, defaults = section.__struct_fields__, section.__struct_defaults__
+    return dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
+
+
+def _refusal(call: str, table: Any, error: ValidationError) -> SettingError:
+    """Build the error for a value, which msgspec names by its path: ``$.network.units``."""
+    path = re.findall(r"\w+", str(error).rpartition("$.")[2].partition("[")[0])
+    for name in path:
+        table = table[name]
+    place = ".".join(path)
+    return SettingError(
+        f"{call}: {place}: expected {_words(field(place)[0])}, got {spelled(table)}."
+    )
+
+
+def _words(kind: Any) -> str:
+    """Describe a type to a user."""
+    origin, (inner, *more) = get_origin(kind), get_args(kind) or (None,)
+    if origin in (Union, types.UnionType):
+        return _words(inner)  # The other one is None, for what is not given.
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if origin is Annotated:
+        bounds = [
+            f"{sign} {bound}"
+            for meta in more
+            for sign, bound in ((">=", meta.ge), (">", meta.gt), ("<=", meta.le))
+            if bound is not None
+        ]
+        return f"{_words(inner)} {' and '.join(bounds)}".rstrip()
+    names = {int: "an integer", float: "a number", str: "text", bool: "true or false",
+             list: "a list of texts"}  # fmt: skip
+    return names.get(origin or kind, "a table")
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
