@@ -99,7 +99,10 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["influence-balancing", "--file", "book.txt"], "no option --file"),
         (["text", "--minus", "3"], "no option --minus"),
         (["influence-balancing", "--out", "/proc/x"], "nothing can be written there"),
-        (["influence-balancing", "--estimators", "uoro:rank=2,rank=3"], "given twice"),
+        (
+            ["influence-balancing", "--estimators", "uoro:rank=2,rank=3"],
+            "expected 'rank' once, got it twice",
+        ),
         (["influence-balancing", "--minus", "50"], "0 <= minus <= units"),
         (["text", "--backends", "torch", "--device", "abacus"], "device='abacus'"),
     ],
