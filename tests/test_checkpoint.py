@@ -43,7 +43,7 @@ from uoro.errors import CheckpointError, LockedError, SettingError, StructureErr
 SMALL = {
     "params/0/gates": np.linspace(-1.0, 1.0, 12).reshape(3, 4),
     "state/0/h": np.array([1e-300, -0.0, np.nan]),
-    "memory/tangent": np.array([[1 + 2j, -3j]], np.complex64),
+    "carry/tangent": np.array([[1 + 2j, -3j]], np.complex64),
     "step": np.array(7, np.int64),
     "mask": np.array([True, False]),
     "nothing": np.zeros((0, 5), np.float16),
@@ -169,7 +169,7 @@ def test_any_reader_of_safetensors_opens_a_checkpoint(tmp_path: Path) -> None:
     with safetensors.safe_open(tmp_path / "a", framework="np") as file:
         assert set(file.keys()) == set(SMALL)
         assert _same(file.get_tensor("params/0/gates"), SMALL["params/0/gates"])
-        assert file.get_tensor("memory/tangent").shape == (1, 2, 2)
+        assert file.get_tensor("carry/tangent").shape == (1, 2, 2)
         about = json.loads(file.metadata()["uoro"])
     assert (about["format"], about["document"]["step"]) == (1, 3)
 

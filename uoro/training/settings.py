@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 from msgspec import Meta, Struct, ValidationError, convert, to_builtins
 
 from uoro.errors import SettingError, UnknownNameError, spelled
-from uoro.learning.learner import OnNonfinite
+from uoro.learning.nonfinite import OnNonfinite
 from uoro.tasks import Network
 
 FREE = ("steps", "stall", "checkpoints", "metrics", "options.resume")

@@ -1,0 +1,249 @@
+"""Steps of a learner: taken one by one or in chunks, kept only where everything is finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from uoro.algebra import entry, norm, working_precision
+from uoro.backend import Backend, CompilesSteps
+from uoro.derivatives.routes import probe
+from uoro.errors import NonFiniteError, SettingError, StreamError
+from uoro.estimator import Estimate
+from uoro.estimators.streams import ParallelEstimator
+from uoro.learning.carry import Progress
+from uoro.learning.chunks import Attempt, Chunks
+from uoro.learning.nonfinite import CALL, Fault, NonfinitePolicy, fault_of
+from uoro.learning.saved import Saved, export_progress, require_counts, restore_progress
+from uoro.learning.stream import read
+from uoro.learning.update import Clock, Update
+
+
+class Stepper:
+    """Take steps, and keep each only if its loss and gradient are finite.
+
+    Args:
+        update: One step as a pure function.
+        start: Initial parameters and hidden state.
+        seed: Seed of every random draw.
+        signs: Iterator of random signs that replaces the estimator's own draws, or ``None``.
+        donate: Whether a compiled step or chunk may overwrite the arrays it starts from.
+        compile: Whether to compile each step on an eager backend.
+        policy: What happens to an item that gives a number that is not finite.
+
+    Attributes:
+        progress: Parameters, hidden state, and the states of estimator and optimizer.
+        steps: Number of steps taken.
+        seed: Seed of every random draw.
+        policy: What happens to an item that gives a number that is not finite.
+        example: First item seen since the learner was built or restored.
+
+    Raises:
+        SettingError: If a compiler is required and the backend has none.
+    """
+
+    def __init__(
+        self,
+        update: Update,
+        start: Progress,
+        *,
+        seed: int,
+        signs: Iterator[Any] | None,
+        donate: bool,
+        compile: bool,
+        policy: NonfinitePolicy,
+    ) -> None:
+        self.backend: Backend = update.backend
+        self.progress = start
+        self.steps = 0
+        self.seed = seed
+        self.policy = policy
+        self.example: Any = None
+        self._update = update
+        self._key = self.backend.key(seed)
+        self._signs = signs
+        self._donates = donate
+        self._probed = False
+        self._compiles = compile or self.backend.compiled
+        compile_step = self.backend.compile
+        if compile and not self.backend.compiled:
+            if not isinstance(self.backend, CompilesSteps):
+                raise SettingError(
+                    "Learner(compile=True): expected a backend with a compiler, got "
+                    f"'{self.backend.name}'. Leave compile out, or try 'torch' or 'jax'."
+                )
+            compile_step = partial(self.backend.compile_step, donate=donate)
+        self._advance = compile_step(update.advance)
+        self._chunks = Chunks(update, donate=donate)
+
+    def step(self, inputs: Any) -> Estimate:
+        """Take one step on an item; `uoro.Learner.step` documents it."""
+        inputs = self.backend.from_host(inputs)
+        self._start(inputs)
+        return self._step(inputs, self._next_signs())
+
+    def run(self, stream: Iterator[Any], count: int, chunk: int, losses: list[float]) -> bool:
+        """Take up to ``count`` steps, and append their losses.
+
+        Args:
+            stream: Items.
+            count: Largest number of steps.
+            chunk: Number of steps in a compiled loop.
+            losses: List that the losses are appended to, even if the call raises.
+
+        Returns:
+            Whether the stream has not ended.
+        """
+        run = self._run_compiled if self.backend.compiled else self._run_each
+        return run(stream, count, chunk, losses)
+
+    def export(self) -> Saved:
+        """Return what `uoro.Learner.export` returns."""
+        arrays, numbers = export_progress(self._update, self.progress)
+        counts = {
+            "seed": self.seed,
+            "steps": self.steps,
+            "skipped": self.policy.skipped,
+            "skipped_in_a_row": self.policy.skipped_in_a_row,
+            "resets": self.policy.resets,
+            "started": self.progress.carry is not None,
+            "optimizer": numbers,
+        }
+        return Saved(arrays, counts)
+
+    def restore(self, saved: Saved, inputs: Any, call: str) -> None:
+        """Load what `export` returned; change nothing if it does not fit."""
+        counts = require_counts(saved, call)
+        self.progress = restore_progress(self._update, self.progress, saved, inputs, call)
+        self.example = self.example if inputs is None else inputs
+        self._probed = False
+        self.seed, self.steps = counts["seed"], counts["steps"]
+        self.policy.skipped, self.policy.resets = counts["skipped"], counts["resets"]
+        self.policy.skipped_in_a_row = counts["skipped_in_a_row"]
+        self._key = self.backend.key(self.seed)
+
+    def _started(self) -> bool:
+        return self.progress.carry is not None
+
+    def _start(self, inputs: Any) -> None:
+        """Check the model and build the carry, once the first item shows its shape."""
+        if self._probed:
+            return
+        now = self.progress
+        first = (now.state, inputs)
+        if isinstance(self._update.estimator, ParallelEstimator):
+            first = entry(self.backend, first, 0)
+        probe(self._update.dynamics, now.params, *first)
+        if self.progress.carry is None:
+            self.progress = self._update.start(now, inputs)
+        self.example = inputs
+        self._probed = True
+
+    def _step(self, inputs: Any, signs: Any) -> Estimate:
+        after, estimate, fault = self._attempt(inputs, signs)
+        if fault is not None and self.policy.choice == "reset":
+            self.progress = self.policy.reset(
+                self._update, self.progress, inputs, fault, self.steps
+            )
+            after, estimate, fault = self._attempt(inputs, signs)
+        if fault is None:
+            self.progress = after
+            self.policy.skipped_in_a_row = 0
+        else:
+            self.policy.skip(self.backend, self.progress, fault, self.steps)
+        self.steps += 1
+        return estimate
+
+    def _attempt(self, inputs: Any, signs: Any) -> tuple[Progress, Estimate, Fault | None]:
+        """Take a step without keeping it; return what is not finite about it."""
+        now, clock = self.progress, self._clock()
+        after: Progress
+        estimate: Estimate
+        if self._compiles:
+            if not self.backend.compiled:
+                # Python numbers and keys would be compiled in as constants.
+                if signs is None:
+                    signs = self._update.draw(now, clock)
+                precision = working_precision(self.backend, now.params)
+                number = self.backend.from_host(float(self.steps), dtype=precision)
+                clock = Clock(self._key, 0, number)
+            after, estimate, size = self._advance(now, inputs, signs, clock)
+            fault = fault_of(estimate, size)
+            if fault is not None and self._donates and not self.backend.compiled:
+                self.progress = after
+                raise NonFiniteError(CALL, self.steps, *fault, kept=False)
+            return after, estimate, fault
+        # The optimizer may change the params in place: check the gradient first.
+        carry, state, estimate = self._update.estimate(now, inputs, signs, clock)
+        fault = fault_of(estimate, norm(self.backend, estimate.gradient))
+        if fault is None:
+            now = self._update.apply(now, carry, state, estimate.gradient, clock)
+        return now, estimate, fault
+
+    def _clock(self) -> Clock:
+        return Clock.at(self.backend, self._key, self.steps)
+
+    def _run_each(self, stream: Iterator[Any], count: int, chunk: int, losses: list[float]) -> bool:
+        nothing = object()
+        while len(losses) < count:
+            item = next(stream, nothing)
+            if item is nothing:
+                return False
+            losses.append(float(self.step(item).loss))
+        return True
+
+    def _run_compiled(
+        self, stream: Iterator[Any], count: int, chunk: int, losses: list[float]
+    ) -> bool:
+        inputs, got = read(self.backend, stream, min(count, self._clock().room))
+        if not got:
+            return False
+        self._start(entry(self.backend, inputs, 0))
+        signs = None
+        if self._signs is not None:
+            signs, drawn = read(self.backend, self._signs, got)
+            self._require_signs(drawn == got)
+        items = self._chunks.fill(inputs, signs, got, chunk)
+        done = 0
+        while done < got:
+            attempt = self._chunks.advance(self.progress, items, self._clock(), done, got)
+            if attempt.finite or self._donates:
+                done += self._keep(attempt, losses)
+                continue
+            inputs, signs = (None if x is None else entry(self.backend, x, done) for x in items[:2])
+            losses.append(float(self._step(inputs, signs).loss))
+            done += 1
+        return True
+
+    def _keep(self, attempt: Attempt, losses: list[float]) -> int:
+        """Keep the steps of a chunk, and return their number."""
+        first, count = self.steps, len(attempt.losses)
+        self.progress = attempt.after
+        self.steps += count
+        losses.extend(attempt.losses)
+        if attempt.finite:
+            self.policy.skipped_in_a_row = 0
+            return count
+        failed = next((i for i, x in enumerate(losses) if not math.isfinite(x)), len(losses))
+        what, value = "the norm of the params", math.nan
+        if failed < len(losses):
+            what, value = "the loss", losses[failed]
+        call = "Learner(donate=True).run(stream)"
+        raise NonFiniteError(call, first + failed, what, value, kept=False)
+
+    def _next_signs(self) -> Any:
+        if self._signs is None:
+            return None
+        nothing = object()
+        signs = next(self._signs, nothing)
+        self._require_signs(signs is not nothing)
+        return self.backend.from_host(signs)
+
+    def _require_signs(self, there: bool) -> None:
+        if not there:
+            raise StreamError(
+                "Learner(signs=...): expected as many signs as items, got a stream that ended at "
+                f"or soon after step {self.steps}. Give a longer stream of signs, or none."
+            )
