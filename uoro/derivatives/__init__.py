@@ -1,1 +1,1 @@
-"""Derivatives of a model: how they are taken, chosen, checked and composed."""
+"""Derivatives of a model: computed, checked, and composed over several steps."""

@@ -1,4 +1,4 @@
-"""The user's model as one function, held to its contract at every call."""
+"""The user's model as a function whose return value is checked at every call."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ CALL = "transition(params, state, inputs)"
 def checked(
     transition: Callable[..., Any], backend: Backend, *, has_aux: bool = False
 ) -> Callable[[Any, Any, Any], Outcome[Any]]:
-    """Wrap a transition so that it returns an `Outcome`, or an error that says what is wrong.
+    """Return a transition that returns an `Outcome`, with its structure checked.
 
-    Only structure, shapes and dtypes are looked at, so the check costs nothing under a
-    compiler, which traces it away.
+    The check compares structure, shapes and dtypes alone; it costs nothing in compiled code.
 
     Args:
-        transition: ``(params, state, inputs) -> (next_state, loss)``, or with ``has_aux`` a
-            third element that is passed on and not differentiated.
+        transition: A function ``(params, state, inputs) -> (next_state, loss)``; with ``has_aux``
+            it returns a third element, which is passed on and not differentiated.
         backend: The backend of its arrays.
-        has_aux: Whether that third element is there.
+        has_aux: Whether the transition returns a third element; default no.
 
     Raises:
-        StructureError: If the transition is no function; from the wrapped function, if it breaks
-            the contract.
-        SettingError: If ``has_aux`` is neither true nor false.
+        StructureError: If the transition is not callable; the returned function raises it too, if
+            a next state differs from the state in structure, or the loss is no scalar.
+        SettingError: If ``has_aux`` is no `bool`.
     """
     if not callable(transition):
         raise StructureError(

@@ -1,4 +1,4 @@
-"""Several steps of a model as one: what memory-T and truncated BPTT are made of."""
+"""Several steps of a model as one step: the basis of memory-T UORO and of truncated BPTT."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from uoro.errors import StructureError, spelled
 
 @dataclass(frozen=True)
 class Unrolled(Generic[Params, State]):
-    """T steps of ``dynamics`` as one `Dynamics`; make it with `unroll`.
+    """T steps of a model as one `Dynamics`; build it with `unroll`.
 
-    Its inputs are a stack of T items, its loss the sum of the T losses, its aux their stack.
-    Reverse mode stores the T states and recomputes each step on the way back, so that memory
-    is T states and not T copies of everything a step computes.
+    Its inputs are a stack of T items, its loss is the sum of the T losses, its aux their stack.
+    The VJP stores T hidden states and recomputes each step on the way back, so that it needs the
+    memory of T states, and one more forward pass.
     """
 
     dynamics: Dynamics[Params, State, Any]
@@ -30,7 +30,7 @@ class Unrolled(Generic[Params, State]):
 
     @property
     def span(self) -> int:
-        """T items of the stream for each that the step consumes."""
+        """Number of stream items that one application consumes: T times that of the step."""
         return self.length * self.dynamics.span
 
     def _require_length(self, inputs: Any) -> None:
@@ -45,7 +45,7 @@ class Unrolled(Generic[Params, State]):
             require_length(leaf, self.length, call, place, f"Stack {count}.")
 
     def forward(self, params: Params, state: State, inputs: Any) -> Outcome[State]:
-        """Take T steps."""
+        """Compute T steps."""
         self._require_length(inputs)
 
         def body(state: State, item: Any) -> tuple[State, Any]:
@@ -58,7 +58,7 @@ class Unrolled(Generic[Params, State]):
     def jvp(
         self, params: Params, state: State, inputs: Any, state_tangent: State
     ) -> tuple[State, Scalar]:
-        """Push a tangent through T steps."""
+        """Compute the Jacobian-vector product of T steps in the state."""
         self._require_length(inputs)
 
         def body(carry: tuple[State, State], item: Any) -> tuple[tuple[State, State], Scalar]:
@@ -72,7 +72,7 @@ class Unrolled(Generic[Params, State]):
     def vjp(
         self, params: Params, state: State, inputs: Any
     ) -> tuple[Outcome[State], Pullback[Params, State]]:
-        """Take T steps, and pull cotangents back through them in reverse."""
+        """Compute T steps, and their pullback, which runs through them in reverse."""
         self._require_length(inputs)
         backend = self.backend
 
@@ -110,10 +110,10 @@ class Unrolled(Generic[Params, State]):
         signs: State,
         each: Each,
     ) -> Sweep[State, Params]:
-        """Take the derivatives of `uoro.derivatives.sweep` in one loop there and one back.
+        """Compute all derivatives of a UORO step in one loop forth and one back.
 
-        Forward passes are shared: that of the steps with the jvp's, and on the way back that of
-        the gradient with that of the signs.
+        The loop forth shares its forward passes with the JVPs; the loop back shares them between
+        the gradient and the signs.
         """
         self._require_length(inputs)
         backend, dynamics = self.backend, self.dynamics
@@ -151,17 +151,16 @@ class Unrolled(Generic[Params, State]):
 
 
 def unroll(dynamics: Dynamics[Params, State, Any], length: int) -> Unrolled[Params, State]:
-    """Make one `Dynamics` of ``length`` steps of another.
+    """Return dynamics whose single step is ``length`` steps of a model.
 
-    With `UORO` this is memory-T (section 3.4 of the paper); with `Truncated` it is chunked
-    truncated BPTT.
+    `UORO` on them is memory-T UORO (section 3.4 of the paper).
 
     Args:
-        dynamics: The step.
-        length: T, how many steps make one.
+        dynamics: The model.
+        length: T, the number of steps.
 
     Raises:
-        SettingError: If the length is not a positive integer, or the dynamics are none.
+        SettingError: If the length is not a positive integer, or ``dynamics`` is no `Dynamics`.
     """
     call = f"unroll(dynamics, {spelled(length)})"
     require_dynamics(call, dynamics)
