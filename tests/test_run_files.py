@@ -310,7 +310,7 @@ def test_runs_are_drawn_together_and_monitors_have_panels_of_their_own(tmp_path:
         draw_runs(tmp_path / "no.png", runs, monitors=["radus"])
     with pytest.raises(CheckpointError, match="there is no such file"):
         draw_runs(tmp_path / "no.png", [tmp_path])
-    with pytest.raises(SettingError, match="nothing to draw"):
+    with pytest.raises(SettingError, match="expected one folder or more, got none"):
         draw_runs(tmp_path / "no.png", [])
     assert not (tmp_path / "no.png").exists()
 

@@ -1,4 +1,4 @@
-"""What a step costs: rows that take turns, a floor to hold them against, and what came of it."""
+"""The cost of a step: rows that take turns, and the roofline of each."""
 
 from uoro.lab.bench.document import BenchDocument as BenchDocument
 from uoro.lab.bench.figure import draw as draw

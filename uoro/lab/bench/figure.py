@@ -1,4 +1,4 @@
-"""The figure: cost against units, and ratios to truncated backpropagation."""
+"""The figure: cost by number of units, and ratios to truncated backpropagation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from uoro.lab.bench.table import cost, ratio
 from uoro.lab.jobs import Done, Results
 
 UNITS = 64
-"""Ratios are drawn for the number of units nearest to it."""
+"""Ratios are drawn for the nearest number of units."""
 
 
 def figures_of(results: Results) -> dict[str, list[Done]]:
-    """Sort groups by what shares a figure: a backend and a cell, the fewest units first."""
+    """Return the groups by backend and cell, each a figure; the fewest units first."""
     found: dict[str, list[Done]] = {}
     for done in sorted(results.values(), key=lambda done: int(done.settings["units"])):
         name = f"{done.settings['backend']}-{done.settings['cell']}"

@@ -1,4 +1,4 @@
-"""Time one group: the rows of one backend, one cell and one number of units."""
+"""Timing of one group: the rows of one backend, cell and number of units."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from uoro.models import CELLS, SymbolModel
 from uoro.registry import load_backend
 
 READY = 0.4
-"""The part of a group's time that goes by before the first repetition, for the progress bar."""
+"""Fraction of a group's time before the first repetition, for the progress bar."""
 
 
 def time_group(settings: JobSettings, report: Report) -> dict[str, Any]:
-    """Make the rows, let them take turns, measure the machine, and say it all as JSON can.
+    """Time all rows in turns, measure the machine, and return the results as JSON values.
 
     Args:
-        settings: Of a group, as `BenchPlan.groups` gives them.
+        settings: Settings of a group, from `BenchPlan.groups`.
         report: Called with the fraction that is done.
     """
     backend = load_backend(settings["backend"], device=settings["device"])
@@ -52,11 +52,11 @@ def time_group(settings: JobSettings, report: Report) -> dict[str, Any]:
 
 
 def require_rows(backend: Backend, names: Sequence[str]) -> None:
-    """Refuse rows that a backend does not have, before anything is timed.
+    """Check that a backend has all rows, before any timing.
 
     Raises:
-        UnknownNameError: If it does not have one.
-        SettingError: If an option of one is out of its range.
+        UnknownNameError: If a row is unknown.
+        SettingError: If an option of a row is out of range.
     """
     extras = instrument_of(backend).extras()
     for name in names:
@@ -113,14 +113,14 @@ class _Group:
                 continue
             try:
                 ready[name], memories[name] = self._make(name, extras)
-            except Exception as error:  # A row that fails takes no other along.
-                left_out[name] = f"it failed: {type(error).__name__}: {_first_line(error)}"
+            except Exception as error:  # The other rows go on.
+                left_out[name] = f"the row failed: {type(error).__name__}: {_first_line(error)}"
                 continue
             works[name] = work
             bases[name] = extras[name].base if name in extras else base_of(work, names)
         seconds: Callable[[float], None] = lambda part: report(READY + (1 - READY) * part)  # noqa: E731
         times = take_turns(ready, self._settings["repetitions"], seconds)
-        rooflines = self._floors(works)
+        rooflines = self._rooflines(works)
         rows = {
             name: {
                 "microseconds": times[name],
@@ -141,7 +141,7 @@ class _Group:
         }
 
     def _make(self, name: str, extras: dict[str, ExtraRow]) -> tuple[Calibrated, PeakMemory | None]:
-        """Make a row and warm it up, with an eye on the memory that it takes."""
+        """Build a row, compile it, and measure its memory."""
         watched = self._instrument.watch()
         timed: Timed
         if name in extras:
@@ -158,16 +158,16 @@ class _Group:
         grown = watched()
         return ready, made.memory() or grown
 
-    def _floors(self, works: dict[str, Work]) -> dict[str, dict[str, float]]:
-        """Measure the machine, last of all, as it takes memory of its own; say the floors."""
+    def _rooflines(self, works: dict[str, Work]) -> dict[str, dict[str, float]]:
+        """Measure the machine, last as this takes memory; return the rooflines."""
         settings = self._settings
         machine = Machine(self._backend, settings["dtype"], settings["threads"])
         counts = {name: least(work, self._sizes) for name, work in works.items()}
-        rates = machine.rates(each.touched for each in counts.values())
+        throughput = machine.throughput(each.touched for each in counts.values())
         operations = machine.operations()
 
-        def say(roofline: Roofline) -> dict[str, float]:
-            read, update = rates[roofline.touched]
+        def spell(roofline: Roofline) -> dict[str, float]:
+            read, update = throughput[roofline.touched]
             seconds = roofline.seconds(
                 np.dtype(settings["dtype"]).itemsize,
                 read_throughput=read,
@@ -182,7 +182,7 @@ class _Group:
                 "operation_throughput": operations,
             }
 
-        return {name: say(roofline) for name, roofline in counts.items()}
+        return {name: spell(roofline) for name, roofline in counts.items()}
 
     def _machine(self) -> dict[str, Any]:
         pinned = None
@@ -198,9 +198,9 @@ class _Group:
 
 
 def sizes_of(params: Any, state: Any) -> Sizes:
-    """Count the numbers of a model of `uoro.models` with one layer, as drawn by NumPy.
+    """Return the sizes of a model of `uoro.models` with one layer, as drawn by NumPy.
 
-    Matrices are multiplied by, but for the table of which a step looks a row up.
+    The weights are all matrices but the embedding table, of which a step looks up one row.
     """
     layer, readout = params["0"], params["readout"]
     matrices = [leaf for leaf in (*layer.values(), *readout.values()) if leaf.ndim == 2]
@@ -214,7 +214,7 @@ def sizes_of(params: Any, state: Any) -> Sizes:
 
 
 def processor() -> str:
-    """Name the processor, as far as the system does."""
+    """Return the name of the processor, as known to the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if "model name" in line)

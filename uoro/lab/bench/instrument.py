@@ -1,4 +1,4 @@
-"""What a backend may add to its own benchmark: rows, memory, a device to wait for."""
+"""What a backend adds to its benchmark: rows, memory, a device to wait for."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from uoro.files.resident import watch_resident
 from uoro.lab.bench.roofline import Work
 
 ENTRY_POINT_GROUP = "uoro.benches"
-"""Each entry is a function that makes the instrument of the backend of its name."""
+"""Each entry is a function that builds the instrument of the backend of its name."""
 
 
 class Timed(Protocol):
-    """Something to take the time of."""
+    """Work to be timed."""
 
     @property
     def items(self) -> int:
-        """Items of the stream that one call of `run` goes through; streams count once."""
+        """Items of the stream per call of `run`, of all streams together as one."""
         ...
 
     def run(self) -> None:
-        """Go through the items; return when the device is done."""
+        """Process the items; return when the device is done."""
         ...
 
 
 @dataclass(frozen=True)
 class BenchModel:
-    """What a row starts from.
+    """The model and the stream that all rows of a group start from.
 
     Attributes:
         cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
-        units: Units of it.
-        params: On the device.
-        state: On the device.
-        symbols: Gives so many ``{"symbol", "target"}`` as a stack on the device.
+        units: Number of units.
+        params: Parameters, on the device.
+        state: Hidden state, on the device.
+        symbols: Function of a count that returns a stack of ``{"symbol", "target"}`` on the device.
     """
 
     cell: str
@@ -49,12 +49,12 @@ class BenchModel:
 
 @dataclass(frozen=True)
 class ExtraRow:
-    """A row that one backend alone has.
+    """A row of one backend only.
 
     Attributes:
-        work: What it has to do, for the roofline.
-        base: The row it is held against.
-        make: Makes it.
+        work: Work of a step, for the roofline.
+        base: Name of the row to compare with.
+        make: Function that builds the row.
     """
 
     work: Work
@@ -64,12 +64,12 @@ class ExtraRow:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """How much memory a row needs.
+    """Peak memory of a row.
 
     Attributes:
-        bytes: The most at a time, beyond what was there without the row.
-        how: How it was found.
-        parts: What it is made of, where that is known.
+        bytes: Peak, in bytes, above the memory in use without the row.
+        how: Method of measurement, in words.
+        parts: Bytes by part, where known.
     """
 
     bytes: int
@@ -78,52 +78,52 @@ class PeakMemory:
 
 
 class Instrument(Protocol):
-    """What the benchmark asks of a backend; made by the entry point ``uoro.benches``."""
+    """A backend's part of the benchmark, built by the entry point ``uoro.benches``."""
 
     def set_threads(self, threads: int) -> None:
-        """Keep the framework to so many threads."""
+        """Limit the framework to this number of threads."""
         ...
 
     def hardware(self) -> str:
-        """Name the device, as its maker does; empty where it is the processor."""
+        """Return the product name of the device; empty for the CPU."""
         ...
 
     def wait(self) -> None:
-        """Return when the device has done all it was given."""
+        """Return when the device is idle."""
         ...
 
     def extras(self) -> dict[str, ExtraRow]:
-        """Give the rows that this backend alone has, by name."""
+        """Return the rows of this backend only, by name."""
         ...
 
     def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
-        """Say what a compiled function needs, where the compiler knows."""
+        """Return the memory of a compiled function; ``None`` if unknown to the compiler."""
         ...
 
     def watch(self) -> Callable[[], PeakMemory | None]:
-        """Begin to watch what memory is taken; the result says the most there was since."""
+        """Start to watch memory; the function returned gives the peak since."""
         ...
 
 
 class PlainInstrument:
-    """The instrument of a backend that registers none."""
+    """The instrument of a backend without one of its own."""
 
     def set_threads(self, threads: int) -> None:
-        """Do nothing: the environment says it."""
+        """Do nothing: environment variables limit the threads."""
 
     def hardware(self) -> str:
-        """Say nothing."""
+        """Return an empty name."""
         return ""
 
     def wait(self) -> None:
-        """Do nothing: what was called is done."""
+        """Do nothing: calls return when done."""
 
     def extras(self) -> dict[str, ExtraRow]:
-        """Have none."""
+        """Return no rows."""
         return {}
 
     def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
-        """Know nothing."""
+        """Return ``None``."""
         return None
 
     def watch(self) -> Callable[[], PeakMemory | None]:
@@ -132,7 +132,7 @@ class PlainInstrument:
 
 
 def resident_memory() -> Callable[[], PeakMemory | None]:
-    """Watch the memory of this process, where the system tells."""
+    """Watch the resident memory of this process, on Linux."""
     most = watch_resident()
 
     def said() -> PeakMemory | None:
@@ -147,7 +147,7 @@ def resident_memory() -> Callable[[], PeakMemory | None]:
 
 
 def instrument_of(backend: Backend) -> Instrument:
-    """Load the instrument registered under the backend's name, or take the plain one."""
+    """Return the instrument registered under the backend's name, or the plain one."""
     entry = {each.name: each for each in entry_points(group=ENTRY_POINT_GROUP)}.get(backend.name)
     made: Instrument = PlainInstrument() if entry is None else entry.load()(backend)
     return made

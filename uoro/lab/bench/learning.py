@@ -1,4 +1,4 @@
-"""The rows that every backend has: the forward pass, and a learner at work."""
+"""The rows of every backend: the forward pass, and a `Learner` on a stream."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from uoro.learning.update import Clock, Update
 from uoro.optimizer import Optimizer
 from uoro.schedules import inverse_sqrt
 
-RATE, DECAY = 1e-3, 0.03
+LEARNING_RATE, DECAY = 1e-3, 0.03
 LONGEST = 1024
-"""Items in one call, at most; where the backend compiles they are one compiled loop."""
+"""Largest number of items per call; a backend that compiles runs them in one loop."""
 
 EAGER = 16
-"""Items in one call where Python runs each step."""
+"""Items per call where Python runs each step."""
 
 NUMBERS = 2e7
-"""About so many numbers are gone through in one call."""
+"""Approximate count of numbers updated per call."""
 
 
 def optimizer() -> Optimizer:
-    """Make the optimizer that all rows have: that of the library's next-symbol tasks."""
-    return Adam(inverse_sqrt(RATE, DECAY))
+    """Return the optimizer of all rows: that of the library's next-symbol tasks."""
+    return Adam(inverse_sqrt(LEARNING_RATE, DECAY))
 
 
 def items_of(row: Row, backend: Backend, params: int, state: int) -> int:
-    """Choose how many items one call goes through: whole windows, and not for too long."""
+    """Return the number of items per call: whole windows, in limited time."""
     work = row.work
     longest = EAGER
     if backend.compiled:
@@ -46,12 +46,12 @@ def items_of(row: Row, backend: Backend, params: int, state: int) -> int:
 
 
 class Again:
-    """The same items again and again, on the device from the start.
+    """A stream that repeats the same items, all on the device.
 
     Args:
-        backend: Whose arrays they are.
-        block: A stack of steps.
-        count: How many.
+        backend: Backend of the arrays.
+        block: Stack of steps.
+        count: Number of steps.
     """
 
     def __init__(self, backend: Backend, block: Any, count: int) -> None:
@@ -68,12 +68,12 @@ class Again:
         return self._items[self._next]
 
     def take(self, count: int) -> Any:
-        """Give the block; it is only ever asked for as a whole."""
+        """Return the block, which is always requested as a whole."""
         return self._block
 
 
 class Forward:
-    """The forward pass alone, from item to item."""
+    """The forward pass alone."""
 
     def __init__(
         self,
@@ -100,18 +100,18 @@ class Forward:
         self._go = backend.compile(go)
 
     def run(self) -> None:
-        """Go through the items."""
+        """Process the items."""
         _, losses = self._go(*self._start, self._symbols)
         self._backend.to_host(losses)
         self._instrument.wait()
 
     def memory(self) -> PeakMemory | None:
-        """Ask the compiler."""
+        """Return what the compiler knows."""
         return self._instrument.program_memory(self._go, *self._start, self._symbols)
 
 
 class Learning:
-    """A `Learner` at work on the stream."""
+    """A `Learner` on the stream."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Learning:
         self._update = Update(dynamics, row.estimator, optimizer())
 
     def _cut(self, row: Row) -> Callable[[Any], Any]:
-        """Shape a stack of symbols as this row takes them."""
+        """Return a function that shapes a stack of symbols for this row."""
         work, steps = row.work, self._steps
         shape = (steps,) + ((work.streams,) if "@" in row.name else ())
         shape += (work.span,) if work.span > 1 else ()
@@ -152,7 +152,7 @@ class Learning:
         self._instrument.wait()
 
     def memory(self) -> PeakMemory | None:
-        """Ask the compiler about the chunk that `Learner.run` compiles."""
+        """Return what the compiler knows of the chunk that `Learner.run` compiles."""
         learner, update = self._learner, self._update
         backend = learner.backend
         if not backend.compiled:

@@ -1,4 +1,4 @@
-"""What JAX adds to the benchmark: memory as its compiler knows it."""
+"""JAX's part of the benchmark: memory, from the compiler."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from uoro.lab.bench.instrument import ExtraRow, PeakMemory
 
 
 class JaxInstrument:
-    """Measure JAX.
+    """The instrument of JAX.
 
     Args:
-        backend: On whose device.
+        backend: Backend on the device.
     """
 
     def __init__(self, backend: JaxBackend) -> None:
         self._backend = backend
 
     def set_threads(self, threads: int) -> None:
-        """Do nothing: XLA starts as many threads as the process has cores."""
+        """Do nothing: XLA starts one thread per core of the process."""
 
     def hardware(self) -> str:
-        """Name an accelerator."""
+        """Return the name of an accelerator; empty for the CPU."""
         platform, _, index = self._backend.device.partition(":")
         kind: str = jax.devices(platform)[int(index)].device_kind
         return "" if platform == "cpu" else kind
 
     def wait(self) -> None:
-        """Do nothing: losses are read at the end of every chunk, which its params come with."""
+        """Do nothing: every chunk ends with reading its losses, which waits for the params."""
 
     def extras(self) -> dict[str, ExtraRow]:
-        """Have none."""
+        """Return no rows."""
         return {}
 
     def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
-        """Add up arguments, results and what is needed in between."""
+        """Return the sum of arguments, results and temporary memory."""
         compiled = program.lower(*arguments).compile()  # type: ignore[attr-defined]  # of jax.jit
         found = compiled.memory_analysis()
         if found is None:
@@ -53,10 +53,10 @@ class JaxInstrument:
         return PeakMemory(sum(parts.values()), how, parts)
 
     def watch(self) -> Callable[[], PeakMemory | None]:
-        """Leave it to the compiler: a process that compiles needs memory for that."""
+        """Return no peak: compilation itself takes memory of the process."""
         return lambda: None
 
 
 def instrument(backend: JaxBackend) -> JaxInstrument:
-    """Make the instrument of a backend."""
+    """Build the instrument of a backend."""
     return JaxInstrument(backend)

@@ -1,4 +1,4 @@
-"""What PyTorch adds to the benchmark: `Online`, and loops written by hand to hold it against."""
+"""PyTorch's part of the benchmark: `Online`, and loops by hand to compare with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uoro_torch.online import Online
 
 from uoro.estimators import UORO
 from uoro.lab.bench.instrument import BenchModel, ExtraRow, PeakMemory, resident_memory
-from uoro.lab.bench.learning import DECAY, EAGER, RATE
+from uoro.lab.bench.learning import DECAY, EAGER, LEARNING_RATE
 from uoro.lab.bench.learning import optimizer as neutral_optimizer
 from uoro.lab.bench.roofline import Work
 from uoro.lab.bench.torch_cells import CELLS, Item, Params, State
@@ -24,10 +24,10 @@ WINDOW = 16
 
 
 class TorchInstrument:
-    """Measure PyTorch.
+    """The instrument of PyTorch.
 
     Args:
-        backend: On whose device.
+        backend: Backend on the device.
     """
 
     def __init__(self, backend: TorchBackend) -> None:
@@ -35,11 +35,11 @@ class TorchInstrument:
         self._cuda = backend.device.startswith("cuda")
 
     def set_threads(self, threads: int) -> None:
-        """Keep PyTorch's own pool to it."""
+        """Limit PyTorch's thread pool."""
         torch.set_num_threads(threads)
 
     def hardware(self) -> str:
-        """Name an accelerator."""
+        """Return the name of an accelerator; empty for the CPU."""
         return torch.cuda.get_device_name(self._backend.device) if self._cuda else ""
 
     def wait(self) -> None:
@@ -48,7 +48,7 @@ class TorchInstrument:
             torch.cuda.synchronize(self._backend.device)
 
     def extras(self) -> dict[str, ExtraRow]:
-        """Give the loops by hand, and `Online`, each as it is and compiled."""
+        """Return the loops by hand and `Online`, eager and compiled."""
         one, window = Work("truncated"), Work("truncated", span=WINDOW)
         uoro, backend = Work("uoro"), self._backend
         return {
@@ -71,11 +71,11 @@ class TorchInstrument:
         }
 
     def program_memory(self, program: Callable[..., Any], *arguments: Any) -> PeakMemory | None:
-        """Know nothing: nothing is compiled as a whole."""
+        """Return ``None``: no row is compiled as a whole."""
         return None
 
     def watch(self) -> Callable[[], PeakMemory | None]:
-        """Ask the allocator of an accelerator; on a CPU, watch this process."""
+        """Watch the allocator of an accelerator, or, on a CPU, this process."""
         if not self._cuda:
             return resident_memory()
         device = self._backend.device
@@ -86,16 +86,16 @@ class TorchInstrument:
 
 
 def instrument(backend: TorchBackend) -> TorchInstrument:
-    """Make the instrument of a backend."""
+    """Build the instrument of a backend."""
     return TorchInstrument(backend)
 
 
 class Start:
-    """What each loop starts from: the model by hand, numbers of its own, the learning rate.
+    """Start of each loop: the model by hand, a copy of the tensors, the learning rate.
 
     Args:
-        backend: The backend of the tensors.
-        problem: The model and its numbers.
+        backend: Backend of the tensors.
+        problem: Model and stream.
     """
 
     def __init__(self, backend: TorchBackend, problem: BenchModel) -> None:
@@ -103,18 +103,18 @@ class Start:
         leaves = backend.named_leaves
         self.params: dict[str, Tensor] = {k: p.clone() for k, p in leaves(problem.params)}
         self.state: dict[str, Tensor] = dict(leaves(problem.state))
-        self.rate = inverse_sqrt(RATE, DECAY)
+        self.learning_rate = inverse_sqrt(LEARNING_RATE, DECAY)
         self.device = backend.device
 
 
 class Loop:
-    """Go through the same items again and again.
+    """A loop over the same items, repeated.
 
     Args:
-        backend: The backend of the tensors.
-        problem: Whose stream it is.
-        learn: Learns from a window of items, given the index of the newest.
-        span: Items in a window.
+        backend: Backend of the tensors.
+        problem: Model and stream.
+        learn: Function of a window of items and of the index of the newest item.
+        span: Number of items in a window.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Loop:
         self._wait = TorchInstrument(backend).wait
 
     def run(self) -> None:
-        """Go through them once."""
+        """Process the items once."""
         for window in self._windows:
             self._newest += len(window)
             self._learn(window, self._newest)
@@ -143,7 +143,7 @@ class Loop:
 def plain(
     backend: TorchBackend, problem: BenchModel, *, span: int = 1, fused: bool = False
 ) -> Loop:
-    """Truncate as the manual has it: backward, step, zero_grad, detach."""
+    """Build truncated BPTT as in PyTorch's manual: backward, step, zero_grad, detach."""
     start = Start(backend, problem)
     state, params = start.state, start.params
     optimizer = _adam(params, fused)
@@ -156,7 +156,7 @@ def plain(
             losses.append(loss)
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         total.backward()  # type: ignore[no-untyped-call]  # PyTorch's own has no types
-        optimizer.param_groups[0]["lr"] = start.rate(newest)
+        optimizer.param_groups[0]["lr"] = start.learning_rate(newest)
         optimizer.step()
         optimizer.zero_grad()
         state = {name: leaf.detach() for name, leaf in state.items()}
@@ -165,14 +165,14 @@ def plain(
 
 
 def online(backend: TorchBackend, problem: BenchModel, *, fused: bool = False) -> Loop:
-    """Put `Online` in the place of backward, with the same model and the same optimizer."""
+    """Build the same loop with `Online` in the place of backward."""
     start = Start(backend, problem)
     optimizer = _adam(start.params, fused)
     estimate = Online(start.model, start.params, start.state)
 
     def learn(window: list[Item], newest: int) -> None:
         estimate.step(window[0])
-        optimizer.param_groups[0]["lr"] = start.rate(newest)
+        optimizer.param_groups[0]["lr"] = start.learning_rate(newest)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -180,7 +180,7 @@ def online(backend: TorchBackend, problem: BenchModel, *, fused: bool = False) -
 
 
 def compiled(backend: TorchBackend, problem: BenchModel) -> Loop:
-    """Have a `Learner` compile the whole step."""
+    """Build a `Learner` that compiles the whole step."""
     start = Start(backend, problem)
     learner = Learner(
         backend.dynamics(start.model),
@@ -199,7 +199,7 @@ def _take(learner: Learner, item: Item) -> None:
 
 
 def plain_compiled(backend: TorchBackend, problem: BenchModel) -> Loop:
-    """Compile the whole truncated step, Adam included, as one function."""
+    """Build a truncated step compiled as one function, Adam included."""
     start = Start(backend, problem)
     model, params, state = start.model, start.params, start.state
     moments = tuple({k: torch.zeros_like(p) for k, p in params.items()} for _ in range(2))
@@ -225,7 +225,7 @@ def plain_compiled(backend: TorchBackend, problem: BenchModel) -> Loop:
     def learn(window: list[Item], newest: int) -> None:
         nonlocal params, moments, state
         count = newest + 1
-        scales = [start.rate(newest) / (1 - 0.9**count), 1 / (1 - 0.999**count)]
+        scales = [start.learning_rate(newest) / (1 - 0.9**count), 1 / (1 - 0.999**count)]
         given = torch.tensor(scales, device=start.device)
         params, moments, state = compiled(params, moments, state, window[0], given)
 
@@ -233,6 +233,6 @@ def plain_compiled(backend: TorchBackend, problem: BenchModel) -> Loop:
 
 
 def _adam(params: Params, fused: bool) -> torch.optim.Adam:
-    """Let PyTorch's own Adam train them, as one writes it down or in its fastest form."""
+    """Return PyTorch's Adam, default or fused."""
     leaves = [p.requires_grad_() for p in params.values()]
-    return torch.optim.Adam(leaves, lr=RATE, fused=fused or None)
+    return torch.optim.Adam(leaves, lr=LEARNING_RATE, fused=fused or None)

@@ -1,10 +1,11 @@
-"""The tables of `docs/speed.md`, made of the files that ``uoro bench`` wrote."""
+"""The tables of `docs/speed.md`, from the files of ``uoro bench``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from uoro.arguments import mismatch
 from uoro.errors import ReproductionError
 from uoro.lab.bench.document import BenchDocument
 from uoro.lab.bench.table import facts, table
@@ -16,22 +17,21 @@ COLUMNS = (0, 1, 4, 5, 6, 7, 9)
 
 
 def tables(files: Iterable[Path]) -> str:
-    """Make Markdown of all groups in files, in the order they are given."""
+    """Return all groups of the files as Markdown, in order."""
     groups = [(id, done) for file in files for id, done in BenchDocument(file, []).results.items()]
     return "\n".join(f"### {id}\n\n{_markdown(done)}" for id, done in groups)
 
 
 def write(page: Path, files: Iterable[Path]) -> None:
-    """Put the tables under the mark of a page.
+    """Write the tables below the mark of a page.
 
     Raises:
         ReproductionError: If the page has no mark.
     """
     text = page.read_text(encoding="utf-8")
     if MARK not in text:
-        raise ReproductionError(
-            f"uoro.lab.bench.page: {page} has no line {MARK.strip()!r}. Add it."
-        )
+        expected = f"a line {MARK.strip()!r}"
+        raise ReproductionError(mismatch("page", str(page), expected, "none", "Add the line."))
     prose, _, _ = text.partition(MARK)
     page.write_text(f"{prose}{MARK}\n{tables(files)}", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What is to be timed: groups of rows, each of which has a process of its own."""
+"""The plan of a benchmark: groups of rows, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from uoro.arguments import (
+    mismatch,
     require_choice,
     require_count,
     require_kind,
@@ -18,12 +19,12 @@ from uoro.models import CELLS
 
 
 class Scale(NamedTuple):
-    """What is timed unless asked otherwise.
+    """Defaults of a benchmark.
 
     Attributes:
-        cells: Which cells.
-        units: How many units.
-        seconds: How long a turn lasts.
+        cells: Cells.
+        units: Numbers of units.
+        seconds: Duration of a turn.
     """
 
     cells: tuple[str, ...]
@@ -41,23 +42,23 @@ DTYPES = ("float32", "float64")
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """How to time.
+    """What to time, and how.
 
     Attributes:
         backends: Names of backends.
         cells: ``"gru"``, ``"lstm"`` or ``"rnn"``.
-        units: Units of the one layer.
-        rows: Names of rows; those of the backend if empty.
-        repetitions: How many times each row takes its turn.
-        seconds: How long a turn lasts, about.
-        threads: Threads, and cores to which the process is pinned.
-        alphabet: How many symbols there are.
-        dtype: Of all numbers.
-        device: The device, or ``None`` for the backend's own choice.
+        units: Numbers of units of the single layer.
+        rows: Names of rows; empty for all rows of the backend.
+        repetitions: Number of turns of each row.
+        seconds: Approximate duration of a turn.
+        threads: Number of threads, and of cores to which the process is pinned.
+        alphabet: Number of symbols.
+        dtype: Dtype of all numbers.
+        device: Device; ``None`` for the backend's default.
 
     Raises:
-        SettingError: If a number is out of its range, or something no tuple, or empty.
-        UnknownNameError: If there is no such cell.
+        SettingError: If a number is out of range, or a tuple is none or empty.
+        UnknownNameError: If a cell is unknown.
     """
 
     backends: tuple[str, ...]
@@ -77,7 +78,7 @@ class BenchPlan:
         ):  # fmt: skip
             require_kind(f"bench --{what}", what, chosen, tuple, "a non-empty tuple")
             if not chosen:
-                raise SettingError(f"bench --{what}: it is empty. Name at least one.")
+                raise SettingError(mismatch(f"bench --{what}", "", "one name or more", "none"))
         require_kind("bench --rows", "rows", self.rows, tuple, "a tuple of names")
         for what, names in (("backends", self.backends), ("rows", self.rows)):
             for name in names:
@@ -102,7 +103,7 @@ class BenchPlan:
             require_known(f"bench --cells {spelled(cell)}", "cell", cell, CELLS)
 
     def groups(self) -> list[Job]:
-        """List the groups, as runs that can be handed to another process."""
+        """Return the groups as jobs for other processes."""
         return [
             Job(
                 id=f"{backend} {cell} {units}",

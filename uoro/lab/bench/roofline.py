@@ -1,28 +1,27 @@
-"""What a step cannot avoid: the numbers it has to move, and the arithmetic on them.
+"""The roofline of a step: the least time for its memory traffic and its arithmetic.
 
-A floor is a lower bound, so everything is counted as if the step were written by hand for the model
-at hand, with every pass that can be shared shared:
+The roofline is a lower bound. The count assumes a step written by hand for the model, in which all
+passes that can be shared are shared:
 
-- **Reading.** The weights of the matrix products are read once for each character on the way
-  forward. A jvp shares that reading, and gives ``∂ℓ/∂s · s̃`` too, so that no transposed product is
-  needed at memory one. With a window of T there is one reading for each of the T - 1 steps on the
-  way back, which all cotangents share. Streams share every reading.
-- **Updating.** The params, the optimizer's memory (two numbers a param for Adam) and each θ̃ are
-  read once and written once for each update: the estimated gradient has no zeros, so each of them
-  changes. The gradient itself, and the pulled back signs, are outer products that need never be
-  written; the norm of θ̃ can be added up while it is written. Exact RTRL reads and writes the
-  influence at each step, state by params, as dense as the estimator keeps it.
-- **Arithmetic.** Two operations a weight for a product with a vector, one for an outer product (two
-  where it is added to another), 13 a param for Adam, 7 a number of θ̃ (its share of the gradient,
-  its update, its norm). A root or a division counts as one.
+- **Reading.** The forward pass reads the weights of the matrix products once per character. A
+  Jacobian-vector product (JVP) shares that reading and yields ``∂ℓ/∂s · s̃`` as well, so that no
+  transposed product is needed with a memory of one step. A window of T steps adds one reading for
+  each of the T - 1 steps backward, shared by all cotangents. Streams share every reading.
+- **Updating.** Every update reads and writes the params, the optimizer's moments (two numbers per
+  param for Adam) and each θ̃ once: the estimated gradient is dense, so all of them change. The
+  gradient and the pulled-back signs are outer products that need not be written; the norm of θ̃ can
+  be accumulated while θ̃ is written. Exact RTRL reads and writes the dense influence, state by
+  params, at every step.
+- **Arithmetic.** Two operations per weight for a product with a vector, one for an outer product
+  (two if added to another), 13 per param for Adam, 7 per number of θ̃ (for the gradient, the update
+  and the norm). A root or a division counts as one operation.
 
-A step counts by itself: it is given the params, and reads them again to update them. States,
-cotangents of the state, items, biases while reading, and the table of which a step looks up one row
-are left out. Time is the larger of two: numbers read over the rate of reading plus numbers updated
-over the rate of updating, in arrays as large as all that the step touches, which fit the cache
-or do not; and operations over the rate of a matrix product. Latency is not
-counted: what waits for one number after another, as models of a few units do, is many times above
-its floor.
+Every step counts on its own: it reads the params, and reads them again for the update. Hidden
+states, their cotangents, items, biases during the forward pass, and the embedding table, of which a
+step looks up one row, are left out. The least time is the larger of two: bytes read over the read
+throughput plus bytes updated over the update throughput, for arrays as large as the working set,
+in the cache or not; and operations over the throughput of a matrix product. Latency is not counted:
+a model of few units waits for one number after another, and takes many times its roofline.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ PAIR_OPERATIONS = 7  # rate · θ̃ and its sum 2, θ̃/ρ0 + θ̃'/ρ1 3, the s
 
 
 class Sizes(NamedTuple):
-    """How large a model is, in numbers.
+    """Size of a model.
 
     Attributes:
-        params: All that are trained.
-        weights: Those of them in matrices that a step multiplies by.
-        state: Coordinates of the state.
+        params: Number of parameters.
+        weights: Number of parameters in matrices that a step multiplies by.
+        state: Number of state coordinates.
     """
 
     params: int
@@ -51,13 +50,13 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """What a row has to do.
+    """Work of a row.
 
     Attributes:
-        kind: The forward pass alone, truncation, UORO, or exact RTRL.
-        span: T, characters for each update.
-        rank: Pairs of UORO.
-        streams: Streams side by side.
+        kind: Forward pass alone, truncated BPTT, UORO, or exact RTRL.
+        span: T, characters per update.
+        rank: Number of pairs of UORO.
+        streams: Number of streams.
     """
 
     kind: Literal["forward", "truncated", "uoro", "rtrl"]
@@ -67,13 +66,13 @@ class Work:
 
 
 class Roofline(NamedTuple):
-    """The least that one character costs, of all streams together.
+    """Least work for one character of all streams together.
 
     Attributes:
-        read: Numbers that are only read.
-        updated: Numbers that are read and written; each counts once here.
-        operations: Arithmetic.
-        touched: Numbers in all that an update touches: the working set.
+        read: Count of numbers that are only read.
+        updated: Count of numbers that are read and written; each counts once.
+        operations: Count of arithmetic operations.
+        touched: Count of numbers that an update touches: the working set.
     """
 
     read: float
@@ -89,20 +88,20 @@ class Roofline(NamedTuple):
         update_throughput: float,
         operation_throughput: float,
     ) -> float:
-        """Give the least time.
+        """Return the least time, in seconds.
 
         Args:
-            itemsize: Bytes of a number.
-            read_throughput: Bytes a second that can be read.
-            update_throughput: Bytes a second that can be read and written, both counted.
-            operation_throughput: Operations a second.
+            itemsize: Size of a number, in bytes.
+            read_throughput: Bytes read per second.
+            update_throughput: Bytes read plus bytes written, per second.
+            operation_throughput: Operations per second.
         """
         moved = itemsize * (self.read / read_throughput + 2 * self.updated / update_throughput)
         return max(moved, self.operations / operation_throughput)
 
 
 def least(work: Work, sizes: Sizes) -> Roofline:
-    """Count what a row cannot avoid, as the head of this file says.
+    """Return the roofline of a row, by the rules of this module.
 
     Example:
         >>> least(Work("uoro"), Sizes(params=10, weights=8, state=2))

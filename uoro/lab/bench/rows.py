@@ -1,10 +1,11 @@
-"""The rows of the table: what is timed, and against what."""
+"""The rows of the benchmark, and the base that each is compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from uoro.arguments import mismatch
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
 from uoro.estimators import RTRL, UORO, JointUORO, Truncated
@@ -27,10 +28,10 @@ ROWS = (
     "tbptt@64",
     "uoro@64",
 )
-"""Timed on every backend unless asked otherwise."""
+"""Rows of every backend, by default."""
 
 RTRL_UNITS = 64
-"""The most units for which exact RTRL is timed."""
+"""Largest number of units for which exact RTRL is timed."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Row:
     """One row that every backend can run.
 
     Attributes:
-        name: As on the command line.
-        work: What it has to do, for the roofline.
-        estimator: ``None`` for the forward pass alone.
+        name: Name, as on the command line.
+        work: Work of a step, for the roofline.
+        estimator: Estimator; ``None`` for the forward pass alone.
     """
 
     name: str
@@ -49,13 +50,13 @@ class Row:
 
 
 def parse_row(written: str) -> Row:
-    """Read the name of a row: ``forward``, or an estimator, ``@B`` for B streams side by side.
+    """Build a row from its name: ``forward`` or an estimator, with ``@B`` for B streams.
 
-    Estimators are named as for ``uoro compare``; ``tbptt`` alone is ``tbptt:1``.
+    Estimators are spelled as for ``uoro compare``; ``tbptt`` alone is ``tbptt:1``.
 
     Raises:
-        UnknownNameError: If there is no such row.
-        SettingError: If an option is unknown, or the estimator is not one that can be timed so.
+        UnknownNameError: If the row is unknown.
+        SettingError: If an option is unknown, or the estimator has no step of constant cost.
 
     Example:
         >>> parse_row("uoro:rank=4@8").work
@@ -66,21 +67,19 @@ def parse_row(written: str) -> Row:
         raise UnknownNameError(call, "row", written, ("forward", *NAMES))
     name, at, count = written.partition("@")
     if at and not (count.isdecimal() and int(count) > 0):
-        raise SettingError(f"{call}: after '@' comes a count of streams >= 1, got '{count}'.")
+        raise SettingError(mismatch(call, "", "a count of streams >= 1 after '@'", repr(count)))
     streams = int(count) if at else 1
     if name == "forward":
         if at:
-            raise SettingError(f"{call}: the forward pass is timed on one stream. Leave '@' out.")
+            raise SettingError(mismatch(call, "", "one stream for 'forward'", repr(at + count)))
         return Row(written, Work("forward"), None)
     if name.partition(":")[0] not in NAMES:
         raise UnknownNameError(call, "row", name, ("forward", *NAMES))
     choice = parse_estimator("tbptt:1" if name == "tbptt" else name)
     estimator, span = choice.estimator, choice.span
     if span is None or not isinstance(estimator, (UORO, JointUORO, Truncated, RTRL)):
-        raise SettingError(
-            f"{call}: it has no step of constant cost to count. Wanted is 'forward', 'tbptt:T', "
-            "'uoro' with rank=K or memory=T, or 'rtrl'."
-        )
+        expected = "a step of constant cost: 'forward', 'tbptt:T', 'uoro', 'joint:K' or 'rtrl'"
+        raise SettingError(mismatch(call, "", expected, repr(name)))
     wrapped: Estimator = Streams(estimator, streams) if at else estimator
     if isinstance(estimator, (UORO, JointUORO)):
         work = Work("uoro", span, estimator.rank, streams)
@@ -90,13 +89,13 @@ def parse_row(written: str) -> Row:
 
 
 def base_of(work: Work, names: Collection[str]) -> str | None:
-    """Name the truncated row that a row is held against: of as long a window, as many streams.
+    """Return the truncated row of the same window and streams, to compare with; ``None`` if absent.
 
-    One written by hand in plain framework code comes before the library's own.
+    A row written by hand in plain framework code is preferred to the library's own.
 
     Args:
-        work: What the row has to do.
-        names: The rows there are.
+        work: Work of the row.
+        names: Names of all rows.
     """
     length = "" if work.span == 1 else f":{work.span}"
     streams = "" if work.streams == 1 else f"@{work.streams}"

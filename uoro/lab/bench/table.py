@@ -1,4 +1,4 @@
-"""The timings of a group in words and numbers."""
+"""The timings of a group as a table and in words."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ HEADING = (
 
 
 def cost(row: dict[str, Any]) -> Spread:
-    """Give the microseconds that one character of all streams together takes."""
+    """Return the microseconds per character of all streams together."""
     return spread(row["microseconds"])
 
 
 def ratio(rows: dict[str, Any], name: str) -> Spread | None:
-    """Give the ratio of a row to the truncated one that it is held against."""
+    """Return the ratio of a row to its base, a truncated row."""
     base = rows[name]["base"]
     if base is None:
         return None
     return ratios(rows[name]["microseconds"], rows[base]["microseconds"])
 
 
-def over_floor(row: dict[str, Any]) -> float:
-    """Give the multiple of what a step cannot avoid."""
+def over_roofline(row: dict[str, Any]) -> float:
+    """Return the time of a row in multiples of its roofline."""
     return cost(row).median / float(row["roofline"]["microseconds"])
 
 
 def over_params(done: Done, row: dict[str, Any]) -> float | None:
-    """Give the memory of a row in multiples of the params'."""
+    """Return the memory of a row in multiples of the memory of the params."""
     if row["memory"] is None:
         return None
     params = done.result["sizes"]["params"] * np.dtype(done.settings["dtype"]).itemsize
@@ -51,13 +51,13 @@ def over_params(done: Done, row: dict[str, Any]) -> float | None:
 
 
 def table(done: Done) -> list[list[str]]:
-    """Make the rows of a table, with a heading."""
+    """Return the rows of a table, the heading first."""
     rows = done.result["rows"]
     return [list(HEADING), *(_line(done, rows, name) for name in rows)]
 
 
 def facts(done: Done) -> list[str]:
-    """Say what the numbers are of, and how they were found."""
+    """Return what was timed and how, in lines."""
     settings, machine = done.settings, done.result["machine"]
     sizes = done.result["sizes"]
     cores = machine["cores allowed"]
@@ -91,7 +91,7 @@ def _line(done: Done, rows: dict[str, Any], name: str) -> list[str]:
         "" if against is None or alone else _number(against.median),
         "" if against is None or alone else f"{_number(against.low)}–{_number(against.high)}",
         "" if alone else str(row["base"]),
-        _number(over_floor(row)),
+        _number(over_roofline(row)),
         "" if row["memory"] is None else f"{row['memory']['bytes'] / 2**20:,.1f}",
         "" if multiple is None else f"{multiple:,.1f}",
         f"{row['first_call_seconds']:.1f}",
@@ -99,7 +99,7 @@ def _line(done: Done, rows: dict[str, Any], name: str) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Give three digits, and more only before the point."""
+    """Return a number with three digits, more only before the point."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

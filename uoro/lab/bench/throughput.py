@@ -1,4 +1,4 @@
-"""What the machine can do: bytes moved and operations done a second, in arrays of a given size."""
+"""Throughput of the machine: bytes and operations per second, for arrays of a given size."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import numpy as np
 from uoro.backend import Backend
 
 SECONDS = 0.005
-"""How long one measurement lasts."""
+"""Duration of one measurement, in seconds."""
 
 TRIES = 3
-"""Measurements in a row; the fastest counts."""
+"""Measurements in succession; the fastest counts."""
 
 ROUNDS = 4
-"""How often all sizes are gone through, so that a slow moment of the machine is not one size's."""
+"""Passes over all sizes, so that a slow moment of the machine does not hit a single size."""
 
 PRODUCT = 384
-"""Rows of the matrices whose product gives the rate of operations; they fit a core's cache."""
+"""Rows of the matrices whose product gives the operations per second; they fit the cache."""
 
 
 class Throughput(NamedTuple):
-    """What a second gives, in arrays of one size.
+    """Bytes per second, in arrays of one size.
 
     Attributes:
         read: Bytes read, by an inner product of an array with itself.
-        update: Bytes read and written, both counted, by scaling an array in place.
+        update: Bytes read plus bytes written, by scaling an array in place.
     """
 
     read: float
@@ -39,20 +39,20 @@ class Throughput(NamedTuple):
 
 
 def faster(one: Throughput, other: Throughput) -> Throughput:
-    """Take the faster of each."""
+    """Return the larger of each."""
     return Throughput(max(one.read, other.read), max(one.update, other.update))
 
 
 class Machine:
-    """Take the rates of a device.
+    """Measures the throughput of a device.
 
-    On a CPU NumPy does the work whatever the backend, in as many threads as wanted, each with a
-    share of the array; on another device the backend's own arrays do.
+    On a CPU, NumPy does the work for every backend, with the array shared among threads; on another
+    device, the backend's own arrays do.
 
     Args:
-        backend: Whose device it is.
-        dtype: Of the numbers.
-        threads: How many threads.
+        backend: Backend on the device.
+        dtype: Dtype of the numbers.
+        threads: Number of threads.
     """
 
     def __init__(self, backend: Backend, dtype: str, threads: int) -> None:
@@ -60,12 +60,12 @@ class Machine:
         self._dtype = dtype
         self._host = "cpu" in backend.device.lower()
         wait = lambda result: backend.to_host(result.reshape(-1)[:1])  # noqa: E731
-        self._calls = _Calls(threads) if self._host else _Calls(1, wait)
+        self._clock = _Clock(threads) if self._host else _Clock(1, wait)
 
-    def rates(self, sizes: Iterable[int]) -> dict[int, Throughput]:
-        """Measure each of some sizes, and keep the fastest.
+    def throughput(self, sizes: Iterable[int]) -> dict[int, Throughput]:
+        """Return the highest throughput for each number of elements.
 
-        What a larger array can do counts for a smaller one too.
+        The throughput of a larger array counts for a smaller one too.
         """
         ordered = sorted(set(sizes), reverse=True)
         best = dict.fromkeys(ordered, Throughput(0.0, 0.0))
@@ -77,31 +77,31 @@ class Machine:
         return best
 
     def _once(self, touched: int) -> Throughput:
-        """Move numbers in arrays that hold as many as a step touches."""
+        """Measure arrays of as many elements as a step touches."""
         moved = touched * np.dtype(self._dtype).itemsize
-        threads, dtype = self._calls.threads, self._dtype
+        threads, dtype = self._clock.threads, self._dtype
         if self._host:
             read, update = _moving(touched, dtype, threads)
         else:
             read, update = _moving_on_device(self._backend, touched, dtype)
         return Throughput(
-            moved / self._calls.seconds(*read), 2 * moved / self._calls.seconds(*update)
+            moved / self._clock.seconds(*read), 2 * moved / self._clock.seconds(*update)
         )
 
     def operations(self) -> float:
-        """Multiply two matrices, in each thread; give operations a second."""
-        threads, dtype = self._calls.threads, self._dtype
+        """Return the operations per second of a matrix product in each thread."""
+        threads, dtype = self._clock.threads, self._dtype
         one = [_product(self._backend, rows, dtype, self._host) for rows in (PRODUCT, 1)]
         whole, nothing = ([each] * threads for each in one)
-        fastest = min(self._calls.seconds(whole, nothing) for _ in range(ROUNDS))
+        fastest = min(self._clock.seconds(whole, nothing) for _ in range(ROUNDS))
         return 2 * PRODUCT**3 * threads / fastest
 
 
-Task = tuple[list[Callable[[], Any]], list[Callable[[], Any]]]
-"""One call for each thread, and the same on next to nothing, whose time is that of the call."""
+Calls = tuple[list[Callable[[], Any]], list[Callable[[], Any]]]
+"""One call for each thread, and the same on a single number, which takes the time of the call."""
 
 
-def _moving(touched: int, dtype: str, threads: int) -> tuple[Task, Task]:
+def _moving(touched: int, dtype: str, threads: int) -> tuple[Calls, Calls]:
     def arrays(count: int) -> list[Any]:
         return [np.ones(max(1, count), dtype) for _ in range(threads)]
 
@@ -109,7 +109,7 @@ def _moving(touched: int, dtype: str, threads: int) -> tuple[Task, Task]:
         return lambda: np.dot(array, array)
 
     def update(array: Any) -> Callable[[], Any]:
-        one = array.dtype.type(1.0)  # Scaled by anything else, numbers would become denormal.
+        one = array.dtype.type(1.0)  # Any other factor would make the numbers denormal.
         return lambda: np.multiply(array, one, out=array)
 
     shares, ones = arrays(math.ceil(touched / threads)), arrays(1)
@@ -119,7 +119,7 @@ def _moving(touched: int, dtype: str, threads: int) -> tuple[Task, Task]:
     )
 
 
-def _moving_on_device(backend: Backend, touched: int, dtype: str) -> tuple[Task, Task]:
+def _moving_on_device(backend: Backend, touched: int, dtype: str) -> tuple[Calls, Calls]:
     dot = backend.xp.dot
     full, one = (backend.from_host(np.ones(count, dtype)) for count in (max(1, touched), 1))
     return (
@@ -135,15 +135,15 @@ def _product(backend: Backend, rows: int, dtype: str, host: bool) -> Callable[[]
     return lambda: matrix @ matrix
 
 
-class _Calls:
-    """Take the time of calls made again and again, in threads of their own."""
+class _Clock:
+    """Measures the time of repeated calls, each in a thread of its own."""
 
     def __init__(self, threads: int, wait: Callable[[Any], Any] = lambda result: None) -> None:
         self.threads = threads
         self._wait = wait
 
     def seconds(self, functions: list[Callable[[], Any]], empty: list[Callable[[], Any]]) -> float:
-        """Give the seconds of one call of all functions at once, less what calling costs."""
+        """Return the seconds of one call of all functions at once, less the cost of calling."""
         with ThreadPoolExecutor(self.threads) as pool:
             whole, nothing = (self._fastest(pool, each) for each in (functions, empty))
         return max(whole - nothing, 0.05 * whole)

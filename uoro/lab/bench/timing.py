@@ -1,4 +1,4 @@
-"""Taking the time: rows of one group take turns, so that a slow moment hits all of them."""
+"""Timing: the rows of a group take turns, so that a slow moment of the machine hits all rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from uoro.lab.bench.instrument import Timed
 
 
 class Spread(NamedTuple):
-    """A median with the quartiles on its sides.
+    """A median and its quartiles.
 
     Attributes:
-        low: The lower quartile.
-        median: The median.
-        high: The upper quartile.
+        low: Lower quartile.
+        median: Median.
+        high: Upper quartile.
     """
 
     low: float
@@ -26,7 +26,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Summarise repetitions."""
+    """Return the median and the quartiles of repetitions."""
     if len(values) == 1:
         return Spread(values[0], values[0], values[0])
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -34,17 +34,17 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(times: Sequence[float], base: Sequence[float]) -> Spread:
-    """Divide repetition by repetition, as the two of a pair saw the machine in one mood."""
+    """Return the spread of the ratios, each within one repetition."""
     return spread([time / other for time, other in zip(times, base, strict=True)])
 
 
 class Calibrated(NamedTuple):
-    """Something warm, and how often to call it in one turn.
+    """A row that is compiled, with its number of calls per turn.
 
     Attributes:
-        timed: What is called.
-        calls: How often.
-        first_call: Seconds by which the first call took longer than a later one: compiling.
+        timed: The row.
+        calls: Number of calls per turn.
+        first_call: Excess of the first call over later calls, in seconds: compilation.
     """
 
     timed: Timed
@@ -53,7 +53,7 @@ class Calibrated(NamedTuple):
 
 
 def calibrate(timed: Timed, seconds: float) -> Calibrated:
-    """Call it until it is warm, and find how often it has to be called to last so long."""
+    """Call a row until it is compiled, and find the number of calls that last ``seconds``."""
     first = _seconds(timed.run)
     _seconds(timed.run)
     calls, spent = 1, _seconds(timed.run)
@@ -68,10 +68,10 @@ def calibrate(timed: Timed, seconds: float) -> Calibrated:
 def take_turns(
     rows: Mapping[Any, Calibrated], repetitions: int, report: Callable[[float], None]
 ) -> dict[Any, list[float]]:
-    """Time each row once in every repetition, to and fro.
+    """Time each row once per repetition, in alternating order.
 
     Returns:
-        For each row the microseconds an item took, one number a repetition.
+        For each row, the microseconds per item of every repetition.
     """
     times: dict[Any, list[float]] = {name: [] for name in rows}
     order = list(rows)

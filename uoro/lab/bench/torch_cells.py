@@ -1,4 +1,4 @@
-"""The models of the benchmark as one would write them for PyTorch alone, without this library."""
+"""The models of the benchmark, written for PyTorch alone, without this library."""
 
 from __future__ import annotations
 
