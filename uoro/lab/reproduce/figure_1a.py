@@ -10,6 +10,7 @@ import numpy as np
 from uoro.drawing import colour, figure
 from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce.claims import Claim, Values, in_stretches, judge, slope_in_time
+from uoro.lab.reproduce.paper_tasks import network
 from uoro.lab.reproduce.plan import ReproductionPlan
 
 # A pair begins at zero; its variance has settled after this many steps.
@@ -48,7 +49,7 @@ class Figure1a:
         settings = {
             "task": "text",
             "arguments": {"learning_rate": 1e-3, "decay": 0.03},
-            "network": {"cell": "gru", "units": 64, "layers": 1},
+            "network": network("gru"),
             "train_items": train,
             "items": items,
             "reruns": reruns,

@@ -10,6 +10,7 @@ import numpy as np
 from uoro.drawing import figure, marked
 from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge, slope
+from uoro.lab.reproduce.paper_tasks import network
 from uoro.lab.reproduce.plan import ReproductionPlan
 
 STEPS = 10
@@ -41,7 +42,7 @@ class Figure1b:
                 | {
                     "task": "text",
                     "arguments": {},
-                    "network": {"cell": "gru", "units": units, "layers": 1},
+                    "network": network("gru", units),
                     "start": 10_000 * (seed + 1),
                     "steps": STEPS,
                     "reruns": reruns,

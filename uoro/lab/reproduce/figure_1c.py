@@ -10,6 +10,7 @@ from uoro.drawing import curves, figure, level
 from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import BLOCKS, learning_run
+from uoro.lab.reproduce.paper_tasks import network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.reading import Replica, replicas
 
@@ -49,7 +50,7 @@ class Figure1c:
                 common=plan.common(),
                 task="copy",
                 arguments={"lag": LAG, "a": LETTERS, "learning_rate": rate, "decay": 3e-3},
-                network={"cell": "gru", "units": units, "layers": 1},
+                network=network("gru", units),
                 estimator="uoro",
                 items=items,
                 seeds=[seed],

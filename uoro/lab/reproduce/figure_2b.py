@@ -9,6 +9,7 @@ from uoro.drawing import curves, figure, level
 from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import learning_run
+from uoro.lab.reproduce.paper_tasks import BRACKETS, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.reading import Replica, mean_and_spread, replicas
 from uoro.tasks import DistantBrackets
@@ -44,9 +45,8 @@ class Figure2b:
             learning_run(
                 f"{cell} {estimator} seed {seed}",
                 common=plan.common(),
-                task="brackets",
-                arguments={"s": 1, "k": 5, "a": 10, "learning_rate": 1e-3, "decay": 0.015},
-                network={"cell": cell, "units": 64, "layers": 1},
+                **BRACKETS,
+                network=network(cell),
                 estimator=estimator,
                 items=items,
                 seeds=[seed],

@@ -9,6 +9,7 @@ from uoro.drawing import curves, figure, level
 from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
 from uoro.lab.reproduce.learning import learning_run
+from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.reading import Replica, mean_and_spread, replicas
 from uoro.tasks import AnBn
@@ -74,9 +75,8 @@ class Figure4:
                     learning_run(
                         f"{cell} {estimator} seed {seed}",
                         common=plan.common(),
-                        task="anbn",
-                        arguments={"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
-                        network={"cell": cell, "units": 64, "layers": 1},
+                        **ANBN,
+                        network=network(cell),
                         estimator=estimator,
                         items=items,
                         seeds=[seed],

@@ -12,6 +12,7 @@ from uoro.drawing import curves, figure, level
 from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim
 from uoro.lab.reproduce.learning import learning_run
+from uoro.lab.reproduce.paper_tasks import TASKS, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.rank_claims import BEST, BEST_LENGTH, judge_ranks
 from uoro.lab.reproduce.rank_results import (
@@ -28,10 +29,6 @@ from uoro.lab.reproduce.rank_results import (
 from uoro.lab.reproduce.reading import mean_and_spread
 from uoro.tasks import AnBn, DistantBrackets
 
-TASKS: dict[str, dict[str, Any]] = {
-    "anbn": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
-    "brackets": {"s": 1, "k": 5, "a": 10, "learning_rate": 1e-3, "decay": 0.015},
-}
 # Microseconds a character with the GRU of 64 units, one core, JAX; with the LSTM about double.
 COST = {
     "uoro": 13.0,
@@ -98,9 +95,8 @@ class RankLearning:
                         learning_run(
                             f"{task} {cell} {estimator} seed {seed}",
                             common=plan.common(),
-                            task=task,
-                            arguments=TASKS[task],
-                            network={"cell": cell, "units": 64, "layers": 1},
+                            **TASKS[task],
+                            network=network(cell),
                             estimator=estimator,
                             items=items,
                             seeds=[seed],
@@ -173,9 +169,8 @@ def _lengths(plan: ReproductionPlan, task: str, cell: str) -> dict[str, float]:
 
 def _timing(plan: ReproductionPlan, task: str, cell: str) -> Job:
     settings = plan.common() | {
-        "task": task,
-        "arguments": TASKS[task],
-        "network": {"cell": cell, "units": 64, "layers": 1},
+        **TASKS[task],
+        "network": network(cell),
         "estimators": list(_lengths(plan, task, cell)),
         "rounds": 6 if plan.paper else 3,
     }

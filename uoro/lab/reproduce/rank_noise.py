@@ -9,6 +9,7 @@ from typing import Any
 from uoro.drawing import MARKERS, colour, figure
 from uoro.lab.jobs import Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
+from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.rank_places import (
     RANKS,
@@ -142,9 +143,8 @@ def _run(plan: ReproductionPlan, cell: str, units: int, seed: int) -> Job:
     reruns = most if units <= 32 else max(16, most // 2) if units <= 64 else 16
     stages = STAGES[cell] if plan.paper else [0]
     settings = {
-        "task": "anbn",
-        "arguments": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
-        "network": {"cell": cell, "units": units, "layers": 1},
+        **ANBN,
+        "network": network(cell, units),
         "estimators": [spell_estimator(k, each) for k in ranks for each in REDUCTIONS],
         "window": 1,
         "windows": windows,

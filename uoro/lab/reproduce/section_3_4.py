@@ -8,6 +8,7 @@ from pathlib import Path
 from uoro.drawing import figure, marked
 from uoro.lab.jobs import Done, Job, Results
 from uoro.lab.reproduce.claims import Claim, judge
+from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 
 ESTIMATORS = ("uoro", "uoro:rank=2", "uoro:memory=2", "uoro:memory=16")
@@ -40,9 +41,8 @@ class Section34:
         windows = plan.length(paper=60, quick=25, eager=12)
         reruns = plan.length(paper=50, quick=20, eager=10)
         settings = {
-            "task": "anbn",
-            "arguments": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
-            "network": {"cell": "gru", "units": 64, "layers": 1},
+            **ANBN,
+            "network": network("gru"),
             "estimators": list(ESTIMATORS),
             "window": WINDOW,
             "windows": windows,
