@@ -339,6 +339,18 @@ def require_model(call: str, dynamics: Any, params: Any, state: Any) -> None:
         require_arrays(dynamics.backend, tree, f"{call}({what}=...)")
 
 
+def require_carry(call: str, carry: object, kind: type) -> None:
+    """Check that a carry is one that the estimator returned.
+
+    Raises:
+        StructureError: If ``carry`` is not an instance of ``kind``.
+    """
+    if not isinstance(carry, kind):
+        expected = f"the {kind.__name__} of init(dynamics, params, state, ...), or of a step"
+        hint = "Make it by init, and pass on what step returns."
+        raise StructureError(mismatch(f"{call}(carry=...)", "", expected, spelled(carry), hint))
+
+
 def require_like(
     backend: Backend,
     got: Any,

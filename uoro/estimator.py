@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
 
 from uoro.backend import Distribution, Scalar, Tree
+from uoro.deprecation import renamed
 from uoro.dynamics import Dynamics
+from uoro.errors import SettingError, spelled
 
 Guarantee: TypeAlias = Literal["exact", "unbiased", "biased"]
-"""What an estimator claims of its gradient, for parameters held at a given sequence of values:
-it is that of RTRL; its expectation is that of RTRL; or neither."""
+"""What an estimator guarantees of its gradient, for a given sequence of parameters: that it equals
+RTRL's, that its expectation does, or neither."""
 
 
 class Estimate(NamedTuple):
-    """What an estimator gives at one step.
+    """Result of one step of an estimator.
 
     Attributes:
-        loss: The loss of this step; a scalar.
+        loss: Loss of this step, a scalar.
         gradient: Shaped like the params; g̃ in the paper.
-        aux: What the transition returned besides, if anything.
+        aux: Third value that the transition returned, if any.
     """
 
     loss: Scalar
@@ -37,7 +39,7 @@ class Sampler(Protocol):
         stacked: int = 0,
         /,
     ) -> Tree:
-        """Draw from ``distribution``; `Backend.random` says what the arguments mean."""
+        """Draw from ``distribution``; the arguments are those of `Backend.random`."""
         ...
 
 
@@ -45,13 +47,14 @@ class Estimator(Protocol):
     """A pure online estimator of the gradient of the loss with respect to the params.
 
     Laws: `init` and `step` are functions of their arguments, bit for bit; no argument is
-    changed; the memory keeps its structure, shapes and dtypes from step to step; the estimator
-    is what `estimand` declares.
+    changed; the carry keeps its structure, shapes and dtypes from step to step; the estimator
+    keeps its `guarantee`.
 
-    The memory and the noise are trees whose shape is the estimator's own affair.
+    The *carry* is what an estimator keeps from step to step. Carry and signs are trees of any
+    shape.
 
     Attributes:
-        estimand: What is claimed of the gradient.
+        guarantee: What holds of the gradient.
     """
 
     @property
@@ -60,19 +63,19 @@ class Estimator(Protocol):
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
     ) -> Any:
-        """Make the memory to start from at ``state``.
+        """Return the carry to start from at ``state``.
 
         Args:
             dynamics: The model.
-            params: Its parameters.
-            state: The state before the first step.
-            inputs: An item of the stream, for its shape; only estimators that store items
-                need one.
+            params: Parameters, a tree of arrays.
+            state: Hidden state before the first step, a tree of arrays.
+            inputs: One item of the stream, for its shape. Only estimators that store items need
+                one.
         """
         ...
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
-        """Draw the noise of one step; ``None`` for an estimator without any."""
+        """Draw the signs of one step; ``None`` for an estimator without randomness."""
         ...
 
     def step(
@@ -87,6 +90,72 @@ class Estimator(Protocol):
         """Advance by one step.
 
         Returns:
-            The next memory, the next state, and the estimate for this step.
+            The next carry, the next state, and the estimate for this step.
         """
         ...
+
+
+@runtime_checkable
+class AveragesStreams(Protocol):
+    """An estimator that advances several streams at once, faster than one after the other.
+
+    Law: on stacks of B, `step_streams` returns the carries and states of B calls of
+    `Estimator.step`, and the means of their losses and gradients, up to the order of sums.
+    """
+
+    def step_streams(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        carry: Any,
+        state: Any,
+        inputs: Any,
+        signs: Any,
+    ) -> tuple[Any, Any, Estimate]:
+        """Advance B streams; all arguments but ``dynamics`` and ``params`` are stacks of B."""
+        ...
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """An estimator whose step consumes a window, a stack of `span` items.
+
+    Law: `Estimator.step` takes a stack of `span` items, each as the dynamics take one.
+
+    Attributes:
+        span: Number of items of a step.
+    """
+
+    @property
+    def span(self) -> int: ...  # noqa: D102
+
+
+class FormerGuarantee:
+    """The attribute ``estimand`` of an estimator: its `guarantee`, under the former name."""
+
+    def __get__(self, estimator: Any, owner: type) -> Any:
+        """Return the guarantee, with a warning."""
+        if estimator is None:
+            return self
+        renamed(f"{owner.__name__}.estimand", f"{owner.__name__}.guarantee")
+        return estimator.guarantee
+
+
+def guarantee_of(estimator: Any) -> Guarantee:
+    """Return the guarantee of an estimator, if need be from the former ``estimand``.
+
+    Raises:
+        SettingError: If the estimator has neither, or another than the three there are.
+    """
+    name = type(estimator).__name__
+    found = getattr(estimator, "guarantee", None)
+    if found is None and hasattr(estimator, "estimand"):
+        renamed(f"{name}.estimand", f"{name}.guarantee")
+        found = estimator.estimand
+    if found not in get_args(Guarantee):
+        raise SettingError(
+            f"{name}.guarantee: expected one of 'exact', 'unbiased', 'biased', "
+            f"got {spelled(found)}. Declare what holds of the gradient."
+        )
+    guarantee: Guarantee = found
+    return guarantee

@@ -16,7 +16,7 @@ from uoro.arguments import require_count, require_estimator, require_kind, requi
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, spelled
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
 from uoro.estimators.streams import Streams
 from uoro_jax.trees import widen
 
@@ -98,7 +98,7 @@ class ShardedStreams:
     @property
     def guarantee(self) -> Guarantee:
         """What the estimator claims holds of the average too."""
-        return self.estimator.guarantee
+        return guarantee_of(self.estimator)
 
     @property
     def rows(self) -> range:

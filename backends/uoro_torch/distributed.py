@@ -14,7 +14,7 @@ from uoro.arguments import leaf_name, require_count, require_estimator, require_
 from uoro.backend import Backend, Distribution, Tree
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
 from uoro.estimators.streams import Streams
 from uoro_torch.trees import as_real, widen
 
@@ -94,7 +94,7 @@ class DistributedStreams:
     @property
     def guarantee(self) -> Guarantee:
         """What the estimator claims holds of the average too."""
-        return self.estimator.guarantee
+        return guarantee_of(self.estimator)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from uoro.algebra import norm
-from uoro.estimator import Estimator
+from uoro.estimator import Estimator, guarantee_of
 from uoro.estimators import RTRL
 from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.exact import check_chain, check_gradient_path
@@ -46,11 +46,12 @@ def check_declaration(trial: Trial, estimator: Estimator, *, seed: int = 0) -> F
         *biased* if it declares itself exact or unbiased and is not. One that declares itself
         biased is what it declares; the evidence then has the bias.
     """
-    law = f"{_name(estimator)} is {estimator.guarantee}, as it declares"
-    if estimator.guarantee == "exact":
+    guarantee = guarantee_of(estimator)
+    law = f"{_name(estimator)} is {guarantee}, as it declares"
+    if guarantee == "exact":
         return _compare_with_rtrl(trial, estimator, seed)._replace(law=law)
     found = check_unbiased(trial, estimator, seed=seed)
-    if estimator.guarantee == "unbiased":
+    if guarantee == "unbiased":
         return found._replace(law=law)
     evidence = found.evidence if found.verdict == "biased" else f"No bias here. {found.evidence}"
     if found.verdict in ("biased", "holds"):

@@ -52,7 +52,7 @@ class Recording:
     @property
     def guarantee(self) -> Guarantee:
         """That of the estimator."""
-        return self.estimator.guarantee
+        return guarantee_of(self.estimator)
 
     def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
         """Make the estimator's memory."""

@@ -8,5 +8,6 @@ from uoro.estimators.rtrl import RTRL as RTRL
 from uoro.estimators.streams import ParallelEstimator as ParallelEstimator
 from uoro.estimators.streams import Streams as Streams
 from uoro.estimators.truncated import Truncated as Truncated
+from uoro.estimators.truncated import TruncatedBPTT as TruncatedBPTT
 from uoro.estimators.truncated import bptt as bptt
 from uoro.estimators.uoro import UORO as UORO

@@ -14,17 +14,16 @@ from uoro.algebra import (
     with_products,
     working_precision,
 )
-from uoro.arguments import require_count, require_model
+from uoro.arguments import require_carry, require_count, require_model
 from uoro.backend import Backend
 from uoro.derivatives.sweep import sweep
 from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
-from uoro.estimator import Estimate, Guarantee, Sampler
+from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
 from uoro.estimators.gradient import average_streams, through_pairs
 from uoro.estimators.pair import (
     PairDtype,
     loaded,
-    require_pair,
     require_pair_dtype,
     require_signs,
     stored,
@@ -125,6 +124,8 @@ class JointUORO:
         require_pair_dtype("JointUORO", self.pair_dtype)
         require_scaling(f"JointUORO(scaling={spelled(self.scaling)})", self.scaling)
 
+    estimand = FormerGuarantee()
+
     @property
     def guarantee(self) -> Guarantee:
         """Return ``"unbiased"``."""
@@ -185,7 +186,7 @@ class JointUORO:
                 `JointInfluence`.
         """
         backend = dynamics.backend
-        require_pair("JointUORO.step", carry, JointInfluence)
+        require_carry("JointUORO.step", carry, JointInfluence)
         require_signs("JointUORO.step", backend, signs, state, (DRAWS,))
         # Steps 1 and 3: run the model, push all s̃_i forward, and get ready to pull all ν_j back.
         model, fresh = self._sweep(dynamics, params, carry, state, inputs, signs)

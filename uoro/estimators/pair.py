@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias
 
 from uoro.algebra import DTYPES
-from uoro.arguments import mismatch, require_choice, require_like
+from uoro.arguments import require_choice, require_like
 from uoro.backend import Backend, Tree
 from uoro.dynamics import Params, State
-from uoro.errors import SettingError, StructureError, spelled
+from uoro.errors import SettingError, spelled
 
 PairDtype: TypeAlias = Literal["bfloat16", "float16", "float32", "float64"]
 """Storage dtype of the pairs."""
@@ -97,27 +97,6 @@ def loaded(backend: Backend, tangent: State, like: State, pair_dtype: PairDtype 
         return tangent
     cast: State = backend.map(lambda _, kept: kept, like, tangent)
     return cast
-
-
-# Checks of what `step` receives.
-
-
-def require_pair(call: str, carry: Any, kind: type) -> None:
-    """Check that a carry is that of an estimator with pairs.
-
-    Raises:
-        StructureError: If ``carry`` is not a ``kind``.
-    """
-    if not isinstance(carry, kind):
-        raise StructureError(
-            mismatch(
-                f"{call}(carry=...)",
-                "",
-                f"an {kind.__name__}",
-                spelled(carry),
-                "Make it by init(dynamics, params, state), and pass on what step returns.",
-            )
-        )
 
 
 def require_signs(

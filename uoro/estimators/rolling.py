@@ -1,4 +1,4 @@
-"""Rolling truncated backpropagation through time: at every step, through the last T steps."""
+"""Rolling truncated backpropagation through time: an update a step, through the last T steps."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 from uoro.algebra import differentiable, push, repeat
-from uoro.arguments import require_count, require_model
+from uoro.arguments import mismatch, require_carry, require_count, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimate, Guarantee, Sampler
+from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
 
 
 class Window(NamedTuple, Generic[State]):
     """The last T-1 steps, oldest first.
 
     Attributes:
-        states: A stack of the states those steps started from.
-        inputs: A stack of the items they consumed.
-        filled: A vector of T-1 ones and zeros: which entries are steps really taken.
+        states: A stack of the states before these steps.
+        inputs: A stack of the items of these steps.
+        filled: A vector of T-1 numbers: 1 where an entry is a step that was taken, 0 elsewhere.
     """
 
     states: State
@@ -28,16 +28,16 @@ class Window(NamedTuple, Generic[State]):
 
 @dataclass(frozen=True)
 class RollingTruncated:
-    """*Rolling* T-truncated BPTT: at every step, the gradient through the last T steps.
+    """*Rolling* T-truncated BPTT: at every step, the gradient of its loss through the last T steps.
 
-    The states of the window are those that were visited; the derivatives along it are taken at
-    the present params. One step costs T pullbacks.
+    The window stores the states that were visited; derivatives along it are taken at the present
+    params. Cost of a step: T VJPs. `TruncatedBPTT` is the chunked kind, an update every T items.
 
     Args:
-        window: T, the number of steps the gradient reaches through, the present one included.
+        window: T, the number of steps that the gradient reaches back, the present one included.
 
     Raises:
-        SettingError: If the window is not a positive integer.
+        SettingError: If ``window`` is not a positive integer.
 
     Example:
         >>> from uoro import RollingTruncated, load_backend
@@ -58,9 +58,11 @@ class RollingTruncated:
     def __post_init__(self) -> None:
         require_count(f"RollingTruncated(window={spelled(self.window)})", "window", self.window)
 
+    estimand = FormerGuarantee()
+
     @property
     def guarantee(self) -> Guarantee:
-        """It is biased: it ignores what happened before the window."""
+        """Return ``"biased"``: the influence of steps before the window is ignored."""
         return "biased"
 
     def init(
@@ -71,11 +73,12 @@ class RollingTruncated:
         *,
         inputs: Inputs | None = None,
     ) -> Window[State] | tuple[()]:
-        """Make an empty window; its unused entries repeat the first state and item.
+        """Return an empty window, whose unused entries repeat the first state and item.
 
         Raises:
-            SettingError: If the dynamics are none, or there is no item.
-            StructureError: If a leaf of params or state is no array, or none of the state's moves.
+            SettingError: If ``dynamics`` is not a `Dynamics`, or ``inputs`` is missing.
+            StructureError: If a leaf of ``params`` or ``state`` is not an array, or no leaf of the
+                state is differentiable.
         """
         require_model("RollingTruncated.init", dynamics, params, state)
         past = self.window - 1
@@ -83,16 +86,14 @@ class RollingTruncated:
             return ()
         if inputs is None:
             raise SettingError(
-                "RollingTruncated.init(inputs=None): the window stores items of the stream. "
-                "Pass one, for its shape."
+                "RollingTruncated.init(inputs=None): expected an item of the stream, for its shape, "
+                "got None. Pass inputs=item."
             )
         backend = dynamics.backend
         leaves = differentiable(backend, state)
         if not leaves:
-            raise StructureError(
-                f"RollingTruncated.init(state={spelled(state)}): wanted is at least one floating "
-                "array, through which to reach back."
-            )
+            call, expected = "RollingTruncated.init(state=...)", "at least one floating array"
+            raise StructureError(mismatch(call, "", expected, spelled(state)))
         return Window(
             states=repeat(backend, state, past),
             inputs=repeat(backend, backend.from_host(inputs), past),
@@ -101,7 +102,7 @@ class RollingTruncated:
         )
 
     def draw(self, sampler: Sampler, state: object) -> None:
-        """Draw nothing."""
+        """Return ``None``: there is no randomness."""
         return
 
     def step(
@@ -115,14 +116,14 @@ class RollingTruncated:
     ) -> tuple[Window[State] | tuple[()], State, Estimate]:
         """Backpropagate the present loss through the window, newest step first.
 
+        Returns:
+            The next window, the next state, and loss and gradient.
+
         Raises:
-            StructureError: If the memory is no window.
+            StructureError: If ``carry`` is not a `Window`.
         """
-        if self.window > 1 and not isinstance(carry, Window):
-            raise StructureError(
-                f"RollingTruncated.step(memory={spelled(carry)}): wanted is a window. Make it by "
-                "init(dynamics, params, state, inputs=item), and pass on what step returns."
-            )
+        if self.window > 1:
+            require_carry("RollingTruncated.step", carry, Window)
         backend = dynamics.backend
         outcome, pullback = dynamics.vjp(params, state, inputs)
         gradient, state_gradient = pullback(None, 1.0)

@@ -1,4 +1,4 @@
-"""Real-Time Recurrent Learning: the exact influence, carried forward."""
+"""Real-Time Recurrent Learning: the exact influence, propagated forward in time."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from uoro.algebra import basis, coordinates, mix, size
 from uoro.arguments import require_like, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.estimator import Estimate, Guarantee, Sampler
+from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
 
 
 @dataclass(frozen=True)
 class RTRL:
-    """Exact online gradient for the whole state, all layers and carries together.
+    """Exact online gradient for the whole hidden state, all layers together.
 
-    Carries ``G_t = ∂s_t/∂θ`` as a stack of n trees shaped like the params, n being the number
-    of state coordinates, and follows
+    Carries the influence ``G_t = ∂s_t/∂θ``, the sensitivity of the hidden state to the parameters,
+    as a stack of n trees shaped like the params, where n is the number of state coordinates. One
+    step computes
 
         G_{t+1} = ∂F/∂s · G_t + ∂F/∂θ,      g = ∂ℓ/∂s · G_t + ∂ℓ/∂θ.
 
-    One step costs n pullbacks, an n × n by n × params product, and memory n × params: it is
-    the yardstick for small models, and the reason UORO exists for large ones.
+    Cost of a step: n VJPs, a product of an n × n matrix and an n × params matrix, and the memory of
+    n copies of the params. RTRL is the reference for small models; `UORO` is for large ones.
 
     Example:
         >>> from uoro import RTRL, load_backend
@@ -40,9 +41,11 @@ class RTRL:
         networks", 1989; equations (5) and (6) of the UORO paper.
     """
 
+    estimand = FormerGuarantee()
+
     @property
     def guarantee(self) -> Guarantee:
-        """It is exact."""
+        """Return ``"exact"``."""
         return "exact"
 
     def init(
@@ -53,17 +56,17 @@ class RTRL:
         *,
         inputs: Inputs | None = None,
     ) -> Params:
-        """Make the zero influence: a stack of one params-shaped tree per state coordinate.
+        """Return the zero influence: a stack of one params-shaped tree per state coordinate.
 
         Raises:
-            SettingError: If the dynamics are none.
-            StructureError: If a leaf of params or state is no array.
+            SettingError: If ``dynamics`` is not a `Dynamics`.
+            StructureError: If a leaf of ``params`` or ``state`` is not an array.
         """
         require_model("RTRL.init", dynamics, params, state)
         return dynamics.backend.zeros(params, batch=(size(dynamics.backend, state),))
 
     def draw(self, sampler: Sampler, state: object) -> None:
-        """Draw nothing."""
+        """Return ``None``: there is no randomness."""
         return
 
     def step(
@@ -75,17 +78,20 @@ class RTRL:
         inputs: Inputs,
         signs: None,
     ) -> tuple[Params, State, Estimate]:
-        """Advance the influence and give the exact gradient.
+        """Advance the influence and compute the exact gradient.
+
+        Returns:
+            The next influence, the next state, and loss and gradient.
 
         Raises:
-            StructureError: If the memory is not that of these params and this state.
+            StructureError: If ``carry`` does not fit these params and this state.
         """
         backend = dynamics.backend
         require_like(
             backend,
             carry,
             params,
-            call="RTRL.step(memory=...)",
+            call="RTRL.step(carry=...)",
             batch=(size(backend, state),),
             hint="Make it by init(dynamics, params, state), and pass on what step returns.",
         )

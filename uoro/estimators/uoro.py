@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
 
-from uoro.arguments import require_choice, require_count, require_model, require_number
+from uoro.arguments import (
+    require_carry,
+    require_choice,
+    require_count,
+    require_model,
+    require_number,
+)
 from uoro.backend import Backend, Distribution
 from uoro.derivatives.sweep import once, sweep
 from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
-from uoro.estimator import Estimate, Guarantee, Sampler
+from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
 from uoro.estimators.former import accept_former_settings
 from uoro.estimators.gradient import average_streams, through_pairs
 from uoro.estimators.pair import (
@@ -18,7 +24,6 @@ from uoro.estimators.pair import (
     PairDtype,
     loaded,
     merge,
-    require_pair,
     require_pair_dtype,
     require_signs,
     stored,
@@ -118,6 +123,8 @@ class UORO:
         require_pair_dtype("UORO", self.pair_dtype)
         require_scaling(f"UORO(scaling={spelled(self.scaling)})", self.scaling)
 
+    estimand = FormerGuarantee()
+
     @property
     def guarantee(self) -> Guarantee:
         """Return ``"unbiased"``."""
@@ -178,7 +185,7 @@ class UORO:
             StructureError: If ν is not shaped like the state, or ``carry`` is no `Influence`.
         """
         backend = dynamics.backend
-        require_pair("UORO.step", carry, Influence)
+        require_carry("UORO.step", carry, Influence)
         require_signs("UORO.step", backend, signs, state, self._batch)
         # Steps 1 and 3: run the model, push s̃ forward, and get ready to pull ν back.
         model, nu = self._sweep(dynamics, params, carry, state, inputs, signs)

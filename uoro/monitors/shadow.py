@@ -102,7 +102,7 @@ class Shadowed:
     @property
     def guarantee(self) -> Guarantee:
         """Guarantee of the estimator, which the shadow leaves as it is."""
-        return self.estimator.guarantee
+        return guarantee_of(self.estimator)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
