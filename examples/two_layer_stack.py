@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from uoro_torch import Online
 
-from uoro import RTRL, UORO, Truncated, unroll
+from uoro import RTRL, UORO, unroll
 from uoro.algebra import norm
+from uoro.estimators import Truncated
 
 STEPS, LAYERS, UNITS = 3, 2, 2
 

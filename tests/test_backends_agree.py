@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from systems import MODELS, jiggle, make_items
 
-from uoro import RTRL, UORO, Estimator, RollingTruncated, Streams, Truncated, load_backend, unroll
+from uoro import RTRL, UORO, Estimator, RollingTruncated, Streams, load_backend, unroll
+from uoro.estimators import Truncated
 from uoro.learning.host_noise import SharedNoise, map_host
 from uoro.learning.stream import BlockStream
 

@@ -15,10 +15,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from uoro import Backend, Learner, Truncated, Windows, load_backend, unroll
+from uoro import Backend, Learner, Windows, load_backend, unroll
 from uoro.algebra import entry
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError
+from uoro.estimators import Truncated
 from uoro.lab.bench import BenchDocument, BenchPlan, Sizes, Work, draw, facts, least, page, table
 from uoro.lab.bench import group as group_module
 from uoro.lab.bench import throughput as throughput_module

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from uoro import Learner, Truncated
+from uoro import Learner
 from uoro.cli import app as app_module
+from uoro.estimators import Truncated
 from uoro.lab.compare import Compared
 from uoro.lab.compare.compare import _verdict
 from uoro.lab.compare.curve import Curve

@@ -17,7 +17,8 @@ from uoro_conformance import (
 from uoro_conformance.suite import influence_balancing
 from uoro_conformance.wrong import Differenced
 
-from uoro import RTRL, UORO, Backend, Truncated, load_backend
+from uoro import RTRL, UORO, Backend, load_backend
+from uoro.estimators import Truncated
 
 
 def test_chunked_truncation_on_influence_balancing_has_the_wrong_sign(backend: Backend) -> None:

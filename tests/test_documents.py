@@ -35,11 +35,20 @@ def test_there_are_examples_for_what_a_user_calls() -> None:
     from uoro_jax import OptaxOptimizer, ShardedStreams
     from uoro_torch import DistributedStreams, Online, TorchOptimizer
 
-    from uoro import RTRL, SGD, UORO, Learner, RollingTruncated, Truncated, load_backend
+    from uoro import (
+        RTRL,
+        SGD,
+        UORO,
+        JointUORO,
+        Learner,
+        RollingTruncated,
+        TruncatedBPTT,
+        load_backend,
+    )
     from uoro.lab import Replicas
     from uoro.tasks import anbn
 
-    for thing in (UORO, RTRL, Truncated, RollingTruncated, Learner, Replicas, SGD, anbn,
+    for thing in (UORO, JointUORO, RTRL, TruncatedBPTT, RollingTruncated, Learner, Replicas, SGD, anbn,
                   load_backend, OptaxOptimizer, Online, TorchOptimizer, ShardedStreams,
                   DistributedStreams):  # fmt: skip
         assert ">>>" in (thing.__doc__ or ""), thing

@@ -21,12 +21,12 @@ from uoro import (
     Learner,
     RollingTruncated,
     Streams,
-    Truncated,
     Windows,
     load_backend,
     unroll,
 )
 from uoro.errors import NonFiniteError, SettingError, StreamError
+from uoro.estimators import Truncated
 from uoro.learning import Metrics
 from uoro.learning.host_noise import SharedNoise
 from uoro.schedules import inverse_sqrt

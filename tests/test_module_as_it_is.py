@@ -13,7 +13,8 @@ from torch.nn import functional
 from uoro_torch import Online
 from uoro_torch.module import ModuleTransition, module_transition
 
-from uoro import RTRL, UORO, Truncated, load_backend
+from uoro import RTRL, UORO, load_backend
+from uoro.estimators import Truncated
 
 MSE = functional.mse_loss
 STEPS = 4

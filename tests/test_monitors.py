@@ -19,12 +19,11 @@ from uoro import (
     Learner,
     RollingTruncated,
     Streams,
-    Truncated,
     load_backend,
 )
 from uoro.algebra import basis, coordinates, norm
 from uoro.errors import SettingError, UnknownNameError
-from uoro.estimators import Influence
+from uoro.estimators import Influence, Truncated
 from uoro.monitors import (
     GradientNoise,
     Monitor,

@@ -40,7 +40,6 @@ from uoro import (
     Learner,
     RollingTruncated,
     Streams,
-    Truncated,
     UOROError,
     Windows,
     load_backend,
@@ -51,7 +50,7 @@ from uoro.cli import bench as bench_command
 from uoro.cli import compare as compare_command
 from uoro.cli import reproduce as reproduce_command
 from uoro.cli.app import run
-from uoro.estimators import bptt
+from uoro.estimators import Truncated, bptt
 from uoro.lab import Replicas
 from uoro.lab.bench import BenchDocument, BenchPlan
 from uoro.lab.bench.rows import parse_row

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uoro import SGD, UORO, Adam, Learner, Truncated, load_backend
+from uoro import SGD, UORO, Adam, Learner, load_backend
 from uoro.errors import SettingError
+from uoro.estimators import Truncated
 from uoro.lab import Replicas
 from uoro.learning import Metrics
 from uoro.tasks import Network, anbn

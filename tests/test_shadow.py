@@ -9,18 +9,9 @@ import numpy as np
 import pytest
 from systems import MODELS, build, entries, make_items, relative
 
-from uoro import (
-    RTRL,
-    SGD,
-    UORO,
-    Backend,
-    Estimator,
-    Learner,
-    RollingTruncated,
-    Truncated,
-    load_backend,
-)
+from uoro import RTRL, SGD, UORO, Backend, Estimator, Learner, RollingTruncated, load_backend
 from uoro.errors import SettingError
+from uoro.estimators import Truncated
 from uoro.learning.carry import Progress
 from uoro.learning.update import Clock, Update
 from uoro.monitors import Shadowed, restart, shadow_report

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from uoro_torch import Online, TorchBackend, TorchOptimizer
 
-from uoro import RTRL, SGD, UORO, Adam, Estimator, Learner, Streams, Truncated
+from uoro import RTRL, SGD, UORO, Adam, Estimator, Learner, Streams
 from uoro.errors import SettingError
+from uoro.estimators import Truncated
 
 
 class Recurrent(nn.Module):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from systems import MODELS, build, entries, make_items, relative
 
-from uoro import RTRL, Backend, RollingTruncated, Truncated, load_backend, unroll
+from uoro import RTRL, Backend, RollingTruncated, load_backend, unroll
 from uoro.errors import SettingError, StructureError
-from uoro.estimators import bptt
+from uoro.estimators import Truncated, bptt
 from uoro.models import InfluenceBalancing
 
 

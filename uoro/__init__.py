@@ -28,7 +28,7 @@ from uoro.estimators import UORO as UORO
 from uoro.estimators import JointUORO as JointUORO
 from uoro.estimators import RollingTruncated as RollingTruncated
 from uoro.estimators import Streams as Streams
-from uoro.estimators import Truncated as Truncated
+from uoro.estimators import TruncatedBPTT as TruncatedBPTT
 from uoro.learning import SGD as SGD
 from uoro.learning import Adam as Adam
 from uoro.learning import Clipped as Clipped
@@ -48,6 +48,7 @@ _MOVED = {
     "RankRow": "uoro.monitors:RankRow",
     "Replicas": "uoro.lab.replicas:Replicas",
     "Summary": "uoro.learning:Summary",
+    "Truncated": "uoro.estimators:Truncated",
     "bptt": "uoro.estimators:bptt",
 }
 

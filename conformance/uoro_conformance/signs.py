@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Backend
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
 from uoro.learning.learner import Learner
 from uoro_conformance.finding import Finding
 from uoro_conformance.systems import Trial

@@ -86,8 +86,8 @@ class RollingTruncated:
             return ()
         if inputs is None:
             raise SettingError(
-                "RollingTruncated.init(inputs=None): expected an item of the stream, for its shape, "
-                "got None. Pass inputs=item."
+                "RollingTruncated.init(inputs=None): expected an item of the stream, for its "
+                "shape, got None. Pass inputs=item."
             )
         backend = dynamics.backend
         leaves = differentiable(backend, state)

@@ -10,7 +10,7 @@ from uoro.arguments import mismatch, require_count
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
 from uoro.estimators import RTRL
 from uoro.monitors.apart import draw_both, draws
 from uoro.monitors.batches import Batches, add, start
@@ -78,7 +78,8 @@ class Shadowed:
 
     Example:
         >>> from itertools import repeat
-        >>> from uoro import RTRL, SGD, Learner, Truncated, load_backend
+        >>> from uoro import RTRL, SGD, Learner, load_backend
+        >>> from uoro.estimators import Truncated
         >>> from uoro.monitors import Shadowed, shadow_report
         >>> backend = load_backend("autograd")
         >>> xp = backend.xp
