@@ -24,6 +24,13 @@ SPELLINGS = (
     ("from uoro import bptt", r"uoro\.estimators\.bptt"),
     ("from uoro.algebra import take", r"uoro\.algebra\.entry"),
     ("from uoro.algebra import moving", r"uoro\.algebra\.differentiable"),
+    ("from uoro import Truncated", r"uoro\.estimators\.Truncated"),
+    # Settings and attributes of estimators.
+    ("from uoro import UORO; UORO(law='gaussian')", r"UORO\(distribution=\.\.\.\)"),
+    ("from uoro import UORO; UORO(2, 'signs')", r"UORO\(rank, distribution=\.\.\.\)"),
+    ("from uoro import UORO; UORO(2, reduction='optimal')", r"JointUORO\(rank\)"),
+    ("from uoro import UORO; UORO(2, reduction='independent')", r"UORO\(rank\)"),
+    ("from uoro import UORO; UORO().estimand", r"UORO\.guarantee"),
     # Modules that have moved.
     ("from uoro.transition import checked", r"uoro\.derivatives\.transition\.checked"),
 )

@@ -48,8 +48,8 @@ def test_there_are_examples_for_what_a_user_calls() -> None:
     from uoro.lab import Replicas
     from uoro.tasks import anbn
 
-    for thing in (UORO, JointUORO, RTRL, TruncatedBPTT, RollingTruncated, Learner, Replicas, SGD, anbn,
-                  load_backend, OptaxOptimizer, Online, TorchOptimizer, ShardedStreams,
+    for thing in (UORO, JointUORO, RTRL, TruncatedBPTT, RollingTruncated, Learner, Replicas, SGD,
+                  anbn, load_backend, OptaxOptimizer, Online, TorchOptimizer, ShardedStreams,
                   DistributedStreams):  # fmt: skip
         assert ">>>" in (thing.__doc__ or ""), thing
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from systems import MODELS, build, entries, make_items, relative
 
-from uoro import RTRL, Backend, RollingTruncated, load_backend, unroll
+from uoro import RTRL, Backend, RollingTruncated, Streams, TruncatedBPTT, load_backend, unroll
 from uoro.errors import SettingError, StructureError
+from uoro.estimator import Windowed
 from uoro.estimators import Truncated, bptt
 from uoro.models import InfluenceBalancing
 
@@ -96,6 +97,27 @@ def test_aux_comes_back_step_by_step(backend: Backend) -> None:
     np.testing.assert_allclose(seen[:, 0], [2.0, 3.0, 3.5])
 
 
+def test_truncated_bptt_is_truncation_of_unrolled_steps(backend: Backend) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    window, whole = backend.from_host(make_items(3)), unroll(dynamics, 3)
+    chunked = TruncatedBPTT(3)
+    assert isinstance(chunked, Windowed)
+    assert chunked.init(dynamics, params, state) == ()
+    _, state_1, estimate_1 = chunked.step(dynamics, params, (), state, window, None)
+    _, state_2, estimate_2 = Truncated().step(whole, params, (), state, window, None)
+    assert _bits(backend, (state_1, estimate_1)) == _bits(backend, (state_2, estimate_2))
+    stacks = (backend.collect([tree, tree]) for tree in (state, window))
+    _, _, both = Streams(chunked, 2).step(dynamics, params, (), *stacks, None)
+    assert relative(backend, both.gradient, estimate_1.gradient) < 1e-13
+    with pytest.raises(StructureError, match=r"leading axis of 3"):
+        chunked.step(dynamics, params, (), state, backend.from_host(make_items(2)), None)
+
+
+def _bits(backend: Backend, tree: Any) -> list[bytes]:
+    numbers = [backend.to_host(leaf) for _, leaf in backend.named_leaves(tree)]
+    return [np.asarray(number).tobytes() for number in numbers]
+
+
 def test_bad_lengths_are_refused(backend: Backend) -> None:
     dynamics, params, state = build(backend, MODELS["gru"])
     for length in (0, -1, 1.5):
@@ -103,7 +125,9 @@ def test_bad_lengths_are_refused(backend: Backend) -> None:
             unroll(dynamics, length)  # type: ignore[arg-type]  # that is the point
         with pytest.raises(SettingError, match="window: expected an integer >= 1"):
             RollingTruncated(length)  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(SettingError, match="span: expected an integer >= 1"):
+            TruncatedBPTT(length)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(StructureError, match=r"leading axis of 4.*Stack 4 items"):
         unroll(dynamics, 4).forward(params, state, backend.from_host(make_items(3)))
-    with pytest.raises(SettingError, match="Pass one, for its shape"):
+    with pytest.raises(SettingError, match=r"expected an item of the stream.*Pass inputs=item"):
         RollingTruncated(2).init(dynamics, params, state)

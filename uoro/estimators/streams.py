@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from uoro.algebra import mean, select
@@ -10,7 +11,15 @@ from uoro.arguments import require_count, require_dynamics, require_estimator, r
 from uoro.backend import Backend, Distribution, Tree
 from uoro.dynamics import Dynamics
 from uoro.errors import spelled
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler
+from uoro.estimator import (
+    AveragesStreams,
+    Estimate,
+    Estimator,
+    FormerGuarantee,
+    Guarantee,
+    Sampler,
+    guarantee_of,
+)
 
 
 @runtime_checkable
@@ -73,10 +82,12 @@ class Streams:
         require_count(call, "count", self.count)
         require_estimator(call, self.estimator)
 
+    estimand = FormerGuarantee()
+
     @property
     def guarantee(self) -> Guarantee:
-        """What the estimator claims holds of the average too."""
-        return self.estimator.guarantee
+        """Return the guarantee of the estimator, which the average inherits."""
+        return guarantee_of(self.estimator)
 
     @property
     def rows(self) -> range:
@@ -134,12 +145,8 @@ class Streams:
         """
         self._require_stack(dynamics.backend, state, "step(state)")
         self._require_stack(dynamics.backend, inputs, "step(inputs)")
-        together = getattr(self.estimator, "step_streams", None)
-        if together is not None:
-            stepped: tuple[Any, Any, Estimate] = together(
-                dynamics, params, carry, state, inputs, signs
-            )
-            return stepped
+        if self._together is not None:
+            return self._together.step_streams(dynamics, params, carry, state, inputs, signs)
 
         def one(carry: Any, state: Any, inputs: Any, signs: Any) -> Any:
             return self.estimator.step(dynamics, params, carry, state, inputs, signs)
@@ -179,6 +186,11 @@ class Streams:
         self._require_stack(backend, fresh, "reset(fresh)")
         anew = self.init(dynamics, params, fresh, inputs=inputs)
         return select(backend, mask, anew, carry), select(backend, mask, fresh, state)
+
+    @cached_property
+    def _together(self) -> AveragesStreams | None:
+        """The estimator, if it advances several streams at once."""
+        return self.estimator if isinstance(self.estimator, AveragesStreams) else None
 
     def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
         require_stack(backend, tree, self.count, f"Streams(count={self.count}).{what}")
