@@ -44,11 +44,11 @@ def test_an_estimator_that_guarantees_nothing_known_is_refused() -> None:
     wrong = Theirs()
     wrong.estimand = "perfect"
     with (
-        pytest.warns(DeprecationWarning),
-        pytest.raises(SettingError, match="expected one of 'exact'.*got 'perfect'"),
+        pytest.warns(DeprecationWarning, match=r"Theirs\.guarantee"),
+        pytest.raises(SettingError, match=r"expected one of 'exact'.*got 'perfect'"),
     ):
         guarantee_of(wrong)
-    with pytest.raises(SettingError, match="object.guarantee: expected one of.*got None"):
+    with pytest.raises(SettingError, match=r"object\.guarantee: expected one of.*got None"):
         guarantee_of(object())
 
 
