@@ -22,7 +22,7 @@ if hasattr(os, "sched_setaffinity"):
 import jax
 import numpy as np
 
-from uoro import Learner, Windows, load_backend, unroll
+from uoro import Learner, load_backend, unroll
 from uoro.estimators.spelling import parse_estimator
 from uoro.files.resident import resident
 from uoro.files.results import made_with, write_document
@@ -53,7 +53,6 @@ def main() -> None:
     stream: Any = task.stream(0)
     if choice.span > 1:
         dynamics = unroll(dynamics, choice.span)
-        stream = Windows(backend, stream, choice.span)
     learner = Learner(dynamics, choice.estimator, task.optimizer, params, state)
 
     print(

@@ -15,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from uoro import Backend, Learner, Windows, load_backend, unroll
+from uoro import Backend, Learner, load_backend, unroll
 from uoro.algebra import entry
 from uoro.cli.app import app
 from uoro.errors import ReproductionError, SettingError, UnknownNameError
@@ -307,7 +307,7 @@ def test_the_loops_by_hand_take_the_steps_of_a_learner(name: str, span: int) -> 
     dynamics: Any = backend.dynamics(partial(model.transition, backend.xp))
     stream: Any = iter([entry(backend, problem.symbols(16), i) for i in range(16)])
     if span > 1:
-        dynamics, stream = unroll(dynamics, span), Windows(backend, stream, span)
+        dynamics = unroll(dynamics, span)
     learner = Learner(dynamics, Truncated(), optimizer(), problem.params, problem.state)
     learner.run(stream)
     ended = _trained(name, problem)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from systems import TINY_MODELS, build, entries, make_items
 
+import uoro
 from uoro import SGD, UORO, Adam, Backend, Clipped, Learner, load_backend
-from uoro.lab import Replicas
+from uoro.lab.replicas import Replicas
+from uoro.learning.windows import Windows
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,11 @@ def test_a_stream_of_signs_under_its_old_keyword() -> None:
     old: Any = Learner
     with pytest.warns(DeprecationWarning, match=r"Learner\(signs=\.\.\.\)"):
         old(dynamics, UORO(), SGD(0.1), params, state, noise=iter([]))
+
+
+def test_windows_are_found_at_their_old_place() -> None:
+    with pytest.warns(DeprecationWarning, match="uoro.learning.windows.Windows"):
+        assert uoro.Windows is Windows  # type: ignore[attr-defined]  # found by __getattr__
 
 
 class ParamsBeforeGradient:

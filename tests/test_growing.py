@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uoro import Windows, load_backend
+from uoro import load_backend
 from uoro.errors import SettingError, StreamError
 from uoro.learning.stream import SeekableStream
+from uoro.learning.windows import Windows
 from uoro.tasks import GrowingStream, Network, Pipe, Text, text
 from uoro.tasks.alphabet import Alphabet, Malformed
 from uoro.tasks.pipe import Resume
@@ -237,7 +238,7 @@ def test_a_pipe_that_continues_is_sent_on_before_it_is_read() -> None:
 def test_what_is_no_position_of_a_pipe_is_refused(writer: Writer, unread: Any) -> None:
     stream = writer.stream()
     source = {"byte": 1, "checksum": 0, "skipped": 0, "unread": unread}
-    with pytest.raises(StreamError, match=r"Pipe.seek\(.*Wanted is a dict of 'byte'"):
+    with pytest.raises(StreamError, match=r"Pipe.seek\(.*expected .*a dict of 'byte'"):
         stream.seek({"held": [], "source": source})
     with pytest.raises(StreamError, match="an integer >= 0 as 'byte'"):
         stream.seek({"held": [], "source": source | {"unread": "", "byte": -1}})

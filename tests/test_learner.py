@@ -21,7 +21,6 @@ from uoro import (
     Learner,
     RollingTruncated,
     Streams,
-    Windows,
     load_backend,
     unroll,
 )
@@ -29,6 +28,7 @@ from uoro.errors import NonFiniteError, SettingError, StreamError
 from uoro.estimators import Truncated
 from uoro.learning import Metrics
 from uoro.learning.host_noise import SharedNoise
+from uoro.learning.windows import Windows
 from uoro.schedules import inverse_sqrt
 
 
@@ -97,7 +97,7 @@ def test_noise_given_as_a_stream_is_used(backend: Backend) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_windows_feed_unrolled_dynamics(backend: Backend) -> None:
+def test_a_stream_is_cut_into_windows_for_unrolled_dynamics(backend: Backend) -> None:
     dynamics, params, state = build(backend, MODELS["gru"])
     times: list[Any] = []
 
@@ -112,10 +112,12 @@ def test_windows_feed_unrolled_dynamics(backend: Backend) -> None:
             return params, carry
 
     learner = Learner(unroll(dynamics, 4), Truncated(), Watch(), params, state)
-    stream = Windows(backend, iter(_items(14)), 4)
-    assert learner.run(stream, chunk=2).steps == 3, "the rest of two items is dropped"
+    assert learner.run(iter(_items(14)), chunk=2).steps == 3, "the rest of two items is dropped"
     if not backend.compiled:
         assert times == [3, 7, 11], "time is the index of the newest item"
+    assert learner.run(Windows(backend, _items(9), 4)).steps == 2, "windows pass as they are"
+    with pytest.raises(StreamError, match=r"expected windows of 4 items.*got windows of 3"):
+        learner.run(Windows(backend, _items(9), 3))
     with pytest.raises(SettingError, match="length=0"):
         Windows(backend, iter(()), 0)
     listed = Windows(backend, [1.0, 2.0, 3.0, 4.0, 5.0], 2)

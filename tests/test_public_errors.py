@@ -41,7 +41,6 @@ from uoro import (
     RollingTruncated,
     Streams,
     UOROError,
-    Windows,
     load_backend,
     suggest_rank,
     unroll,
@@ -63,6 +62,7 @@ from uoro.lab.compare import (
     write_json,
 )
 from uoro.lab.reproduce import ReproductionPlan, find, report
+from uoro.learning.windows import Windows
 from uoro.models import GRU, LSTM, InfluenceBalancing, SymbolModel, Tanh
 from uoro.schedules import as_schedule, constant, inverse, inverse_sqrt
 from uoro.tasks import (

@@ -33,7 +33,6 @@ from uoro.learning import SGD as SGD
 from uoro.learning import Adam as Adam
 from uoro.learning import Clipped as Clipped
 from uoro.learning import Learner as Learner
-from uoro.learning import Windows as Windows
 from uoro.monitors import suggest_rank as suggest_rank
 from uoro.optimizer import Optimizer as Optimizer
 from uoro.registry import load_backend as load_backend
@@ -49,6 +48,7 @@ _MOVED = {
     "Replicas": "uoro.lab.replicas:Replicas",
     "Summary": "uoro.learning:Summary",
     "Truncated": "uoro.estimators:Truncated",
+    "Windows": "uoro.learning.windows:Windows",
     "bptt": "uoro.estimators:bptt",
 }
 

@@ -84,11 +84,10 @@ def _model() -> tuple[Dynamics[Any, Any, Any], Any, Any]:
     return dynamics, backend.from_host(params), backend.from_host(state)
 
 
-def _items(steps: int, span: int = 1) -> list[Any]:
+def _items(steps: int) -> list[Any]:
     """Draw items of all streams, all different."""
     generator = np.random.default_rng(5)
-    shape = (COUNT, 2) if span == 1 else (COUNT, span, 2)
-    return [torch.tensor(generator.normal(size=shape)) for _ in range(steps)]
+    return [torch.tensor(generator.normal(size=(COUNT, 2))) for _ in range(steps)]
 
 
 def _gap(got: Any, wanted: Any) -> float:
@@ -115,12 +114,12 @@ def test_training_is_that_of_one_process(estimator: Estimator, span: int) -> Non
             dynamics = unroll(dynamics, span)
         learner = Learner(dynamics, streams, Adam(1e-3), params, rows(state), seed=3)
         losses: list[float] = []
-        items = [rows(item) for item in _items(30, span)]
-        learner.run(items[:20], report=lambda metrics: losses.extend(metrics.losses))
+        items = [rows(item) for item in _items(30 * span)]
+        learner.run(items[: 20 * span], report=lambda metrics: losses.extend(metrics.losses))
         fresh = optree.tree_map(lambda leaf: rows(leaf.roll(1, 0)), state)
         if HERE.start == 0 or len(streams.rows) == COUNT:  # the first process alone
             learner.reset(rows(torch.arange(COUNT) == 1), fresh)
-        learner.run(items[20:], report=lambda metrics: losses.extend(metrics.losses))
+        learner.run(items[20 * span :], report=lambda metrics: losses.extend(metrics.losses))
         return learner, losses
 
     shared, losses = train(DistributedStreams(estimator, COUNT), _mine)

@@ -87,11 +87,10 @@ def _model(backend: JaxBackend, *, draws: bool = False) -> tuple[Dynamics[Any, A
     return dynamics, backend.from_host(params), backend.from_host(state)
 
 
-def _items(steps: int, span: int = 1, seed: int = 5) -> list[Any]:
+def _items(steps: int, seed: int = 5) -> list[Any]:
     """Draw items that differ from stream to stream."""
     generator = np.random.default_rng(seed)
-    shape = (COUNT,) if span == 1 else (COUNT, span)
-    return [(generator.normal(size=shape), generator.normal(size=shape)) for _ in range(steps)]
+    return [(generator.normal(size=COUNT), generator.normal(size=COUNT)) for _ in range(steps)]
 
 
 def _train(backend: JaxBackend, streams: ParallelEstimator, span: int) -> tuple[Learner, Any]:
@@ -101,7 +100,7 @@ def _train(backend: JaxBackend, streams: ParallelEstimator, span: int) -> tuple[
         dynamics = unroll(dynamics, span)
     learner = Learner(dynamics, streams, Adam(1e-3), params, state, seed=3)
     losses: list[float] = []
-    items = iter(_items(45, span))
+    items = iter(_items(45 * span))
 
     def report(metrics: Metrics) -> None:
         losses.extend(metrics.losses)

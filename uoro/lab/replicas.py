@@ -15,7 +15,6 @@ from uoro.arguments import (
     require_list,
     require_optimizer,
     require_seed,
-    require_stream,
 )
 from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
@@ -25,6 +24,7 @@ from uoro.learning.carry import Metrics, Progress
 from uoro.learning.learner import Learner
 from uoro.learning.stream import read
 from uoro.learning.update import Clock, Update
+from uoro.learning.windows import windowed
 from uoro.optimizer import Optimizer
 
 Losses: TypeAlias = list[list[float]]
@@ -148,7 +148,7 @@ class Replicas:
             )
         if report is not None:
             require_callable(call, "report", report, "a function or None")
-        each = [require_stream(call, stream) for stream in streams]
+        each = [windowed(self._update, stream, call) for stream in streams]
         taken = 0
         while taken < steps:
             count = min(chunk, steps - taken)

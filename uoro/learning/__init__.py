@@ -6,4 +6,3 @@ from uoro.learning.learner import Learner as Learner
 from uoro.learning.optimizers import SGD as SGD
 from uoro.learning.optimizers import Adam as Adam
 from uoro.learning.optimizers import Clipped as Clipped
-from uoro.learning.stream import Windows as Windows

@@ -31,6 +31,7 @@ from uoro.learning.nonfinite import NonfinitePolicy, OnNonfinite
 from uoro.learning.saved import Saved
 from uoro.learning.stepper import Stepper
 from uoro.learning.update import Update
+from uoro.learning.windows import windowed
 from uoro.optimizer import Optimizer
 
 LONGEST_CHUNK = 2**24
@@ -217,7 +218,7 @@ class Learner:
             raise SettingError(mismatch(call, "chunk", expected, spelled(chunk)))
         if report is not None:
             require_callable(call, "report", report, "a function of Metrics")
-        stream = require_stream(call, stream)
+        stream = windowed(self._stepper.update, stream, call)
         total, last, taken, finite = 0.0, math.nan, 0, 0
         while steps is None or taken < steps:
             count = chunk if steps is None else min(chunk, steps - taken)

@@ -38,6 +38,7 @@ class Stepper:
         steps: Number of steps taken.
         seed: Seed of every random draw.
         policy: What happens to an item that gives a number that is not finite.
+        update: One step as a pure function.
         example: First item seen since the learner was built or restored.
 
     Raises:
@@ -61,7 +62,7 @@ class Stepper:
         self.seed = seed
         self.policy = policy
         self.example: Any = None
-        self._update = update
+        self.update = update
         self._key = self.backend.key(seed)
         self._signs = signs
         self._donates = donate
@@ -101,7 +102,7 @@ class Stepper:
 
     def export(self) -> Saved:
         """Return what `uoro.Learner.export` returns."""
-        arrays, numbers = export_progress(self._update, self.progress)
+        arrays, numbers = export_progress(self.update, self.progress)
         counts = {
             "seed": self.seed,
             "steps": self.steps,
@@ -116,7 +117,7 @@ class Stepper:
     def restore(self, saved: Saved, inputs: Any, call: str) -> None:
         """Load what `export` returned; change nothing if it does not fit."""
         counts = require_counts(saved, call)
-        self.progress = restore_progress(self._update, self.progress, saved, inputs, call)
+        self.progress = restore_progress(self.update, self.progress, saved, inputs, call)
         self.example = self.example if inputs is None else inputs
         self._probed = False
         self.seed, self.steps = counts["seed"], counts["steps"]
@@ -133,20 +134,18 @@ class Stepper:
             return
         now = self.progress
         first = (now.state, inputs)
-        if isinstance(self._update.estimator, ParallelEstimator):
+        if isinstance(self.update.estimator, ParallelEstimator):
             first = entry(self.backend, first, 0)
-        probe(self._update.dynamics, now.params, *first)
+        probe(self.update.dynamics, now.params, *first)
         if self.progress.carry is None:
-            self.progress = self._update.start(now, inputs)
+            self.progress = self.update.start(now, inputs)
         self.example = inputs
         self._probed = True
 
     def _step(self, inputs: Any, signs: Any) -> Estimate:
         after, estimate, fault = self._attempt(inputs, signs)
         if fault is not None and self.policy.choice == "reset":
-            self.progress = self.policy.reset(
-                self._update, self.progress, inputs, fault, self.steps
-            )
+            self.progress = self.policy.reset(self.update, self.progress, inputs, fault, self.steps)
             after, estimate, fault = self._attempt(inputs, signs)
         if fault is None:
             self.progress = after
@@ -165,7 +164,7 @@ class Stepper:
             if not self.backend.compiled:
                 # Python numbers and keys would be compiled in as constants.
                 if signs is None:
-                    signs = self._update.draw(now, clock)
+                    signs = self.update.draw(now, clock)
                 precision = working_precision(self.backend, now.params)
                 number = self.backend.from_host(float(self.steps), dtype=precision)
                 clock = Clock(self._key, 0, number)
@@ -176,10 +175,10 @@ class Stepper:
                 raise NonFiniteError(CALL, self.steps, *fault, kept=False)
             return after, estimate, fault
         # The optimizer may change the params in place: check the gradient first.
-        carry, state, estimate = self._update.estimate(now, inputs, signs, clock)
+        carry, state, estimate = self.update.estimate(now, inputs, signs, clock)
         fault = fault_of(estimate, norm(self.backend, estimate.gradient))
         if fault is None:
-            now = self._update.apply(now, carry, state, estimate.gradient, clock)
+            now = self.update.apply(now, carry, state, estimate.gradient, clock)
         return now, estimate, fault
 
     def _clock(self) -> Clock:

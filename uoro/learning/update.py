@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from uoro.algebra import norm
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimate, Estimator
+from uoro.estimators.streams import ParallelEstimator
 from uoro.learning.carry import Progress
 from uoro.optimizer import Optimizer
 
@@ -67,8 +68,13 @@ class Update:
 
     @property
     def backend(self) -> Backend:
-        """The backend of the dynamics."""
+        """Backend of the dynamics."""
         return self.dynamics.backend
+
+    @cached_property
+    def span(self) -> int:
+        """Number of items of the stream in one update."""
+        return self.dynamics.span * span_of(self.estimator)
 
     def start(self, now: Progress, inputs: Any) -> Progress:
         """Make the memories; ``inputs`` is one item, for its shape."""
@@ -92,7 +98,7 @@ class Update:
 
     def apply(self, now: Progress, carry: Any, state: Any, gradient: Any, clock: Clock) -> Progress:
         """Step the optimizer; time counts items of the stream."""
-        span = self.dynamics.span
+        span = self.span
         # Floating, as integers would overflow in a run of days.
         time = clock.era * (float(ERA) * span) + clock.number * float(span) + (span - 1)
         params, optimizer = self.optimizer.update(
@@ -140,3 +146,11 @@ class Update:
 
         now, losses = self.backend.scan(body, now, (inputs, signs, indices), bounds=bounds)
         return now, losses, norm(self.backend, now.params)
+
+
+def span_of(estimator: Estimator) -> int:
+    """Return the number of applications of the dynamics in one step of an estimator."""
+    span: int | None = getattr(estimator, "span", None)
+    if span is None and isinstance(estimator, ParallelEstimator):
+        return span_of(estimator.estimator)
+    return span or 1

@@ -11,7 +11,8 @@ from uoro.arguments import require_like
 from uoro.backend import Backend
 from uoro.errors import StreamError, StructureError, UnseekableError
 from uoro.learning.log import LOGGER
-from uoro.learning.stream import BlockStream, Windows, read
+from uoro.learning.stream import BlockStream, Growing, read
+from uoro.learning.windows import Windows
 
 # Items that are drawn at a time to be dropped.
 _BLOCK = 256
@@ -46,7 +47,7 @@ class Tap:
         self._stream: Any = Windows(backend, source, span) if span > 1 else iter(source)
         self._span = span
         self._seekable = is_seekable(source)
-        self._grows = hasattr(stream, "waiting")
+        self._grows = isinstance(stream, Growing)
         self._behind = 0
         self.items = 0
         self.newest: Any = None
@@ -55,6 +56,11 @@ class Tap:
 
     def __iter__(self) -> Tap:
         return self
+
+    @property
+    def window_length(self) -> int:
+        """Number of items of the stream in a window."""
+        return self._span
 
     def __next__(self) -> Any:
         if not self._catch_up():

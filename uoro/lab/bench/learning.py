@@ -52,9 +52,11 @@ class Again:
         backend: Backend of the arrays.
         block: Stack of steps.
         count: Number of steps.
+        window_length: Number of items in a step.
     """
 
-    def __init__(self, backend: Backend, block: Any, count: int) -> None:
+    def __init__(self, backend: Backend, block: Any, count: int, *, window_length: int) -> None:
+        self.window_length = window_length
         self._block = block
         self._count = count
         self._items = [] if backend.compiled else [entry(backend, block, i) for i in range(count)]
@@ -132,7 +134,7 @@ class Learning:
         if "@" in row.name:
             state = repeat(backend, state, work.streams)
         block = backend.map(self._cut(row), problem.symbols(items * work.streams))
-        self._stream = Again(backend, block, self._steps)
+        self._stream = Again(backend, block, self._steps, window_length=work.span)
         self._block = block
         self._learner = Learner(
             dynamics, row.estimator, optimizer(), problem.params, state, donate=True

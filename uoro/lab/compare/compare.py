@@ -22,7 +22,7 @@ from uoro.lab.compare.curve import Curve
 from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import SharedNoise, map_host
 from uoro.learning.learner import Learner
-from uoro.learning.stream import Windows
+from uoro.learning.windows import Windows
 from uoro.tasks import Task
 
 EARLY = 8

@@ -17,7 +17,6 @@ from uoro.lab.compare.curve import Curve
 from uoro.lab.jobs import Job, JobSettings, Report
 from uoro.lab.replicas import Losses, Replicas
 from uoro.learning.host_noise import map_host
-from uoro.learning.stream import Windows
 from uoro.registry import load_backend
 from uoro.tasks import TASKS, Network, Task
 
@@ -172,11 +171,7 @@ def prepare(backend: Backend, settings: JobSettings) -> Learning:
         seeds=seeds,
     )
 
-    def stream(seed: int) -> Iterator[Any]:
-        items = task.stream(seed)
-        return iter(Windows(backend, items, span)) if span > 1 else iter(items)
-
-    return Learning(task, span, replicas, [stream(seed) for seed in seeds])
+    return Learning(task, span, replicas, [task.stream(seed) for seed in seeds])
 
 
 def learn(settings: JobSettings, report: Report) -> dict[str, Any]:
