@@ -43,7 +43,7 @@ def windowed(update: Update, stream: Iterable[Any], call: str) -> Iterator[Any]:
             expected = f"windows of {update.span} items, or single items"
             got = f"windows of {items.window_length}"
             raise StreamError(mismatch(call, "stream", expected, got))
-        return items  # type: ignore[return-value]  # an iterator too, which no protocol can add
+        return items
     axis = 1 if isinstance(update.estimator, ParallelEstimator) else 0
     for length in (update.dynamics.span, span_of(update.estimator)):
         if length > 1:
