@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uoro.algebra import norm
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
-from uoro.estimator import Estimate, Estimator
+from uoro.estimator import Estimate, Estimator, Windowed
 from uoro.estimators.streams import ParallelEstimator
 from uoro.learning.carry import Progress
 from uoro.optimizer import Optimizer
@@ -149,8 +149,7 @@ class Update:
 
 
 def span_of(estimator: Estimator) -> int:
-    """Return the number of applications of the dynamics in one step of an estimator."""
-    span: int | None = getattr(estimator, "span", None)
-    if span is None and isinstance(estimator, ParallelEstimator):
-        return span_of(estimator.estimator)
-    return span or 1
+    """Return how many times an estimator applies the dynamics in one step."""
+    if isinstance(estimator, Windowed):
+        return estimator.span
+    return span_of(estimator.estimator) if isinstance(estimator, ParallelEstimator) else 1
