@@ -1,4 +1,4 @@
-"""A model written once: initial numbers from NumPy, and a transition for any array namespace."""
+"""The protocol of the bundled models: NumPy draws the params, any framework runs the step."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ Arrays: TypeAlias = dict[str, Any]
 
 
 class Model(Protocol):
-    """A recurrent model with its readout and loss, for every backend alike.
+    """A recurrent model with its readout and loss, for every backend.
 
-    Models are written against the array functions that ``autograd.numpy``, ``torch`` and
-    ``jax.numpy`` spell the same way, given as ``xp``; with plain ``numpy`` they accept complex
-    params, which makes the complex step an oracle for their derivatives.
+    Models use only array functions that ``autograd.numpy``, ``torch`` and ``jax.numpy`` spell the
+    same way; the module is passed as ``xp``. With plain ``numpy`` they accept complex params, so
+    that complex-step differentiation can check their derivatives.
     """
 
     def init(self, generator: np.random.Generator) -> tuple[Arrays, Any]:
-        """Draw the params and make the initial state, as NumPy arrays in float64.
+        """Return random params and the initial state, as NumPy arrays in float64.
 
         Args:
-            generator: Equal generators give equal bits, whatever the backend.
+            generator: A NumPy generator; equal generators give equal bits on every backend.
         """
         ...
 
     def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
-        """Take one step: ``(next_state, loss)``."""
+        """Compute one step: ``(next_state, loss)``."""
         ...

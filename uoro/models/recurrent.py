@@ -1,4 +1,4 @@
-"""Next-symbol models: a recurrent core of one or more layers, a readout, a softmax loss."""
+"""Models of symbol streams: recurrent layers, a linear readout, a softmax loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from uoro.arguments import require_count, require_methods, require_number
+from uoro.arguments import mismatch, require_count, require_methods, require_number
 from uoro.errors import SettingError, spelled
 from uoro.models.layers import row, sigmoid, softmax_loss, uniform_bias, uniform_map
 from uoro.models.model import Arrays
@@ -16,31 +16,31 @@ from uoro.models.model import Arrays
 class Cell(Protocol):
     """One recurrent layer.
 
-    A layer reads either a symbol, through an embedding of its own, or the vector of the layer
-    below; `project` is where the two differ, and it gives the gates their input.
+    The lowest layer reads a symbol through an embedding; each other layer reads the output vector
+    of the layer below.
     """
 
     @property
     def units(self) -> int: ...  # noqa: D102
 
     def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
-        """Draw the layer's params.
+        """Return random params of the layer.
 
         Args:
-            generator: Where the numbers come from.
-            fan_in: The size of the alphabet, or the units of the layer below.
+            generator: A NumPy generator.
+            fan_in: Size of the alphabet, or number of units of the layer below.
             symbols: Whether the layer reads symbols.
         """
         ...
 
     def start(self) -> Arrays:
-        """Make the layer's initial state: zeros."""
+        """Return the initial state of the layer, zeros."""
         ...
 
     def step(
         self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
     ) -> tuple[Any, Any]:
-        """Take one step: the layer's next state, and what the next layer reads."""
+        """Compute the next state of the layer, and the input of the next layer."""
         ...
 
 
@@ -50,8 +50,11 @@ class Tanh:
 
     The next layer reads tanh(h').
 
+    Args:
+        units: Number of units.
+
     Raises:
-        SettingError: If the units are no positive integer.
+        SettingError: If the number of units is no positive integer.
     """
 
     units: int
@@ -60,7 +63,7 @@ class Tanh:
         require_count(f"Tanh(units={spelled(self.units)})", "units", self.units)
 
     def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
-        """Draw the input map, the recurrent map and the bias."""
+        """Return a random input map, recurrent map and bias."""
         n = self.units
         return {
             "input": _input_map(generator, n, fan_in, symbols),
@@ -69,13 +72,13 @@ class Tanh:
         }
 
     def start(self) -> Arrays:
-        """Make zero preactivations."""
+        """Return preactivations of zero."""
         return {"h": np.zeros(self.units)}
 
     def step(
         self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
     ) -> tuple[Any, Any]:
-        """Take one step."""
+        """Compute the next preactivations, and their tanh."""
         given = _read(xp, params["input"], inputs, symbols)
         h = given + params["recurrent"] @ xp.tanh(state["h"]) + params["bias"]
         return {"h": h}, xp.tanh(h)
@@ -87,10 +90,13 @@ class GRU:
 
     Each of the three gates has an embedding and a biased linear map of its own:
     ``z, r = σ(E x + R h + b)``, ``h̃ = tanh(E x + R (r ∘ h) + b)``, ``h' = z ∘ h̃ + (1-z) ∘ h``.
-    The maps of z and r stand in one array, so that one product serves both.
+    The maps of z and r share one array, so that one product serves both.
+
+    Args:
+        units: Number of units.
 
     Raises:
-        SettingError: If the units are no positive integer.
+        SettingError: If the number of units is no positive integer.
     """
 
     units: int
@@ -99,7 +105,7 @@ class GRU:
         require_count(f"GRU(units={spelled(self.units)})", "units", self.units)
 
     def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
-        """Draw embeddings, recurrent maps and biases."""
+        """Return random embeddings, recurrent maps and biases."""
         n = self.units
         return {
             "input": _input_map(generator, 3 * n, fan_in, symbols),
@@ -109,13 +115,13 @@ class GRU:
         }
 
     def start(self) -> Arrays:
-        """Make zeros."""
+        """Return a hidden state of zeros."""
         return {"h": np.zeros(self.units)}
 
     def step(
         self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
     ) -> tuple[Any, Any]:
-        """Take one step."""
+        """Compute the next hidden state, twice: as the state and as the output."""
         n, h = self.units, state["h"]
         given = _read(xp, params["input"], inputs, symbols) + params["bias"]
         gates = sigmoid(xp, given[: 2 * n] + params["gates"] @ h)
@@ -130,11 +136,15 @@ class LSTM:
     """A long short-term memory, in the form of the paper's experiments.
 
     Input, forget and output gates and the candidate, each with a biased map of the embedded
-    symbol and a biased map of h; the forget gate's bias starts at ``forget_bias``. The maps
-    stand in one array, so that one product serves all four. The state is both carries.
+    symbol and a biased map of h. The maps share one array, so that one product serves all four.
+    The state is the pair of c and h.
+
+    Args:
+        units: Number of units.
+        forget_bias: Initial bias of the forget gate; default -0.3.
 
     Raises:
-        SettingError: If the units are no positive integer, or the bias no finite number.
+        SettingError: If the number of units is no positive integer, or the bias is not finite.
     """
 
     units: int
@@ -143,10 +153,10 @@ class LSTM:
     def __post_init__(self) -> None:
         require_count(f"LSTM(units={spelled(self.units)})", "units", self.units)
         call = f"LSTM(forget_bias={spelled(self.forget_bias)})"
-        require_number(call, "bias", self.forget_bias, "a finite number")
+        require_number(call, "forget_bias", self.forget_bias, "a finite number")
 
     def init(self, generator: np.random.Generator, fan_in: int, *, symbols: bool) -> Arrays:
-        """Draw embedding, maps and biases."""
+        """Return a random embedding, random maps and biases."""
         n = self.units
         width = n if symbols else fan_in
         params = {
@@ -162,13 +172,13 @@ class LSTM:
         return params
 
     def start(self) -> Arrays:
-        """Make zero carries."""
+        """Return c and h of zeros."""
         return {"c": np.zeros(self.units), "h": np.zeros(self.units)}
 
     def step(
         self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
     ) -> tuple[Any, Any]:
-        """Take one step."""
+        """Compute the next c and h, and h again as the output."""
         n = self.units
         given = row(xp, params["embedding"], inputs) if symbols else inputs
         total = (
@@ -184,7 +194,7 @@ class LSTM:
 
 
 def _input_map(generator: np.random.Generator, rows: int, fan_in: int, symbols: bool) -> Any:
-    """Draw an embedding, one row a symbol, normal; or a linear map of the layer below."""
+    """Draw a normal embedding with one row per symbol, or a linear map of the layer below."""
     if symbols:
         return generator.standard_normal((fan_in, rows))
     return uniform_map(generator, rows, fan_in)
@@ -196,17 +206,18 @@ def _read(xp: Any, table: Any, inputs: Any, symbols: bool) -> Any:
 
 @dataclass(frozen=True)
 class SymbolModel:
-    """Predict the next symbol: layers on top of each other, a readout, a softmax.
+    """A model that predicts the next symbol: stacked layers, a readout, a softmax.
 
-    An item is ``{"symbol": i, "target": j}``, two integers; the loss is in nats. The state is
-    that of every layer, under ``"0"``, ``"1"``, …, and the loss is read from the new state.
+    An item is ``{"symbol": i, "target": j}``, two integers; the loss is the cross-entropy in nats.
+    The state holds the states of the layers under ``"0"``, ``"1"``, …; the loss is computed from
+    the next state.
 
     Args:
         cells: The layers, the lowest first.
-        alphabet: How many symbols there are.
+        alphabet: Number of symbols, at least 2.
 
     Raises:
-        SettingError: If there is no layer, one is no cell, or there are fewer than two symbols.
+        SettingError: If there is no layer, one is no `Cell`, or there are fewer than two symbols.
     """
 
     cells: tuple[Cell, ...]
@@ -216,7 +227,8 @@ class SymbolModel:
         call = f"SymbolModel(cells={spelled(self.cells)}, alphabet={spelled(self.alphabet)})"
         require_count(call, "alphabet", self.alphabet, least=2)
         if not isinstance(self.cells, tuple) or not self.cells:
-            raise SettingError(f"{call}: wanted are at least one layer, and all in a tuple.")
+            got = spelled(self.cells)
+            raise SettingError(mismatch(call, "cells", "a tuple of at least one layer", got))
         for cell in self.cells:
             require_methods(
                 call, "layer", cell, ("init", "start", "step"), "a layer, such as GRU(64)"
@@ -224,10 +236,10 @@ class SymbolModel:
             require_count(call, "units", cell.units)
 
     def init(self, generator: np.random.Generator) -> tuple[Arrays, Any]:
-        """Draw the layers and the readout.
+        """Return random params of layers and readout, and the initial state.
 
         Raises:
-            SettingError: If the generator is none of NumPy's.
+            SettingError: If the generator is no NumPy generator.
         """
         require_methods(
             "SymbolModel.init(generator)",
@@ -248,7 +260,7 @@ class SymbolModel:
         return params, {str(i): cell.start() for i, cell in enumerate(self.cells)}
 
     def predict(self, xp: Any, params: Any, state: Any, symbol: Any) -> tuple[Any, Any]:
-        """Read one symbol: the next state, and a logit for each symbol that may follow."""
+        """Compute the next state, and one logit per symbol."""
         signal, next_state = symbol, {}
         for i, cell in enumerate(self.cells):
             name = str(i)
@@ -259,7 +271,7 @@ class SymbolModel:
         return next_state, readout["map"] @ signal + readout["bias"]
 
     def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
-        """Take one step."""
+        """Compute one step: ``(next_state, loss)``."""
         next_state, logits = self.predict(xp, params, state, inputs["symbol"])
         return next_state, softmax_loss(xp, logits, inputs["target"])
 
