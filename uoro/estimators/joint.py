@@ -189,14 +189,15 @@ class JointUORO:
         require_carry("JointUORO.step", carry, JointInfluence)
         require_signs("JointUORO.step", backend, signs, state, (DRAWS,))
         # Steps 1 and 3: run the model, push all s̃_i forward, and get ready to pull all ν_j back.
-        model, fresh = self._sweep(dynamics, params, carry, state, inputs, signs)
+        stacked = self._stacked(backend, carry)
+        model, fresh = self._sweep(dynamics, params, stacked, state, inputs, signs)
         # Step 2: the gradient, from the pairs as they arrived.
         weights = model.loss_tangent[0] if self.rank == 1 else model.loss_tangent
         gradient = through_pairs(
             backend, model.immediate, weights, carry.cotangent, stacked=self.rank > 1
         )
         # In place of steps 4 and 5: reduce 2k pairs to k.
-        pairs = self._reduce(backend, carry, model, fresh)
+        pairs = self._reduce(backend, stacked, model, fresh)
         outcome = model.outcome
         return pairs, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
 
@@ -212,8 +213,9 @@ class JointUORO:
         """Advance B streams by `step` and average; all arguments but the first two are stacks."""
 
         def advance(dynamics: Any, params: Any, carry: Any, *rest: Any) -> Any:
-            model, fresh = self._sweep(dynamics, params, carry, *rest)
-            return self._reduce(dynamics.backend, carry, model, fresh), model
+            stacked = self._stacked(dynamics.backend, carry)
+            model, fresh = self._sweep(dynamics, params, stacked, *rest)
+            return self._reduce(dynamics.backend, stacked, model, fresh), model
 
         stacks = carry, state, inputs, signs
         return average_streams(advance, dynamics, params, *stacks, rank=self.rank, averaged=1)
@@ -231,7 +233,7 @@ class JointUORO:
         backend = dynamics.backend
         made = project(backend, signs, self.rank)
         added, pulled = scaled(self.scaling, dynamics, params, state, inputs, made)
-        tangent = loaded(backend, self._stack(backend, carry.tangent), added, self.pair_dtype)
+        tangent = loaded(backend, carry.tangent, added, self.pair_dtype)
         model = sweep(dynamics, params, state, inputs, tangent, pulled, backend.vmap)
         return model, Joint(added, pulled, signs)
 
@@ -243,16 +245,21 @@ class JointUORO:
         fresh: Joint[State],
     ) -> JointInfluence[State, Params]:
         """Reduce the carried and the fresh pairs to k, in their storage dtype."""
-        tangent, cotangent = (self._stack(backend, side) for side in carry[:2])
-        pairs = reduce(backend, tangent, cotangent, model, fresh, self.rank)
+        pairs = reduce(backend, carry.tangent, carry.cotangent, model, fresh, self.rank)
 
         def kept(side: Any) -> Any:
             return self._stored(backend, entry(backend, side, 0) if self.rank == 1 else side)
 
         return JointInfluence(kept(pairs.tangent), kept(pairs.cotangent), pairs.added)
 
-    def _stack(self, backend: Backend, side: Any) -> Any:
-        return backend.map(lambda leaf: leaf[None], side) if self.rank == 1 else side
+    def _stacked(
+        self, backend: Backend, carry: JointInfluence[State, Params]
+    ) -> JointInfluence[State, Params]:
+        """Return the pairs as a stack, with rank one too."""
+        if self.rank > 1:
+            return carry
+        tangent, cotangent = backend.map(lambda leaf: leaf[None], carry[:2])
+        return JointInfluence(tangent, cotangent, carry.added)
 
     def _stored(self, backend: Backend, tree: Any) -> Any:
         return stored("JointUORO", backend, tree, self.pair_dtype)
