@@ -170,7 +170,9 @@ def test_streams_are_each_scaled_as_they_are_alone(backend: Backend) -> None:
 
 @pytest.mark.parametrize("wrong", ["columns", 2.0, [1.0]])
 def test_a_scaling_that_is_none_is_refused(wrong: Any) -> None:
-    with pytest.raises(SettingError, match=r"UORO\(scaling=.*wanted is 'rows', or a function"):
+    with pytest.raises(
+        SettingError, match=r"UORO\(scaling=.*: expected None, 'rows', or a function"
+    ):
         UORO(scaling=wrong)
 
 

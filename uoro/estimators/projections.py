@@ -1,4 +1,4 @@
-"""Random projections of a state, orthogonal to each other and as many as there are pairs."""
+"""Random projections of a state: as many as there are pairs, and orthogonal to each other."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from uoro.backend import Backend, Tree
 
 
 def projections(backend: Backend, signs: Tree, count: int) -> Tree:
-    """Make k random trees ``ν_1 … ν_k`` with ``E[Σ ν_j ν_jᵀ] = I``, orthogonal to each other.
+    """Return k random trees ``ν_1 … ν_k`` with ``E[Σ ν_j ν_jᵀ] = I``, orthogonal to each other.
 
-    Rows of a fixed matrix of size n × n, each coordinate times its random sign. The rows must be
-    orthogonal, so that n of them give the identity itself, and the squares of k of them must add
-    up to one at every coordinate, so that the mean is the identity. Rows of a Hadamard matrix are
-    and do, but there are few n for which one is known, and what is cut to n is not orthogonal. The
-    real Fourier basis has both for all k <= n: its cosine and sine of one frequency go together.
+    Each ν_j is a row of a fixed n × n matrix whose columns are multiplied by random signs. Two
+    properties are needed: the rows are orthogonal, so that n of them sum to the identity without
+    variance; and the squares of k rows sum to one at every coordinate, so that the mean is the
+    identity. A Hadamard matrix has both properties, but exists for few n. The real Fourier basis
+    has both for all k <= n, if cosine and sine of one frequency are chosen together.
 
-    Beside k independent sign vectors, each divided by √k, the variance of ``Σ ν_j ν_jᵀ K`` is
-    ``(n/k - 1) ‖K‖²`` and not ``(n - 1)/k ‖K‖²``: nothing is drawn twice. It is the same for all
-    bases with both properties, and no smaller if the rows are picked at random.
+    The variance of ``Σ ν_j ν_jᵀ K`` is ``(n/k - 1) ‖K‖²``; with k independent sign vectors, each
+    divided by √k, it is ``(n - 1)/k ‖K‖²``. All bases with both properties have the same variance,
+    and choosing the rows at random does not reduce it.
 
     Args:
-        backend: The backend of the state.
-        signs: One random sign for each coordinate of the state.
-        count: k. Beyond the number of coordinates, the rest are zero.
+        backend: Backend of the state.
+        signs: A tree shaped like the state, one random sign for each coordinate.
+        count: k. If k exceeds the number of coordinates, the rest of the trees are zero.
 
     Returns:
-        A stack of k.
+        A stack of k trees.
     """
     n = size(backend, signs)
     xp, dtype = backend.xp, working_precision(backend, signs)
@@ -42,7 +42,7 @@ def projections(backend: Backend, signs: Tree, count: int) -> Tree:
 
 
 def _chosen(n: int, count: int) -> list[tuple[int, bool]]:
-    """Pick rows by frequency, and whether it is the sine: pairs, and what has no sine if needed."""
+    """Choose rows ``(frequency, is sine)``: whole pairs, and rows without a sine to fill up."""
     if count >= n:
         rows = [(0, False)] + [(n // 2, False)] * (n % 2 == 0 and n > 0)
     else:

@@ -1,23 +1,25 @@
-"""Reducing a sum of many outer products to fewer: at the least variance, without bias.
+"""Unbiased reduction of a sum of outer products to fewer of them, at least variance.
 
-Wanted are k pairs whose expected sum is ``M = Σ a_i ⊗ b_i`` over more than k pairs. With singular
-values d and singular vectors u, v of M, and any unit vectors ``l_i`` of k coordinates,
+The reduction turns m pairs (a_i, b_i) into k < m pairs whose expected sum is
+``M = Σ a_i ⊗ b_i``. Let d be the singular values of M, u and v its singular vectors, l_i any unit
+vectors of k coordinates, and σ_i fair and independent signs. Then the pairs
 
     a'_j = Σ_i σ_i l_ij √d_i u_i,      b'_j = Σ_i σ_i l_ij √d_i v_i,      j = 1 … k
 
-are such pairs if the signs σ are fair and independent: ``E[Σ_j a'_j ⊗ b'_j] = Σ_i d_i u_i ⊗ v_i``.
-What they add is a variance of ``Σ d_i d_j <l_i, l_j>²`` over i ≠ j, and it is least where
-``√p_i l_i`` are the rows of a matrix with orthonormal columns, for the p of `water_filling`.
+are unbiased: ``E[Σ_j a'_j ⊗ b'_j] = Σ_i d_i u_i ⊗ v_i = M``. Their variance is
+``Σ d_i d_j <l_i, l_j>²`` over i ≠ j. The variance is least if the vectors ``√p_i l_i`` are the rows
+of a matrix with orthonormal columns, for the shares p of `water_filling`.
 
-M is not looked at. Of vectors of any length all that is used is a small matrix of coordinates, its
-columns the pairs': a triangular factor of the vectors themselves, or of their inner products.
+M itself is never formed. The vectors may be of any length; the reduction uses only a small matrix
+of coordinates with a column for each pair: a triangular factor of the vectors, or a root of their
+inner products.
 
-Both sides come out with the same inner products, ``Σ_i d_i l_ij l_ik``.
+Both sides of the result have the same inner products, ``Σ_i d_i l_ij l_ik``.
 
 References:
     Benzing, Gauy, Mujika, Martinsson & Steger, "Optimal Kronecker-Sum Approximation of Real Time
-    Recurrent Learning", ICML 2019, arXiv:1902.03993: their optimal approximation, of a sum of any
-    outer products and not of Kronecker products alone. The unit vectors are made otherwise.
+    Recurrent Learning", ICML 2019, arXiv:1902.03993: the optimal approximation, here of any outer
+    products and not only of Kronecker products. The unit vectors are computed in another way.
 """
 
 from __future__ import annotations
@@ -25,20 +27,21 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 FLOOR = 64
-"""A pair counts as dependent on those before it where less of it is left, in units of roundoff for
-each pair and of its squared length."""
+"""Threshold of linear dependence: smallest squared distance of a unit vector from the span of those
+before it, in units of roundoff times the number of vectors."""
 
 FAINT = 8
-"""Directions weaker than the strongest by more are rounding; in inverse units of it."""
+"""Threshold of rounding: smallest singular value that is kept, in units of roundoff times the number
+of pairs times the largest singular value."""
 
 
 class Side(NamedTuple):
     """One side of m pairs, ``a_1 … a_m`` or ``b_1 … b_m``.
 
     Attributes:
-        lengths: Their norms, a vector (m,).
-        root: A matrix whose columns are their directions, in coordinates for some orthonormal
-            basis of their span; that of a zero vector is anything.
+        lengths: Norms of the vectors, shape (m,).
+        root: Matrix whose m columns are the directions of the vectors, as coordinates in an
+            orthonormal basis of their span. The column of a zero vector is arbitrary.
     """
 
     lengths: Any
@@ -46,12 +49,12 @@ class Side(NamedTuple):
 
 
 class Reduction(NamedTuple):
-    """How k pairs are made of m.
+    """Weights by which m pairs combine to k.
 
     Attributes:
-        tangents: A matrix (k, m): its rows combine ``a_1 … a_m``.
-        cotangents: A matrix (k, m): its rows combine ``b_1 … b_m``.
-        added: The variance ``E ‖Σ a'_j ⊗ b'_j - M‖²`` in the Frobenius norm.
+        tangents: Weights of ``a_1 … a_m``, shape (k, m).
+        cotangents: Weights of ``b_1 … b_m``, shape (k, m).
+        added: Variance ``E ‖Σ a'_j ⊗ b'_j - M‖²`` in the Frobenius norm.
     """
 
     tangents: Any
@@ -60,14 +63,14 @@ class Reduction(NamedTuple):
 
 
 def side_of_gram(xp: Any, gram: Any) -> Side:
-    """Make a side of the inner products of its vectors.
+    """Build a side from the inner products of its vectors.
 
-    The vectors are scaled to unit length first. What rounding costs then depends on the angles
-    between them alone: they may be of any size, and of very different ones.
+    The vectors are scaled to unit length first, so that rounding errors depend only on the angles
+    between them, and not on their sizes.
 
     Args:
-        xp: The framework's array functions.
-        gram: A matrix (m, m).
+        xp: Array functions of the framework.
+        gram: Matrix of inner products, shape (m, m).
     """
     lengths = xp.sqrt(xp.diagonal(gram))
     inverse = xp.where(lengths > 0, 1.0 / xp.where(lengths > 0, lengths, 1.0), 0.0)
@@ -77,12 +80,12 @@ def side_of_gram(xp: Any, gram: Any) -> Side:
 
 
 def _root(xp: Any, gram: Any, unit: Any) -> Any:
-    """Give an upper triangular root of a Gram matrix of unit vectors, row by row.
+    """Compute an upper triangular root of a Gram matrix of unit vectors, row by row.
 
-    It is Cholesky's, but for vectors that are those before them up to rounding: they get a row of
-    their own, of what rounding may have left of them. So there is a root of inner products that are
-    not quite those of any vectors, too. That, and the squared condition number, costs variance and
-    no bias: for *any* invertible roots the reduction is unbiased.
+    The root is Cholesky's, except for vectors that depend on those before them up to rounding: such
+    a vector gets a row of its own, of the size of rounding. Therefore a root exists even if
+    rounding has made the matrix indefinite. Both this and the squared condition number cost
+    variance and no bias, since the reduction is unbiased for *any* invertible roots.
     """
     least = FLOOR * len(gram) * xp.finfo(gram.dtype).eps
     from_here = xp.cumsum(unit, 1)
@@ -98,10 +101,10 @@ def _root(xp: Any, gram: Any, unit: Any) -> Any:
 
 
 def side_of_rows(xp: Any, rows: Any) -> Side:
-    """Make a side of the vectors themselves, the rows of a matrix (m, n).
+    """Build a side from its vectors, the rows of a matrix of shape (m, n).
 
-    Where n > m they are triangularised: unlike a root of their inner products, that does not square
-    the condition number.
+    For n > m the directions are triangularised, which does not square the condition number as a
+    root of the inner products does.
     """
     lengths = xp.sqrt((rows**2).sum(1))
     directions = (rows / xp.where(lengths > 0, lengths, 1.0)[:, None]).T
@@ -112,18 +115,18 @@ def side_of_rows(xp: Any, rows: Any) -> Side:
 def reduce_pairs(xp: Any, left: Side, right: Side, signs: Any, rank: int) -> Reduction:
     """Reduce m pairs to k at the least variance.
 
-    Of the roots R of both sides, ``R_a diag(‖a‖ ‖b‖) R_bᵀ = X diag(d) Yᵀ`` is the singular value
-    decomposition of M in their bases. Then ``√d u_i`` is ``y_iᵀ R_b / √d_i``, as weights of the
-    ``a_j ‖b_j‖``, and ``√d v_i`` is ``x_iᵀ R_a / √d_i``, as weights of the ``b_j ‖a_j‖``: no root
-    is inverted, no norm divided by.
+    Let R be the roots of both sides, and ``R_a diag(‖a‖ ‖b‖) R_bᵀ = X diag(d) Yᵀ`` the singular
+    value decomposition of M in their bases. Then ``√d u_i`` has the weights ``y_iᵀ R_b / √d_i`` in
+    the ``a_j ‖b_j‖``, and ``√d v_i`` the weights ``x_iᵀ R_a / √d_i`` in the ``b_j ‖a_j‖``. No root
+    is inverted, and no norm is divided by.
 
-    Numbers that are not finite make it all NaN.
+    If any number is not finite, the weights are NaN.
 
     Args:
-        xp: The framework's array functions.
+        xp: Array functions of the framework.
         left: The side of a.
         right: The side of b.
-        signs: σ, at least as many as the roots have rows, on either side.
+        signs: σ, at least as many as each root has rows.
         rank: k.
     """
     core = (left.root * (left.lengths * right.lengths)[None, :]) @ right.root.T
@@ -133,7 +136,7 @@ def reduce_pairs(xp: Any, left: Side, right: Side, signs: Any, rank: int) -> Red
     values = xp.where(values > noise * values[0], values, 0.0)
     kept = water_filling(xp, values, rank)
     seen = values > 0
-    # Singular vectors have no sign of their own; one that all backends agree on makes runs alike.
+    # The sign of a singular vector is arbitrary: fix one, the same on all backends.
     signs = xp.where(basis.sum(0) < 0, -signs[: len(values)], signs[: len(values)])
     scale = xp.where(seen, xp.where(seen, values, 1.0) ** -0.5, 0.0) * signs
     rows = (unit_rows(xp, kept, rank) * scale[:, None]).T
@@ -147,17 +150,17 @@ def reduce_pairs(xp: Any, left: Side, right: Side, signs: Any, rank: int) -> Red
 
 
 def water_filling(xp: Any, values: Any, rank: int) -> Any:
-    """Share k places out among singular values: ``0 <= p_i <= 1`` and ``Σ p_i = k``.
+    """Distribute k places among singular values: ``0 <= p_i <= 1`` and ``Σ p_i = k``.
 
-    The q largest get a place of their own, ``p_i = 1``, for the largest q with
-    ``d_i (k - i + 1) >= d_i + d_{i+1} + …`` for all ``i <= q``. The others share what is left in
-    proportion, ``p_i = (k - q) d_i / s``, where s is their sum. With these p the variance added is
-    ``Σ d_i² (1/p_i - 1) = s² / (k - q) - Σ_{i>q} d_i²``, and no unbiased estimate of that rank has
-    less.
+    The q largest values have a place of their own, ``p_i = 1``, for the largest q with
+    ``d_i (k - i + 1) >= d_i + d_{i+1} + …`` for all ``i <= q``. The others share the remaining
+    places in proportion, ``p_i = (k - q) d_i / s``, where s is their sum. The variance added is
+    ``Σ d_i² (1/p_i - 1) = s² / (k - q) - Σ_{i>q} d_i²``, the least of all unbiased estimates of
+    rank k.
 
     Args:
-        xp: The framework's array functions.
-        values: d, largest first, not negative. If there are fewer than k, each has a place.
+        xp: Array functions of the framework.
+        values: d, in descending order, not negative. If there are fewer than k, each has a place.
         rank: k.
     """
     ones = xp.ones_like(values)
@@ -171,24 +174,24 @@ def water_filling(xp: Any, values: Any, rank: int) -> Any:
 
 
 def unit_rows(xp: Any, kept: Any, rank: int) -> Any:
-    """Make unit vectors ``l_i`` of k coordinates such that ``Σ p_i l_i l_iᵀ = I``.
+    """Build unit vectors ``l_i`` of k coordinates such that ``Σ p_i l_i l_iᵀ = I``.
 
-    Goes through the p in turn, with a vector v that is what former rows have left over of the
-    columns opened so far; its square is ``r = ⌈S⌉ - S``, for the sum S of the p until then. Where
-    ``p_i <= r``, row i is of the direction of v. Where not, the next column is opened, and a plane
-    rotation of v and its unit vector e makes row i of them and what is left over:
+    The construction goes through the p in turn. A vector v holds the part of the columns opened so
+    far that earlier rows have not used; its square is ``r = ⌈S⌉ - S``, where S is the sum of the
+    earlier p. If ``p_i <= r``, row i has the direction of v. Otherwise the next column is opened,
+    and a plane rotation of v and the unit vector e of the new column gives row i and the rest:
 
         √p_i l_i = cos·v + sin·e,      v' = -sin·v + cos·e,      sin² = (p_i - r) / (1 - r).
 
-    Rotations keep columns orthonormal, so that they are in the end.
+    Rotations preserve the orthonormality of the columns.
 
     Args:
-        xp: The framework's array functions.
-        kept: p, a vector (m,), with ``0 <= p_i <= 1`` and ``Σ p_i = k``.
+        xp: Array functions of the framework.
+        kept: p, shape (m,), with ``0 <= p_i <= 1`` and ``Σ p_i = k``.
         rank: k.
 
     Returns:
-        A matrix (m, k).
+        A matrix of shape (m, k).
     """
     until = xp.cumsum(kept, 0)
     until = xp.where(until < rank, until, rank * xp.ones_like(until))

@@ -1,9 +1,9 @@
-"""Larger random signs where the params move the state more.
+"""Scaling of random signs: larger where the params move the hidden state more.
 
-Coordinate i of the fresh part of an estimate, ``ν ⊗ νᵀ ∂F/∂θ``, is as large for all i on the side
-of the state, however large row i of ∂F/∂θ is. For any positive numbers q that do not depend on ν,
-``q ν ⊗ (ν/q)ᵀ ∂F/∂θ`` has the same mean, and ``‖q ν‖² ‖(ν/q)ᵀ ∂F/∂θ‖²`` is least, on average,
-where ``q_i²`` goes with the norm of row i.
+In the fresh part ``ν ⊗ νᵀ ∂F/∂θ`` of an estimate, all coordinates of the tangent have one size,
+however large the rows of ∂F/∂θ are. For any positive factors q that do not depend on ν,
+``q ν ⊗ (ν/q)ᵀ ∂F/∂θ`` has the same mean; the mean of ``‖q ν‖² ‖(ν/q)ᵀ ∂F/∂θ‖²`` is least for
+``q_i²`` proportional to the norm of row i.
 
 References:
     Cooijmans & Martens, "On the Variance of Unbiased Online Recurrent Optimization", 2019,
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
 from uoro.algebra import as_precision, differentiable, shift, working_precision
-from uoro.arguments import require_like
+from uoro.arguments import mismatch, require_like
 from uoro.backend import Backend
 from uoro.derivatives.differences import roundoff_of
 from uoro.dynamics import Dynamics, Inputs, Params, State
@@ -25,26 +25,27 @@ from uoro.errors import SettingError, spelled
 
 Named: TypeAlias = Literal["rows"]
 Scaling: TypeAlias = Named | Callable[[Any, Any, Any], Any]
-"""What q is: ``"rows"``, or a function of params, state and inputs that gives it."""
+"""The factors q: ``"rows"``, or a function ``(params, state, inputs) -> q``."""
 
 FREQUENCIES = (2.0**0.5, 3.0**0.5, 5.0**0.5, 7.0**0.5)
-"""One for each direction of the params that is looked along, to tell the norms of rows apart."""
+"""One for each direction of the params along which the norms of rows are measured."""
 
 FLAT = 1e-3
-"""Rows whose norms are smaller, in units of their root mean square, are taken to have that."""
+"""Smallest norm of a row, in units of the root mean square of all; smaller ones count as this."""
 
 
 def require_scaling(call: str, scaling: object) -> None:
-    """Refuse what is no scaling.
+    """Check the setting ``scaling`` of an estimator.
 
     Raises:
-        SettingError: Naming the call, and what there is.
+        SettingError: If ``scaling`` is neither ``None`` nor a known name nor a function.
     """
     if not (scaling is None or scaling in get_args(Named) or callable(scaling)):
-        raise SettingError(
-            f"{call}: the scaling is {spelled(scaling)}, wanted is 'rows', or a function "
-            "(params, state, inputs) -> positive numbers shaped like the state."
+        expected = (
+            "None, 'rows', or a function (params, state, inputs) -> positive numbers shaped like "
+            "the state"
         )
+        raise SettingError(mismatch(call, "scaling", expected, spelled(scaling)))
 
 
 def scaled(
@@ -55,10 +56,10 @@ def scaled(
     inputs: Inputs,
     signs: State,
 ) -> tuple[State, State]:
-    """Give ``q ν`` and ``ν / q``, of one ν or of a stack of them.
+    """Return ``q ν`` and ``ν / q``, of one ν or of a stack of them.
 
     Raises:
-        StructureError: If what a user's function gives is not shaped like the state.
+        StructureError: If the factors of a user's function are not shaped like the state.
     """
     if scaling is None:
         return signs, signs
@@ -87,15 +88,15 @@ def scaled(
 def row_factors(
     dynamics: Dynamics[Params, State, Inputs], params: Params, state: State, inputs: Inputs
 ) -> list[Any]:
-    """Give the roots of the norms of the rows of ∂F/∂θ, relative to each other, leaf by leaf.
+    """Return the roots of the norms of the rows of ∂F/∂θ, relative to each other, leaf by leaf.
 
-    The norms are told from how far a few steps along directions of the params move each coordinate
-    of the next state: with random signs for a direction, the square of that is the squared norm on
-    average. The directions are the same at every step, and so the scaling does not depend on ν. For
-    a matrix they are products of signs of rows and of columns: what one direction sees too little
-    of, all rows that read the same inputs lack alike.
+    Estimates the norms from finite differences: steps along a few directions of the params, and how
+    far each coordinate of the next state moves. With random signs for a direction, the square of
+    the difference is the squared norm on average. The directions are the same at every step, so
+    that the factors do not depend on ν. For a matrix a direction is a product of signs of rows and
+    of signs of columns; rows with the same inputs are underestimated by the same factor.
 
-    The steps are finite ones, of which no truth is asked: that needs nothing but `forward`.
+    Accuracy matters little, so that finite steps suffice. Cost: five calls of `forward`.
     """
     backend = dynamics.backend
     precision = working_precision(backend, (params, state))
@@ -124,10 +125,10 @@ def row_factors(
 
 
 def _directions(backend: Backend, params: Any, precision: str) -> list[list[Any]]:
-    """Make directions of the params of signs: for each leaf, a product of signs along each axis.
+    """Build directions of the params: for each leaf, a product of signs along each axis.
 
-    The signs are those of cosines whose frequencies have nothing to do with each other. They need
-    not be random but alike on all backends, and a compiler works them out once.
+    The signs are those of cosines of incommensurable frequencies: the same on all backends, and
+    constants for a compiler.
     """
     xp, shapes = backend.xp, [tuple(leaf.shape) for leaf in differentiable(backend, params)]
     place = backend.from_host(xp.arange(sum(map(sum, shapes)) + len(shapes)), dtype=precision)
