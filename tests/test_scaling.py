@@ -171,7 +171,7 @@ def test_streams_are_each_scaled_as_they_are_alone(backend: Backend) -> None:
 @pytest.mark.parametrize("wrong", ["columns", 2.0, [1.0]])
 def test_a_scaling_that_is_none_is_refused(wrong: Any) -> None:
     with pytest.raises(
-        SettingError, match=r"UORO\(scaling=.*: expected None, 'rows', or a function"
+        SettingError, match=r"UORO\(scaling=.*expected None, 'rows', or a func.* got"
     ):
         UORO(scaling=wrong)
 

@@ -27,12 +27,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 FLOOR = 64
-"""Threshold of linear dependence: smallest squared distance of a unit vector from the span of those
-before it, in units of roundoff times the number of vectors."""
+"""Threshold of linear dependence: smallest squared distance of a unit vector from the span of the
+earlier ones, in units of roundoff times the number of vectors."""
 
 FAINT = 8
-"""Threshold of rounding: smallest singular value that is kept, in units of roundoff times the number
-of pairs times the largest singular value."""
+"""Threshold of rounding: smallest singular value that is kept, in units of roundoff times the
+number of pairs times the largest singular value."""
 
 
 class Side(NamedTuple):

@@ -1,4 +1,4 @@
-"""Parallel streams: shared params, and for each stream its own state and its own memory."""
+"""Parallel streams: shared params; for each stream its own hidden state and its own carry."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from uoro.estimator import (
 
 @runtime_checkable
 class ParallelEstimator(Estimator, Protocol):
-    """An estimator that runs another on several streams at once, wherever they are.
+    """An estimator that runs another on several streams at once, on one device or on many.
 
-    Laws: it draws, and does to the streams numbered in `rows`, what ``Streams(estimator, count)``
-    draws and does to them; loss and gradient are the means over all `count` streams.
+    Laws: `draw` and `step` draw and compute, for the streams in `rows`, what those of
+    ``Streams(estimator, count)`` do; loss and gradient are the means over all `count` streams.
 
     Attributes:
-        estimator: What runs on each stream.
-        count: How many streams there are in all.
-        rows: Which of them are run here: the stacks that it takes and gives have one row for each.
+        estimator: Estimator of each stream.
+        count: Number of streams in all.
+        rows: Numbers of the streams that run here. All stacks have one row for each.
     """
 
     @property
@@ -53,25 +53,24 @@ class ParallelEstimator(Estimator, Protocol):
         *,
         inputs: Any = None,
     ) -> tuple[Any, Any]:
-        """Start some streams anew; `Streams.reset` says what the arguments are."""
+        """Restart some streams; the arguments are those of `Streams.reset`."""
         ...
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Run an estimator on B streams at once and average their gradients.
+    """Run an estimator on B streams at once, and average their gradients.
 
-    State, inputs, memory and noise are stacks of B; the params are shared. Each stream has its
-    own memory: one pair shared by all would multiply the relative variance by about B.
-
-    The transition is written for one stream; the backend maps it over all of them.
+    State, inputs, carry and signs are stacks of B, trees with a leading axis of length B; the params
+    are shared. Each stream has its own carry: with one pair for all, the relative variance would be
+    about B times as large. The transition is that of one stream; the backend maps it over all.
 
     Args:
-        estimator: What to run on each stream.
-        count: B.
+        estimator: Estimator of each stream.
+        count: Number of streams, B.
 
     Raises:
-        SettingError: If the count is not a positive integer, or the estimator none.
+        SettingError: If ``count`` is not a positive integer, or ``estimator`` is not an estimator.
     """
 
     estimator: Estimator
@@ -91,23 +90,23 @@ class Streams:
 
     @property
     def rows(self) -> range:
-        """All streams are run here."""
+        """Return the numbers of all streams."""
         return range(self.count)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
     ) -> Any:
-        """Make a memory for each stream.
+        """Return a stack of B carries to start from.
 
         Args:
-            dynamics: The model of one stream.
-            params: Shared.
+            dynamics: Model of one stream.
+            params: Parameters, shared.
             state: A stack of B states.
-            inputs: A stack of B items, where the estimator needs one.
+            inputs: A stack of B items, for estimators that need one.
 
         Raises:
-            SettingError: If the dynamics are none.
-            StructureError: If a stack does not have one row for each stream.
+            SettingError: If ``dynamics`` is not a `Dynamics`.
+            StructureError: If a stack does not have B rows.
         """
         require_dynamics("Streams.init(dynamics, …)", dynamics)
         self._require_stack(dynamics.backend, state, "init(state)")
@@ -119,7 +118,7 @@ class Streams:
         )(state, inputs)
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
-        """Draw independent noise for each stream."""
+        """Draw independent signs for each stream."""
 
         def per_stream(
             like: Tree, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0
@@ -140,8 +139,11 @@ class Streams:
         """Advance every stream.
 
         Returns:
-            The stacks of next memories and states, and one estimate: mean loss, mean gradient,
+            The stacks of next carries and next states, and one estimate: mean loss, mean gradient,
             and the stack of aux.
+
+        Raises:
+            StructureError: If a stack does not have B rows.
         """
         self._require_stack(dynamics.backend, state, "step(state)")
         self._require_stack(dynamics.backend, inputs, "step(inputs)")
@@ -166,19 +168,22 @@ class Streams:
         *,
         inputs: Any = None,
     ) -> tuple[Any, Any]:
-        """Start some streams anew: their state becomes ``fresh``, their memory the initial one.
+        """Restart some streams, with a new state and the initial carry.
 
         Args:
-            dynamics: The model of one stream.
-            params: Shared.
-            carry: The stack of memories.
-            state: The stack of states.
-            mask: An array of B booleans; true where a stream starts anew.
-            fresh: A stack of B states to start from.
-            inputs: A stack of B items, where the estimator needs one.
+            dynamics: Model of one stream.
+            params: Parameters, shared.
+            carry: A stack of B carries.
+            state: A stack of B states.
+            mask: An array of B booleans, true where a stream restarts.
+            fresh: A stack of B states to restart from.
+            inputs: A stack of B items, for estimators that need one.
 
         Returns:
-            The memories and the states; those of the other streams are unchanged.
+            The carries and the states; those of the other streams are unchanged.
+
+        Raises:
+            StructureError: If a stack does not have B rows.
         """
         backend = dynamics.backend
         mask = backend.from_host(mask)
