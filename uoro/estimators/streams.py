@@ -61,8 +61,8 @@ class ParallelEstimator(Estimator, Protocol):
 class Streams:
     """Run an estimator on B streams at once, and average their gradients.
 
-    State, inputs, carry and signs are stacks of B, trees with a leading axis of length B; the params
-    are shared. Each stream has its own carry: with one pair for all, the relative variance would be
+    State, inputs, carry and signs are stacks, trees with a leading axis of length B; the params are
+    shared. Each stream has its own carry: with one pair for all, the relative variance would be
     about B times as large. The transition is that of one stream; the backend maps it over all.
 
     Args:
