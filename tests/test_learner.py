@@ -21,6 +21,7 @@ from uoro import (
     Learner,
     RollingTruncated,
     Streams,
+    TruncatedBPTT,
     load_backend,
     unroll,
 )
@@ -122,6 +123,35 @@ def test_a_stream_is_cut_into_windows_for_unrolled_dynamics(backend: Backend) ->
         Windows(backend, iter(()), 0)
     listed = Windows(backend, [1.0, 2.0, 3.0, 4.0, 5.0], 2)
     assert [backend.to_host(window).tolist() for window in listed] == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_truncated_bptt_takes_the_windows_of_unrolled_dynamics(backend: Backend) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    own = Learner(dynamics, TruncatedBPTT(4), Adam(1e-2), params, state)
+    unrolled = Learner(unroll(dynamics, 4), Truncated(), Adam(1e-2), params, state)
+    assert own.run(iter(_items(14)), chunk=2) == unrolled.run(iter(_items(14)), chunk=2)
+    for one, other in zip(_host(own), _host(unrolled), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_stream_of_stacks_is_cut_into_a_window_for_each_row(backend: Backend) -> None:
+    dynamics, params, state = build(backend, MODELS["gru"])
+    three = backend.collect([state] * 3)
+    stack = make_items(42)
+    items = [{k: v.reshape(14, 3)[i] for k, v in stack.items()} for i in range(14)]
+    windows = [{k: v.reshape(14, 3)[i : i + 4].T for k, v in stack.items()} for i in (0, 4, 8)]
+    learners = [
+        Learner(dynamics, Streams(TruncatedBPTT(4), 3), Adam(1e-2), params, three),
+        Learner(unroll(dynamics, 4), Streams(Truncated(), 3), Adam(1e-2), params, three),
+        Learner(unroll(dynamics, 4), Streams(Truncated(), 3), Adam(1e-2), params, three),
+    ]
+    for learner in learners[:2]:
+        assert learner.run(items, chunk=3).steps == 3
+    for window in windows:
+        learners[2].step(window)
+    for one, other, third in zip(*map(_host, learners), strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, third, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])

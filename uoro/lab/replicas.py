@@ -16,7 +16,6 @@ from uoro.arguments import (
     require_optimizer,
     require_seed,
 )
-from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
 from uoro.errors import NonFiniteError, SettingError, spelled
 from uoro.estimator import Estimator
@@ -208,12 +207,12 @@ class Replicas:
 
     def _start(self, item: Any) -> Progress:
         backend = self._backend
-        params, state = self._starts[0]
-        probe(self._update.dynamics, backend.from_host(params), backend.from_host(state), item)
-        each = []
-        for params, state in self._starts:
-            now = Progress(backend.from_host(params), backend.from_host(state), None, None)
-            each.append(self._update.start(now, item))
+        starts = [
+            Progress(backend.from_host(params), backend.from_host(state), None, None)
+            for params, state in self._starts
+        ]
+        self._update.check(starts[0], item)
+        each = [self._update.start(now, item) for now in starts]
         return Progress(*(self._stack([now[i] for now in each]) for i in range(len(each[0]))))
 
     def _stack(self, trees: list[Any]) -> Any:

@@ -9,10 +9,8 @@ from typing import Any
 
 from uoro.algebra import entry, norm, working_precision
 from uoro.backend import Backend, CompilesSteps
-from uoro.derivatives.routes import probe
 from uoro.errors import NonFiniteError, SettingError, StreamError
 from uoro.estimator import Estimate
-from uoro.estimators.streams import ParallelEstimator
 from uoro.learning.carry import Progress
 from uoro.learning.chunks import Attempt, Chunks
 from uoro.learning.nonfinite import CALL, Fault, NonfinitePolicy, fault_of
@@ -132,13 +130,9 @@ class Stepper:
         """Check the model and build the carry, once the first item shows its shape."""
         if self._probed:
             return
-        now = self.progress
-        first = (now.state, inputs)
-        if isinstance(self.update.estimator, ParallelEstimator):
-            first = entry(self.backend, first, 0)
-        probe(self.update.dynamics, now.params, *first)
+        self.update.check(self.progress, inputs)
         if self.progress.carry is None:
-            self.progress = self.update.start(now, inputs)
+            self.progress = self.update.start(self.progress, inputs)
         self.example = inputs
         self._probed = True
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import norm
+from uoro.algebra import entry, norm
 from uoro.backend import Backend
+from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimate, Estimator, Windowed
 from uoro.estimators.streams import ParallelEstimator
@@ -75,6 +76,19 @@ class Update:
     def span(self) -> int:
         """Number of items of the stream in one update."""
         return self.dynamics.span * span_of(self.estimator)
+
+    def check(self, now: Progress, inputs: Any) -> None:
+        """Check the model on the first item of what one step takes.
+
+        Raises:
+            DerivativeError: If the model cannot be differentiated.
+        """
+        state = now.state
+        if isinstance(self.estimator, ParallelEstimator):
+            state, inputs = entry(self.backend, (state, inputs), 0)
+        if span_of(self.estimator) > 1:
+            inputs = entry(self.backend, inputs, 0)
+        probe(self.dynamics, now.params, state, inputs)
 
     def start(self, now: Progress, inputs: Any) -> Progress:
         """Make the memories; ``inputs`` is one item, for its shape."""
