@@ -188,7 +188,9 @@ def test_models_of_no_size_are_refused() -> None:
         lambda: SymbolModel((GRU(0),), 3),
         lambda: SymbolModel((GRU(2),), 1),
     ):
-        with pytest.raises(SettingError, match=r"expected an integer [<>]= |a tuple of at least one layer"):
+        with pytest.raises(
+            SettingError, match=r"expected an integer [<>]= |a tuple of at least one layer"
+        ):
             make()
 
 

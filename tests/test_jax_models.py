@@ -208,7 +208,9 @@ def test_params_that_nothing_depends_on_are_told_of() -> None:
         state = jnp.tanh(weights @ state + inputs[0].sum())
         return state, squared(state[:OUT], inputs[1])
 
-    with pytest.warns(DerivativeWarning, match="depends on the params, and none of them will learn"):
+    with pytest.warns(
+        DerivativeWarning, match="depends on the params, and none of them will learn"
+    ):
         BACKEND.dynamics(transition).probe(weights, jnp.zeros(UNITS), (draw(0, IN), draw(1, OUT)))
 
 
