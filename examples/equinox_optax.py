@@ -1,21 +1,17 @@
-"""An Equinox cell learns with optax, in a `jit` and `scan` of one's own."""
+"""An Equinox cell learns with optax, in one `jax.lax.scan`."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from uoro_jax import JaxBackend, from_module
-
-from uoro import UORO
+from uoro_jax import from_module, online
 
 UNITS, STEPS = 16, 4_000
 
 
-class Model(eqx.Module):
+class Network(eqx.Module):
     """A GRU cell and a readout."""
 
     cell: eqx.nn.GRUCell
@@ -31,34 +27,31 @@ def loss(output, target):
 
 
 keys = jax.random.split(jax.random.key(0), 3)
-model = Model(eqx.nn.GRUCell(1, UNITS, key=keys[0]), eqx.nn.Linear(UNITS, 1, key=keys[1]))
-made = from_module(model, loss, jnp.zeros(UNITS))
-backend = JaxBackend()
-dynamics = backend.dynamics(made.transition)
-estimator, optimizer = UORO(), optax.adam(1e-3)
+network = Network(eqx.nn.GRUCell(1, UNITS, key=keys[0]), eqx.nn.Linear(UNITS, 1, key=keys[1]))
+model = from_module(network, loss, jnp.zeros(UNITS))
+gradient, optimizer = online(model.transition), optax.adam(1e-3)
 
 
-def step(carried, item):
-    params, state, carry, moments = carried
-    inputs, key = item
-    signs = estimator.draw(partial(backend.random, key), state)
-    carry, state, estimate = estimator.step(dynamics, params, carry, state, inputs, signs)
-    updates, moments = optimizer.update(estimate.gradient, moments, params)
-    return (optax.apply_updates(params, updates), state, carry, moments), estimate.loss
+@jax.jit
+def train(params, carry, moments, items, keys):
+    """Run UORO over a stack of items, with an update of the parameters after each."""
+
+    def step(carried, inputs):
+        params, carry, moments = carried
+        carry, estimate = gradient.step(params, carry, *inputs)
+        updates, moments = optimizer.update(estimate.gradient, moments, params)
+        return (optax.apply_updates(params, updates), carry, moments), estimate.loss
+
+    return jax.lax.scan(step, (params, carry, moments), (items, keys))
 
 
 # Remember the number seen one step ago.
 numbers = jax.random.rademacher(keys[2], (STEPS + 1, 1), dtype=jnp.float32)
-items = (numbers[1:], numbers[:-1]), jax.random.split(jax.random.key(1), STEPS)
+items, step_keys = (numbers[1:], numbers[:-1]), jax.random.split(jax.random.key(1), STEPS)
 
-dynamics.probe(made.params, made.state, (numbers[1], numbers[0]))
-print(dynamics.describe())
-start = (
-    made.params,
-    made.state,
-    estimator.init(dynamics, made.params, made.state),
-    optimizer.init(made.params),
-)
-(params, *_), losses = jax.jit(partial(jax.lax.scan, step))(start, items)
-trained = made.restore(params)  # an Equinox module again
+carry = gradient.init(model.params, model.state)
+moments = optimizer.init(model.params)
+(params, *_), losses = train(model.params, carry, moments, items, step_keys)
+trained = model.restore(params)  # an Equinox module again
+print(gradient.dynamics.describe())
 print(f"squared error: {losses[:200].mean():.2f} at first, {losses[-200:].mean():.4f} at last")

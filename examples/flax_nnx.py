@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from uoro_jax import JaxBackend, OptaxOptimizer, from_nnx
+from uoro_jax import JaxBackend, OptaxOptimizer, from_module
 
 from uoro import UORO, Learner
 
 UNITS, STEPS = 16, 3_000
 
 
-class Model(nnx.Module):
+class Network(nnx.Module):
     """A GRU cell, a little dropout, and a readout."""
 
     def __init__(self, rngs):
@@ -26,13 +26,17 @@ class Model(nnx.Module):
         return self.readout(self.dropout(output)), state
 
 
-made = from_nnx(Model(nnx.Rngs(0)), lambda y, target: ((y - target) ** 2).mean(), jnp.zeros(UNITS))
+def loss(output, target):
+    return ((output - target) ** 2).mean()
+
+
+model = from_module(Network(nnx.Rngs(0)), loss, jnp.zeros(UNITS))
 learner = Learner(
-    JaxBackend().dynamics(made.transition),
+    JaxBackend().dynamics(model.transition),
     UORO(),
     OptaxOptimizer(optax.adam(1e-3)),
-    made.params,
-    made.state,  # with the random streams of the module: each step drops other units
+    model.params,
+    model.state,  # with the random streams of the module: each step drops other units
 )
 numbers = np.random.default_rng(0).choice([-1.0, 1.0], (STEPS + 1, 1)).astype(np.float32)
 losses = []
@@ -40,6 +44,6 @@ for _ in range(10):
     window = slice(learner.steps, learner.steps + STEPS // 10)
     items = zip(numbers[1:][window], numbers[:-1][window], strict=True)
     losses.append(learner.run(items).mean_loss)
-trained = made.restore(learner.params, learner.state)  # an NNX module again
+trained = model.restore(learner.params, learner.state)  # an NNX module again
 print(learner.dynamics.describe())
 print(f"squared error: {losses[0]:.2f} at first, {losses[-1]:.2f} at last")

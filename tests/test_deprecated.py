@@ -31,6 +31,14 @@ SPELLINGS = (
     ("from uoro import UORO; UORO(2, reduction='optimal')", r"JointUORO\(rank\)"),
     ("from uoro import UORO; UORO(2, reduction='independent')", r"UORO\(rank\)"),
     ("from uoro import UORO; UORO().estimand", r"UORO\.guarantee"),
+    ("from uoro_jax import Model", r"uoro_jax\.FunctionalModel"),
+    (
+        "import jax\n"
+        "from uoro_jax import from_nnx\n"
+        "module = jax.tree_util.Partial(lambda w, x, s: (s, w * s), jax.numpy.ones(2))\n"
+        "from_nnx(module, lambda y, target: y.sum(), jax.numpy.ones(2))",
+        r"from_module\(module, loss, state\)",
+    ),
     # Modules that have moved.
     ("from uoro.transition import checked", r"uoro\.derivatives\.transition\.checked"),
 )

@@ -14,10 +14,17 @@ import pytest
 from flax import nnx
 from jax import sharding
 from real_models.jax_models import IN, OUT, UNITS, EquinoxModel, NnxModel, draw, squared
-from uoro_jax import JaxBackend, OptaxOptimizer, from_apply, from_module, from_nnx
+from uoro_jax import (
+    Carry,
+    JaxBackend,
+    OptaxOptimizer,
+    from_apply,
+    from_module,
+    online,
+)
 
-from uoro import SGD, UORO, Learner
-from uoro.errors import DerivativeWarning, StructureError
+from uoro import RTRL, SGD, UORO, Learner, Streams, unroll
+from uoro.errors import DerivativeError, DerivativeWarning, SettingError, StructureError
 
 BACKEND = JaxBackend()
 P: Any = sharding.PartitionSpec
@@ -159,7 +166,7 @@ def test_optax_trains_an_equinox_module() -> None:
 
 def test_an_nnx_module_comes_back_trained_with_its_random_streams_moved_on() -> None:
     module = NnxModel(nnx.GRUCell, nnx.Rngs(0), 0.5)
-    made = from_nnx(module, squared, jnp.zeros(UNITS))
+    made = from_module(module, squared, jnp.zeros(UNITS))
     dynamics = BACKEND.dynamics(made.transition)
     learner = Learner(dynamics, UORO(), SGD(1e-2), made.params, made.state)
     same = draw(0, IN), draw(1, OUT)
@@ -216,5 +223,117 @@ def test_params_that_nothing_depends_on_are_told_of() -> None:
 
 def test_a_model_that_returns_no_pair_is_named() -> None:
     made = from_apply(lambda params, given, state: state, squared, jnp.ones(2), jnp.ones(2))
-    with pytest.raises(StructureError, match="wanted is a pair"):
+    with pytest.raises(StructureError, match=r"expected a pair \(output, next_state\), got a "):
         BACKEND.dynamics(made.transition).forward(made.params, made.state, (0.0, 0.0))
+
+
+def _online(gradient: Any, params: Any, state: Any, items: Any, key: Any) -> Any:
+    def step(carry: Carry, item: Any) -> Any:
+        carry, estimate = gradient.step(params, carry, *item)
+        return carry, estimate.gradient
+
+    start = gradient.init(params, state)
+    return jax.lax.scan(step, start, (items, jax.random.split(key, STEPS)))
+
+
+def _same(one: Any, two: Any) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_online_is_the_estimator_step_by_step_to_the_bit() -> None:
+    made = _model()
+    arguments = made.params, made.state, _items(), jax.random.key(1)
+    wanted = jax.jit(partial(_run, BACKEND.dynamics(made.transition)))(*arguments)
+    gradient = online(made.transition)
+    carry, got = jax.jit(partial(_online, gradient))(*arguments)
+    _same(got, wanted)
+    assert isinstance(carry, Carry)
+    assert carry.state.shape == made.state.shape
+    assert "forward mode" in gradient.dynamics.describe()  # type: ignore[attr-defined]  # Routed
+
+
+def test_online_step_by_step_without_jit() -> None:
+    made = _model()
+    params, state, items, key = made.params, made.state, _items(), jax.random.key(1)
+    gradient, got = online(made.transition), []
+    carry = gradient.init(params, state)
+    for number, one in enumerate(jax.random.split(key, STEPS)):
+        item = jax.tree.map(lambda leaf, number=number: leaf[number], items)
+        carry, estimate = gradient.step(params, carry, item, one)
+        got.append(estimate.gradient)
+    dynamics = BACKEND.dynamics(made.transition)
+    wanted = _one_by_one(dynamics, params, state, items, key)
+    _same(jax.tree.map(lambda *leaves: jnp.stack(leaves), *got), wanted)
+
+
+def test_online_under_vmap_is_each_stream_alone() -> None:
+    made = _model()
+    gradient = online(made.transition)
+    keys = jax.random.split(jax.random.key(1), 3)
+    items = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_items(2 * i) for i in range(3)))
+    states = jnp.stack([made.state] * 3)
+    each = jax.jit(jax.vmap(partial(_online, gradient), in_axes=(None, 0, 0, 0)))
+    carries, gradients = each(made.params, states, items, keys)
+    for row in range(3):
+        alone = _online(gradient, made.params, states[row], _items(2 * row), keys[row])
+        _close(jax.tree.map(lambda leaf, row=row: leaf[row], (carries, gradients)), alone)
+
+
+@pytest.mark.parametrize("estimator", [UORO(rank=2), Streams(UORO(), 3), RTRL()])
+def test_online_runs_any_estimator(estimator: Any) -> None:
+    made = _model()
+    streams = isinstance(estimator, Streams)
+    items = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3, 1) if streams else leaf, _items())
+    state = jnp.stack([made.state] * 3) if streams else made.state
+    gradient = online(made.transition, estimator)
+    carry, got = jax.jit(partial(_online, gradient))(made.params, state, items, jax.random.key(1))
+    assert carry.state.shape == state.shape
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(got))
+
+
+def test_online_passes_aux_on_and_takes_dynamics() -> None:
+    def transition(weights: Any, state: Any, inputs: Any) -> Any:
+        state = jnp.tanh(weights @ state + inputs[0].sum())
+        return state, squared(state[:OUT], inputs[1]), {"mean": state.mean()}
+
+    weights, state, item = 0.5 * jnp.eye(UNITS), jnp.ones(UNITS), (draw(0, IN), draw(1, OUT))
+    gradient, key = online(transition, has_aux=True), jax.random.key(0)
+    carry, estimate = gradient.step(weights, gradient.init(weights, state), item, key)
+    assert float(estimate.aux["mean"]) == pytest.approx(float(carry.state.mean()))
+    other = online(BACKEND.dynamics(transition, has_aux=True))
+    _same(other.step(weights, other.init(weights, state), item, key)[1], estimate)
+    longer = online(unroll(BACKEND.dynamics(transition, has_aux=True), 2))
+    window = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), item)
+    longer.step(weights, longer.init(weights, state), window, key)
+
+
+def test_online_checks_the_model_at_its_first_step() -> None:
+    scale = {"hidden": 1.0}
+
+    def transition(weights: Any, state: Any, inputs: Any) -> Any:
+        scale["hidden"] += 1.0
+        state = jnp.tanh(scale["hidden"] * weights @ state + inputs[0].sum())
+        return state, squared(state[:OUT], inputs[1])
+
+    weights, state, item = 0.5 * jnp.eye(UNITS), jnp.ones(UNITS), (draw(0, IN), draw(1, OUT))
+    gradient = online(transition)
+    with pytest.raises(DerivativeError, match="two equal calls"):
+        gradient.step(weights, gradient.init(weights, state), item, jax.random.key(0))
+    online(transition, check=False).step(
+        weights, gradient.init(weights, state), item, jax.random.key(0)
+    )
+
+
+def test_online_refuses_what_is_not_a_carry_or_a_key() -> None:
+    made = _model()
+    gradient, item = online(made.transition), jax.tree.map(lambda leaf: leaf[0], _items())
+    carry = gradient.init(made.params, made.state)
+    with pytest.raises(StructureError, match=r"OnlineGradient\.step\(carry=.*a uoro_jax\.Carry"):
+        gradient.step(made.params, (*carry,), item, jax.random.key(0))  # type: ignore[arg-type]  # a tuple
+    with pytest.raises(StructureError, match=r"OnlineGradient\.step\(key=.*a PRNG key"):
+        gradient.step(made.params, carry, item, "a key")
+    with pytest.raises(SettingError, match=r"online\(.*a uoro.Estimator"):
+        online(made.transition, UORO)  # type: ignore[arg-type]  # a class
+    with pytest.raises(SettingError, match=r"online\(.*a function \(params, state, item\)"):
+        online(3)  # type: ignore[arg-type]  # no function

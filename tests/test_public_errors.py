@@ -21,7 +21,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uoro_autograd import AutogradBackend
-from uoro_jax import JaxBackend, OptaxOptimizer, ShardedStreams, from_apply, from_module, from_nnx
+from uoro_jax import (
+    JaxBackend,
+    OptaxOptimizer,
+    ShardedStreams,
+    from_apply,
+    from_module,
+    online,
+)
 from uoro_torch import (
     DistributedStreams,
     Online,
@@ -261,6 +268,10 @@ def comparison(**given: Any) -> Comparison:
     return Comparison(**good | given)
 
 
+def gradient() -> Any:
+    return online(lambda params, state, item: (params * state + item, (state**2).sum()))
+
+
 def nnx_module() -> Any:
     from flax import nnx
 
@@ -406,8 +417,15 @@ CALLS = [
          lambda w, x, s: (s, w * s), jnp.ones(2)), "loss": squared, "state": jnp.ones(2)}),
     Call("from_apply", from_apply, lambda: {"apply": lambda p, x, s: (s, p * s), "loss": squared,
          "params": jnp.ones(2), "state": jnp.ones(2)}),
-    Call("from_nnx", from_nnx, lambda: {"module": nnx_module(), "loss": squared,
+    Call("from_module", from_module, lambda: {"module": nnx_module(), "loss": squared,
          "state": jnp.ones(2)}),
+    Call("online", online, lambda: {"transition": lambda p, s, x: (s, p.sum()),
+         "estimator": UORO(), "has_aux": False, "check": True}),
+    Call("OnlineGradient.init", gradient().init, lambda: {"params": jnp.ones(2),
+         "state": jnp.ones(2)}),
+    Call("OnlineGradient.step", gradient().step, lambda: {"params": jnp.ones(2),
+         "carry": gradient().init(jnp.ones(2), jnp.ones(2)), "item": jnp.ones(2),
+         "key": jax.random.key(0)}, ("carry", "key")),
     Call("ShardedStreams", ShardedStreams, lambda: {"estimator": UORO(), "count": 2,
          "mesh": jax.make_mesh((1,), ("streams",)), "axis": None}),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What XLA is told about how to compile."""
+"""Compilation: options of XLA, donated buffers, and a cache on disk."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from uoro.arguments import require_path
-from uoro.errors import SettingError
+from uoro.arguments import mismatch, require_path
+from uoro.errors import SettingError, spelled
 
-# Without it, XLA on a CPU copies what a loop carries wherever an old value is read after the new
-# one was begun, as θ̃ is by the gradient: 10 % of a step of 64 units, a quarter of one of 512.
+# Without this option, XLA on a CPU copies the carry of a loop wherever an old value is read after
+# the new one was begun, as θ̃ is by the gradient: 10 % of a step of 64 units, 25 % at 512 units.
 _CPU = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
 def compiler_options() -> dict[str, bool] | None:
-    """Give the options that this library compiles with: for a `jax.jit` of your own.
+    """Return the compiler options of this library, for a `jax.jit` of your own.
 
     Returns:
-        What goes into ``jax.jit(..., compiler_options=...)``; ``None`` where there is nothing to
-        say, or this version of XLA does not know it.
+        Options for ``jax.jit(..., compiler_options=...)``; ``None`` on other platforms than the
+        CPU, or if this version of XLA does not support them.
 
     Example:
         >>> import jax
@@ -49,7 +49,7 @@ def _takes_them() -> bool:
 class Donating:
     """A compiled function that overwrites its first argument.
 
-    The first call is given a copy: what it starts from belongs to somebody else.
+    The first call overwrites a copy: the initial value belongs to the caller.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -67,15 +67,16 @@ class Donating:
 
 
 def keep_compiled(folder: str | Path) -> None:
-    """Keep what is compiled in a folder, so that a later process need not compile it again.
+    """Cache compiled functions in a folder, for later processes.
 
-    It sets JAX's own global option, for everything this process compiles with JAX.
+    The function sets JAX's global options: they apply to every function that this process compiles
+    with JAX.
 
     Args:
-        folder: Where to; it is made if it is missing.
+        folder: Path of the cache; created if it does not exist.
 
     Raises:
-        SettingError: If there is no writing there, or it is no path.
+        SettingError: If the folder is not writable, or no path.
     """
     path = require_path("keep_compiled(folder)", "folder", folder)
     try:
@@ -84,9 +85,8 @@ def keep_compiled(folder: str | Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise SettingError(
-            f"keep_compiled({str(folder)!r}): {error}. Name a folder that can be written to."
-        ) from error
+        call = f"keep_compiled({spelled(str(folder))})"
+        raise SettingError(mismatch(call, "", "a writable folder", str(error))) from error
     config: Any = jax.config
     config.update("jax_compilation_cache_dir", str(path.resolve()))
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,39 +1,37 @@
-"""`Dynamics` of a JAX function over any pytree."""
+"""`Dynamics` of a JAX function of pytrees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from uoro.backend import Backend
 from uoro.derivatives.transition import checked
 from uoro.dynamics import Outcome, Pullback
 from uoro_jax.trees import conjugate, join, like, moving
 
-if TYPE_CHECKING:
-    from uoro_jax.backend import JaxBackend
-
 
 class JaxDynamics:
-    """Forward, jvp and vjp by JAX's own transformations.
+    """Forward pass, JVP and VJP by JAX's own transformations.
 
-    Everything is a pure function of its arguments, to be traced under the user's `jit`, `vmap`
-    or `scan`. The several forward passes written here are one after compilation.
+    All methods are pure functions of their arguments and work under the user's `jit`, `vmap` and
+    `scan`. Compilation merges the forward passes of one step into one.
 
     Args:
-        backend: The backend of the arrays.
-        transition: ``(params, state, inputs) -> (next_state, loss)``.
-        has_aux: Whether it returns a third element.
-        twice: Whether the jvp is the vjp of the vjp, and not forward mode.
+        backend: Backend of the arrays.
+        transition: Function ``(params, state, inputs) -> (next_state, loss)``.
+        has_aux: Whether the transition returns a third element.
+        twice: Whether the JVP is computed as the VJP of the VJP, instead of in forward mode.
     """
 
     span = 1
 
     def __init__(
         self,
-        backend: JaxBackend,
+        backend: Backend,
         transition: Callable[..., Any],
         has_aux: bool,
         twice: bool = False,
@@ -44,11 +42,11 @@ class JaxDynamics:
         self._outcome = checked(transition, backend, has_aux=has_aux)
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Take one step."""
+        """Run one step."""
         return self._outcome(params, state, inputs)
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
-        """Push a state tangent forward."""
+        """Compute the JVP of one step, in the state."""
 
         def of_state(moved: Any) -> tuple[Any, Any]:
             outcome = self._outcome(params, join(state, moved), inputs)
@@ -58,11 +56,11 @@ class JaxDynamics:
         return pushed, loss_tangent
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
-        """Take one step, to be pulled back any number of times.
+        """Run one step, and return a pullback that can be called any number of times.
 
-        A pullback differentiates only the outputs whose cotangent is given, so that the
-        compiler sees which parameters cannot reach them: a readout costs nothing when signs
-        are pulled back from the next state.
+        A pullback differentiates only the outputs whose cotangent is given. The compiler then
+        drops the parameters that do not reach these outputs: a readout costs nothing in the VJP
+        of signs with the next state.
         """
 
         def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
@@ -82,10 +80,10 @@ class JaxDynamics:
         return self._outcome(params, state, inputs), pullback
 
     def many(self) -> JaxDynamics:
-        """Make one dynamics of many streams: state and inputs are stacks, the loss is the mean.
+        """Build one dynamics of many streams: state and inputs are stacks, the loss is the mean.
 
-        What its pullback gives the params is the sum over streams as one product, and no
-        stream's share is written out.
+        The pullback computes the sum over streams as one matrix product; the share of a single
+        stream in the gradient of the params is never materialized.
         """
 
         def together(params: Any, state: Any, inputs: Any) -> tuple[Any, ...]:
@@ -97,12 +95,12 @@ class JaxDynamics:
 
 
 def _push_forward(function: Callable[[Any], Any], at: Any, tangent: Any) -> Any:
-    """Push by forward mode."""
+    """Compute a JVP in forward mode."""
     return jax.jvp(function, (at,), (tangent,))[1]
 
 
 def _push_twice(function: Callable[[Any], Any], at: Any, tangent: Any) -> Any:
-    """Push as the vjp, in its cotangent, of the vjp."""
+    """Compute a JVP as the VJP of the VJP, which is linear in its cotangent."""
     value, pull = jax.vjp(function, at)
     _, push = jax.vjp(lambda given: conjugate(pull(conjugate(given))), value)
     (pushed,) = push((conjugate(tangent),))

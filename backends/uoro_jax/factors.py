@@ -1,4 +1,4 @@
-"""Outer products found in a trace, so that their norms need not look at every entry."""
+"""Outer products found in a trace: their norms follow from the norms of two vectors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Outer(NamedTuple):
 
     Attributes:
         left: An array.
-        right: Another; each entry of the product is an entry of the one times one of the other.
-        laid: The two with axes of length one, so that ``laid[0] * laid[1]`` is the product entry
-            by entry; nothing where what moved its entries about was too much to be followed.
+        right: An array; each entry of the product is an entry of ``left`` times one of ``right``.
+        laid: Both factors with axes of length one inserted, so that ``laid[0] * laid[1]`` is the
+            product; ``None`` where the transposes and reshapes of the product cannot be followed.
     """
 
     left: Any
@@ -26,13 +26,14 @@ class Outer(NamedTuple):
 
 
 def factored(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
-    """Run a function, and tell for each leaf of its result whether it is an outer product.
+    """Run a function, and find the leaves of its result that are outer products.
 
-    What a step owes to the weights of a matrix product is one: the cotangent of the result times
-    what went in. Its norm is the product of two norms of vectors.
+    The gradient of the weights of a matrix-vector product is an outer product: the cotangent of
+    the result times the vector. Its norm is the product of the norms of these two vectors.
 
     Returns:
-        The result, and for each of its leaves the leaf, or the `Outer` it is made of.
+        The result, and a list with one entry per leaf of the result: the `Outer` with the leaf's
+        factors, or the leaf itself.
     """
     closed, shape = jax.make_jaxpr(make, return_shape=True)()
     jaxpr = closed.jaxpr
@@ -51,11 +52,11 @@ def factored(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
 
 
 _Origin = tuple[JaxprEqn, list[JaxprEqn]]
-"""The product that a variable is, and what moved its entries about since, first things first."""
+"""The equation of an outer product, and the equations that permuted its entries since, in order."""
 
 
 def _origin(jaxpr: Jaxpr, leaf: Any) -> _Origin | None:
-    """Look for the outer product that a variable is, through what only moves its entries about."""
+    """Return the outer product behind a variable, through transposes and reshapes."""
     moves = list[JaxprEqn]()
     while not isinstance(leaf, Literal):
         made = next((equation for equation in jaxpr.eqns if leaf in equation.outvars), None)
@@ -71,7 +72,7 @@ def _origin(jaxpr: Jaxpr, leaf: Any) -> _Origin | None:
 
 
 def _outer(origin: _Origin, left: Any, right: Any) -> Outer:
-    """Lay the factors of a product out along its axes, and follow them through the moves."""
+    """Build the `Outer` of a product, and apply the moves to its factors."""
     product, moves = origin
     (of_left, of_right), (batch, _) = product.params["dimension_numbers"]
     free = [
@@ -104,13 +105,13 @@ def _long(shape: tuple[int, ...]) -> list[int]:
 def _following(
     shape: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Give a factor's shape after axes of length one came or went in the product's."""
+    """Return a factor's shape after the product lost or gained axes of length one."""
     sizes = iter([own for own, whole in zip(shape, before, strict=True) if whole != 1])
     return tuple(1 if whole == 1 else next(sizes) for whole in after)
 
 
 def _sums_nothing(product: JaxprEqn) -> bool:
-    """Whether each pair of entries has a place of its own in a product."""
+    """Return whether a product sums nothing: each pair of entries has an entry of its own."""
     (contracted, _), (batch, _) = product.params["dimension_numbers"]
     left: Any = product.invars[0].aval
     return all(left.shape[axis] == 1 for axis in (*contracted, *batch))

@@ -1,4 +1,4 @@
-"""Inner products and combinations of stacks, without writing out those that are outer products."""
+"""Inner products and combinations of stacks, without materializing outer products."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from uoro_jax.factors import Outer, factored
 from uoro_jax.trees import coordinates_of
 
 SMALL = 2048
-"""Leaves with fewer numbers an entry are laid side by side: a product has a price of its own."""
+"""Leaves with fewer numbers per entry are concatenated: a matrix product has a fixed cost."""
 
 
 def with_products(
     carried: Any, make: Callable[[], Any]
 ) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
-    """Do what `uoro.algebra.with_products` says.
+    """Compute what `uoro.algebra.with_products` specifies.
 
-    Where the leaves made are outer products that have one factor in common, ``o_j ⊗ r``, theirs
-    are ``<o_i, o_j> ‖r‖²`` and those with what is carried ``<T_i r, o_j>``; and a combination of
-    them is one of the o alone. So what is carried is read once for each of the two, and no more.
+    Where the built leaves are outer products with one common factor, ``o_j ⊗ r``, their inner
+    products are ``<o_i, o_j> ‖r‖²``, the inner products with the carried entries are
+    ``<T_i r, o_j>``, and a combination is a combination of the ``o_j`` times ``r``. The carried
+    stack is then read once for the inner products and once for the combinations.
     """
     leaves, structure = jax.tree.flatten(carried)
     made, pieces = factored(make)
@@ -54,16 +55,16 @@ def with_products(
 
 
 FEW = 16
-"""Fewer inner products than that are taken one by one."""
+"""Fewer inner products than this are computed one by one."""
 
 
 class _Fresh(NamedTuple):
-    """A leaf of the stack made.
+    """A leaf of the built stack, as a product of two factors.
 
     Attributes:
-        own: What each entry has of its own.
-        shared: What all of them multiply that with, of as many axes; if nothing, one.
-        square: The sum of its squares.
+        own: Factor that differs between entries.
+        shared: Factor common to all entries, with as many axes; one if ``None``.
+        square: Sum of squares of the common factor.
     """
 
     own: Any
@@ -72,7 +73,7 @@ class _Fresh(NamedTuple):
 
 
 def _by_factors(leaf: Any, piece: Any) -> _Fresh:
-    """Take a leaf by its factors if one of them is the same for all entries."""
+    """Return a leaf by its factors if one of them is common to all entries."""
     laid = piece.laid if isinstance(piece, Outer) and coordinates_of(leaf) == 1 else None
     for own, shared in (laid, laid[::-1]) if laid is not None else ():
         if shared.shape[0] == 1:
@@ -81,10 +82,10 @@ def _by_factors(leaf: Any, piece: Any) -> _Fresh:
 
 
 def _products(left: Any, right: Any) -> Any:
-    """Give the inner products of rows: one by one where they are few.
+    """Compute the inner products of rows, one by one where they are few.
 
-    XLA on a CPU calls a library for a product of two matrices whose result has 16 numbers or more.
-    Of fewer it makes a loop of its own, which takes up to ten times as long.
+    XLA on a CPU calls a library for a matrix product whose result has 16 numbers or more. For
+    smaller results XLA generates a loop, which takes up to ten times as long.
     """
     if len(left) * len(right) >= FEW:
         return left @ right.T
@@ -92,7 +93,7 @@ def _products(left: Any, right: Any) -> Any:
 
 
 def _along(fresh: _Fresh, carried: Any, rows: Any) -> Any:
-    """Contract what is carried with what the entries made share."""
+    """Contract the carried stack with the common factor of the built entries."""
     if fresh.shared is None:
         return rows
     axes = [axis for axis, size in enumerate(fresh.shared.shape) if axis and size != 1]
@@ -102,7 +103,7 @@ def _along(fresh: _Fresh, carried: Any, rows: Any) -> Any:
 
 
 def _sum(leaf: Any, carried: Any, fresh: _Fresh, part: Any) -> Any:
-    """Add up the combinations of what is carried and of what was made."""
+    """Add the combinations of the carried and of the built entries."""
     shape = (carried.shape[0], *leaf.shape[1:])
     if coordinates_of(leaf) == 2:
         half = carried.shape[1] // 2
@@ -115,7 +116,7 @@ def _sum(leaf: Any, carried: Any, fresh: _Fresh, part: Any) -> Any:
 
 
 def _groups(rows: Sequence[Any]) -> list[list[int]]:
-    """Put small leaves of one dtype together, and leave each of the others alone."""
+    """Group small leaves of one dtype together, and each other leaf alone."""
     groups = dict[Any, list[int]]()
     for i, row in enumerate(rows):
         groups.setdefault(row.dtype if row.shape[1] < SMALL else i, []).append(i)
@@ -123,7 +124,7 @@ def _groups(rows: Sequence[Any]) -> list[list[int]]:
 
 
 def _rows(leaf: Any) -> Any:
-    """Lay entries out as rows, of a complex one the real parts before the imaginary ones."""
+    """Return the entries as rows; of complex numbers, real parts before imaginary parts."""
     rows = leaf.reshape((leaf.shape[0], math.prod(leaf.shape[1:])))
     if coordinates_of(leaf) == 2:
         return jnp.concatenate([rows.real, rows.imag], 1)
@@ -135,6 +136,6 @@ def _beside(rows: list[Any]) -> Any:
 
 
 def _apart(matrix: Any, rows: Sequence[Any]) -> list[Any]:
-    """Cut a matrix into as many columns as each of the rows has."""
+    """Split the columns of a matrix by the lengths of the rows."""
     ends = np.cumsum([row.shape[1] for row in rows]).tolist()
     return [matrix[:, end - row.shape[1] : end] for end, row in zip(ends, rows, strict=True)]

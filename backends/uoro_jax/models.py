@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from uoro.arguments import require_callable, require_kind
-from uoro.errors import MissingFrameworkError, SettingError, StructureError, spelled
-from uoro_jax.trees import coordinates_of, is_array
+from uoro.arguments import mismatch, require_callable
+from uoro.deprecation import renamed
+from uoro.errors import SettingError, StructureError
+from uoro_jax.trees import coordinates_of, is_array, require_arrays
 
 
-class Model(NamedTuple):
-    """A model as the algorithms take it.
+class FunctionalModel(NamedTuple):
+    """A model as pure functions of its parameters and its state.
 
     Attributes:
-        transition: ``(params, state, (input, target)) -> (next_state, loss)``, for
-            ``backend.dynamics``.
-        params: What is trained: any optax transformation takes it.
-        state: The initial state.
-        restore: From params, and a state where the library keeps anything there, to the model.
+        transition: Function ``(params, state, (input, target)) -> (next_state, loss)``, for
+            `uoro_jax.online` or ``backend.dynamics``.
+        params: Parameters to train: a pytree that any optax transformation accepts.
+        state: Initial state.
+        restore: Function ``(params, state) -> module`` that rebuilds the module. The state may be
+            left out, except for running statistics and random streams of a Flax NNX module.
     """
 
     transition: Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -29,38 +32,48 @@ class Model(NamedTuple):
     restore: Callable[..., Any]
 
 
-def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
-    """Take a callable pytree, such as an Equinox module, apart.
+def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> FunctionalModel:
+    """Split a module into parameters and a transition: Equinox, Flax NNX, or any callable pytree.
+
+    In an Equinox module or another pytree, the floating and complex arrays are the parameters, and
+    all other leaves are constants. In a Flax NNX module, each `nnx.Param` is a parameter. All other
+    variables, such as running statistics and random streams, become the second element of the
+    state, ``(state, variables)``.
 
     Args:
-        module: Called as ``module(input, state)``, it returns ``(output, next_state)``. Its
-            floating and complex arrays are the params; all else stays as it is.
-        loss: Called as ``loss(output, target)``, it returns a scalar.
-        state: The initial state. Integers and PRNG keys in it are carried along.
+        module: Callable ``module(input, state) -> (output, next_state)``.
+        loss: Function ``loss(output, target)`` that returns a scalar.
+        state: Initial state of the network, a pytree of arrays. Integers and PRNG keys in it are
+            carried along.
 
     Raises:
-        SettingError: If the module or the loss cannot be called, or there is nothing to train.
+        SettingError: If the module or the loss is not callable, or the module has no parameters.
         StructureError: If a leaf of the state is no array.
 
     Example:
         >>> import equinox as eqx, jax, jax.numpy as jnp
-        >>> from uoro_jax import JaxBackend, from_module
-        >>> class Model(eqx.Module):
+        >>> from uoro_jax import from_module, online
+        >>> class Network(eqx.Module):
         ...     cell: eqx.nn.GRUCell
         ...     def __call__(self, input, state):
         ...         state = self.cell(input, state)
         ...         return state, state
-        >>> model = Model(eqx.nn.GRUCell(2, 4, key=jax.random.key(0)))
-        >>> made = from_module(model, lambda y, target: ((y - target) ** 2).mean(), jnp.zeros(4))
-        >>> dynamics = JaxBackend().dynamics(made.transition)
+        >>> network = Network(eqx.nn.GRUCell(2, 4, key=jax.random.key(0)))
+        >>> model = from_module(network, lambda y, target: ((y - target) ** 2).mean(), jnp.zeros(4))
+        >>> gradient = online(model.transition)
+        >>> carry = gradient.init(model.params, model.state)
     """
     call = f"from_module({type(module).__name__}, loss, state)"
     _require_model(call, "module", module, loss, state)
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(module, nnx.Module):
+        return _from_nnx(nnx, module, loss, state)
     params, rest = _split(module)
     if not jax.tree.leaves(params):
-        raise SettingError(f"{call}: the module holds no floating array, so nothing is to train.")
+        hint = "Build the module with its parameters."
+        raise SettingError(mismatch(call, "module", "floating arrays to train", "none", hint))
 
-    def restore(params: Any) -> Any:
+    def restore(params: Any, state: Any = None) -> Any:
         return jax.tree.map(
             lambda mine, other: other if mine is None else mine,
             params,
@@ -71,7 +84,8 @@ def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Mod
     def apply(params: Any, given: Any, state: Any) -> Any:
         return restore(params)(given, state)
 
-    return Model(_transition(type(module).__name__, apply, loss), params, state, restore)
+    transition = _transition(type(module).__name__, apply, loss)
+    return FunctionalModel(transition, params, state, restore)
 
 
 def from_apply(
@@ -79,51 +93,35 @@ def from_apply(
     loss: Callable[[Any, Any], Any],
     params: Any,
     state: Any,
-) -> Model:
-    """Take a pure function, such as the ``apply`` of Flax Linen or of Haiku.
+) -> FunctionalModel:
+    """Build a transition from a pure function, such as the ``apply`` of Flax Linen or Haiku.
 
     Args:
-        apply: Called as ``apply(params, input, state)``, it returns ``(output, next_state)``.
-        loss: Called as ``loss(output, target)``, it returns a scalar.
-        params: What is trained.
-        state: The initial state, of the network and of what a library keeps besides.
+        apply: Function ``apply(params, input, state) -> (output, next_state)``.
+        loss: Function ``loss(output, target)`` that returns a scalar.
+        params: Parameters to train, a pytree of arrays.
+        state: Initial state of the network, together with the other state of the library.
 
     Raises:
-        SettingError: If function or loss cannot be called.
+        SettingError: If the function or the loss is not callable.
         StructureError: If a leaf of params or state is no array.
     """
     _require_model("from_apply(apply, loss, params, state)", "function", apply, loss, state)
-    _require_arrays("from_apply(params=...)", params)
-    name = getattr(apply, "__name__", "apply")
-    return Model(_transition(name, apply, loss), params, state, lambda params: params)
+    require_arrays("from_apply(params=...)", params)
+    transition = _transition(getattr(apply, "__name__", "apply"), apply, loss)
+    return FunctionalModel(transition, params, state, lambda params, state=None: params)
 
 
-def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
-    """Take a Flax NNX module apart.
+def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> FunctionalModel:
+    """Call `from_module`; a deprecated spelling."""
+    renamed("uoro_jax.from_nnx(module, loss, state)", "from_module(module, loss, state)")
+    return from_module(module, loss, state)
 
-    What is not an `nnx.Param`, as running statistics and the streams of random numbers, becomes a
-    part of the state: the second of a pair whose first is the network's own.
 
-    Args:
-        module: Called as ``module(input, state)``, it returns ``(output, next_state)``.
-        loss: Called as ``loss(output, target)``, it returns a scalar.
-        state: The network's initial state.
-
-    Raises:
-        MissingFrameworkError: If Flax is not installed.
-        SettingError: If the module is none of Flax NNX, or the loss cannot be called.
-        StructureError: If a leaf of the state is no array.
-    """
-    try:
-        from flax import nnx
-    except ModuleNotFoundError as error:
-        raise MissingFrameworkError(
-            "from_nnx(module, …): the module 'flax' is not installed. Try: pip install flax."
-        ) from error
-    require_kind("from_nnx(module, …)", "module", module, nnx.Module, "an nnx.Module instance")
-    _require_model("from_nnx(module, …)", "module", module, loss, state)
-    split: Any = nnx.split
-    graph, params, rest = split(module, nnx.Param, ...)
+def _from_nnx(
+    nnx: Any, module: Any, loss: Callable[[Any, Any], Any], state: Any
+) -> FunctionalModel:
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
 
     def restore(params: Any, state: Any = (None, rest)) -> Any:
         return nnx.merge(graph, params, state[1], copy=True)
@@ -131,34 +129,23 @@ def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Model:
     def apply(params: Any, given: Any, state: Any) -> Any:
         merged = restore(params, state)
         output, network = merged(given, state[0])
-        return output, (network, split(merged, nnx.Param, ...)[2])
+        return output, (network, nnx.split(merged, nnx.Param, ...)[2])
 
-    made = _transition(type(module).__name__, apply, loss)
-    return Model(made, params, (state, rest), restore)
+    transition = _transition(type(module).__name__, apply, loss)
+    return FunctionalModel(transition, params, (state, rest), restore)
 
 
 def _require_model(call: str, what: str, model: Any, loss: Any, state: Any) -> None:
     if isinstance(model, type):
-        raise SettingError(f"{call}: the {what} is a class. Make one of it.")
+        got, hint = f"the class {model.__name__}", f"Build an instance: {model.__name__}(...)."
+        raise SettingError(mismatch(call, what, "a callable instance", got, hint))
     require_callable(call, what, model, "a callable")
     require_callable(call, "loss", loss, "a function (output, target) -> loss")
-    _require_arrays(f"{call.partition('(')[0]}(state=...)", state)
-
-
-def _require_arrays(call: str, tree: Any) -> None:
-    try:
-        strangers = [leaf for leaf in jax.tree.leaves(tree) if not is_array(leaf)]
-    except (TypeError, ValueError, DeprecationWarning):  # A generator, or keys without an order.
-        strangers = [tree]
-    if strangers:
-        raise StructureError(
-            f"{call}: there is {spelled(strangers[0])}, wanted are arrays. Make it one: "
-            "jax.numpy.asarray(...)."
-        )
+    require_arrays(f"{call.partition('(')[0]}(state=...)", state)
 
 
 def _split(module: Any) -> tuple[Any, Any]:
-    """Part the arrays that have coordinates from everything else."""
+    """Split a pytree into the arrays that have coordinates and all other leaves."""
 
     def trained(leaf: Any) -> bool:
         return is_array(leaf) and coordinates_of(leaf) > 0
@@ -176,10 +163,8 @@ def _transition(
         given, target = inputs
         returned = apply(params, given, state)
         if not isinstance(returned, tuple) or len(returned) != 2:
-            raise StructureError(
-                f"{name}: it returned a {type(returned).__name__}, wanted is a pair "
-                "(output, next_state)."
-            )
+            got = f"a {type(returned).__name__}"
+            raise StructureError(mismatch(name, "result", "a pair (output, next_state)", got))
         output, next_state = returned
         return next_state, loss(output, target)
 

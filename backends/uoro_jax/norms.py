@@ -1,4 +1,4 @@
-"""Euclidean norms of several trees at once, safe at any size and cheap at the usual ones."""
+"""Euclidean norms of several trees at once: safe at any magnitude, cheap at usual magnitudes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _Leaves = list[Any]
 
 
 def norms(each: list[_Leaves]) -> list[Any]:
-    """Take the norm of each list of real arrays, some of which are given by their factors.
+    """Compute the norm of each list of real arrays, some of which are given by their factors.
 
-    All share one guard: where every plain sum of squares is finite and large enough, its root is
-    the norm; where one is not, all are taken again with the arrays scaled by their largest entry.
+    All norms share one guard: if every plain sum of squares is finite and large enough, the norms
+    are the roots of these sums; otherwise all norms are computed again, from arrays scaled by
+    their largest entry.
     """
     sums = [_sum_of_squares(leaves) for leaves in each]
     squares = [square for square, _ in sums]
@@ -32,7 +33,7 @@ def norms(each: list[_Leaves]) -> list[Any]:
     return found
 
 
-# Both have names, as outside of jit what JAX made of a branch is found again by its function.
+# Named functions, not lambdas: outside of jit, JAX caches a compiled branch by its function.
 def _roots(squares: list[Any], each: list[_Leaves]) -> list[Any]:
     return [jnp.sqrt(square) for square in squares]
 
@@ -46,7 +47,7 @@ def _with_care(squares: list[Any], each: list[_Leaves]) -> list[Any]:
 
 @custom_vmap
 def _everywhere(flag: Any) -> Any:
-    """Ask the same of all that a map goes over, so that a branch on the answer stays a branch."""
+    """Return the flag; under `vmap`, whether all flags hold, so that a branch stays a branch."""
     return flag
 
 
@@ -56,7 +57,7 @@ def _(size: int, batched: list[bool], flags: Any) -> tuple[Any, bool]:
 
 
 def _sum_of_squares(leaves: _Leaves) -> tuple[Any, Any]:
-    """Add up squares; also give the sum below which some that underflow could matter."""
+    """Compute the sum of squares, and the sum below which squares that underflow could matter."""
     total, weight, entries = jnp.float32(0), 1.0, 1
     for leaf in leaves:
         if isinstance(leaf, Outer):
@@ -74,10 +75,10 @@ def _sum_of_squares(leaves: _Leaves) -> tuple[Any, Any]:
 
 @custom_vmap
 def _squares(array: Any) -> Any:
-    """Add up squares, on a CPU folding what fits its cache upon itself three times before.
+    """Compute the sum of squares; on a CPU, of an array first folded in half three times.
 
-    XLA's reductions have a price of their own there, a twentieth of a step of 64 units; many at
-    once, of a stack, do not.
+    Only arrays that fit the cache are folded. A reduction of XLA on a CPU has a fixed cost, a
+    twentieth of a step of 64 units; the reductions of a stack at once have none.
     """
     squares = jnp.square(array)
     if jax.default_backend() == "cpu" and array.ndim > 1 and 2048 <= array.size < 2**17:
@@ -95,7 +96,7 @@ def _(size: int, batched: list[bool], arrays: Any) -> tuple[Any, bool]:
 
 
 def _scaled(leaves: _Leaves) -> Any:
-    """Take the norm with care: of the norms of the leaves, each scaled by its largest entry."""
+    """Compute the norm of the leaves' norms, each leaf scaled by its largest entry."""
     each = []
     for leaf in leaves:
         parts = (leaf.left, leaf.right) if isinstance(leaf, Outer) else (leaf,)

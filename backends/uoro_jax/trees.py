@@ -1,4 +1,4 @@
-"""Which leaves of a pytree move, and what their numbers are."""
+"""Leaves of a pytree that have coordinates, and the real numbers in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from uoro.arguments import mismatch
+from uoro.errors import StructureError, spelled
 
 
 def coordinates_of(leaf: Any) -> int:
@@ -18,22 +21,22 @@ def coordinates_of(leaf: Any) -> int:
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether a leaf is an array, of JAX or NumPy."""
+    """Return whether a leaf is an array of JAX or NumPy."""
     return isinstance(leaf, (jax.Array, np.ndarray))
 
 
 def moving(tree: Any) -> Any:
-    """Put ``None`` in the place of the leaves without coordinates."""
+    """Return a tree with ``None`` in the place of the leaves without coordinates."""
     return jax.tree.map(lambda leaf: leaf if coordinates_of(leaf) else None, tree)
 
 
 def like(tree: Any, following: Any) -> Any:
-    """Keep the leaves of ``following`` at which ``tree`` has coordinates."""
+    """Return the leaves of ``following`` where ``tree`` has coordinates, ``None`` elsewhere."""
     return jax.tree.map(lambda leaf, new: new if coordinates_of(leaf) else None, tree, following)
 
 
 def join(tree: Any, moved: Any) -> Any:
-    """Put leaves into the places of those of ``tree`` that have coordinates."""
+    """Return ``tree`` with the leaves that have coordinates replaced by those of ``moved``."""
     leaves = iter(jax.tree.leaves(moved))
     return jax.tree.map(lambda leaf: next(leaves) if coordinates_of(leaf) else leaf, tree)
 
@@ -44,5 +47,21 @@ def conjugate(tree: Any) -> Any:
 
 
 def widen(leaf: Any) -> Any:
-    """Hold a leaf in at least float32, where sums are taken."""
+    """Cast a leaf to at least float32, the precision of sums."""
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def require_arrays(call: str, tree: Any) -> None:
+    """Check that every leaf of a pytree is an array of JAX or NumPy, of numbers or keys.
+
+    Raises:
+        StructureError: If a leaf is none.
+    """
+    try:
+        strangers = [leaf for leaf in jax.tree.leaves(tree) if not is_array(leaf)]
+        jax.eval_shape(lambda: jax.tree.map(jnp.asarray, tree))
+    except (TypeError, ValueError, DeprecationWarning):  # A generator, or keys without an order.
+        strangers = [tree]
+    if strangers:
+        hint = "Convert it with jax.numpy.asarray(...)."
+        raise StructureError(mismatch(call, "", "arrays", spelled(strangers[0]), hint))

@@ -11,7 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
-from uoro_jax import Model, from_apply, from_module, from_nnx
+from uoro_jax import FunctionalModel, from_apply, from_module
 
 IN, UNITS, OUT = 3, 4, 2
 
@@ -27,7 +27,7 @@ class JaxModel:
     """
 
     name: str
-    make: Callable[[], Model]
+    make: Callable[[], FunctionalModel]
     outcome: str = "unbiased"
 
 
@@ -41,7 +41,7 @@ def draw(seed: int, *shape: int) -> Any:
     return jax.random.normal(jax.random.key(seed), shape, jnp.zeros(()).dtype)
 
 
-def _plain() -> Model:
+def _plain() -> FunctionalModel:
     def apply(params: Any, given: Any, state: Any) -> Any:
         state = jnp.tanh(params["W"] @ state + params["U"] @ given)
         return params["C"] @ state, state
@@ -63,8 +63,8 @@ class EquinoxModel(eqx.Module):
         return self.readout(state[0] if isinstance(state, tuple) else state), state
 
 
-def _equinox(cell: Any, state: Callable[[], Any]) -> Callable[[], Model]:
-    def make() -> Model:
+def _equinox(cell: Any, state: Callable[[], Any]) -> Callable[[], FunctionalModel]:
+    def make() -> FunctionalModel:
         keys = jax.random.split(jax.random.key(0))
         readout = eqx.nn.Linear(UNITS, OUT, key=keys[1])
         return from_module(EquinoxModel(cell(IN, UNITS, key=keys[0]), readout), squared, state())
@@ -86,7 +86,7 @@ class EquinoxDropout(eqx.Module):
         return self.readout(hidden), {"key": key, "hidden": hidden, "steps": state["steps"] + 1}
 
 
-def _equinox_dropout() -> Model:
+def _equinox_dropout() -> FunctionalModel:
     keys = jax.random.split(jax.random.key(0))
     model = EquinoxDropout(
         eqx.nn.GRUCell(IN, UNITS, key=keys[0]),
@@ -112,11 +112,13 @@ class NnxModel(nnx.Module):
         return self.readout(output), state
 
 
-def _nnx(cell: Any, state: Callable[[], Any], dropout: float = 0.0) -> Callable[[], Model]:
-    return lambda: from_nnx(NnxModel(cell, nnx.Rngs(0), dropout), squared, state())
+def _nnx(
+    cell: Any, state: Callable[[], Any], dropout: float = 0.0
+) -> Callable[[], FunctionalModel]:
+    return lambda: from_module(NnxModel(cell, nnx.Rngs(0), dropout), squared, state())
 
 
-def _linen() -> Model:
+def _linen() -> FunctionalModel:
     class Network(linen.Module):
         @linen.compact
         def __call__(self, input: Any, state: Any) -> tuple[Any, Any]:
@@ -129,7 +131,7 @@ def _linen() -> Model:
     return from_apply(network.apply, squared, variables, state)
 
 
-def _haiku() -> Model:
+def _haiku() -> FunctionalModel:
     def network(input: Any, state: Any) -> tuple[Any, Any]:
         output, state = hk.GRU(UNITS)(input, state)
         calls = hk.get_state("calls", (), jnp.int32, init=jnp.zeros)
@@ -165,7 +167,7 @@ def _clipped_backward(y: Any, gradient: Any) -> Any:
 _clipped.defvjp(_clipped_forward, _clipped_backward)
 
 
-def _custom_vjp() -> Model:
+def _custom_vjp() -> FunctionalModel:
     def apply(params: Any, given: Any, state: Any) -> Any:
         state = _clipped(params["W"] @ state + params["U"] @ given)
         return params["C"] @ state, state
@@ -189,7 +191,7 @@ def _spike_backward(x: Any, gradient: Any) -> Any:
 _spike.defvjp(_spike_forward, _spike_backward)
 
 
-def _spiking() -> Model:
+def _spiking() -> FunctionalModel:
     def apply(params: Any, given: Any, state: Any) -> Any:
         voltage = 0.9 * state["voltage"] + params["U"] @ given + params["W"] @ state["spikes"]
         spikes = _spike(voltage - 1.0)
@@ -200,7 +202,7 @@ def _spiking() -> Model:
     return from_apply(apply, squared, _plain().params, start)
 
 
-def _nested() -> Model:
+def _nested() -> FunctionalModel:
     def apply(params: Any, given: Any, state: Any) -> Any:
         low = jnp.tanh(params["U"] @ given + 0.5 * state["low"])
         fast, slow = state["high"]["fast"], state["high"]["slow"]
@@ -213,7 +215,7 @@ def _nested() -> Model:
     return from_apply(apply, squared, _plain().params, state)
 
 
-def _ode() -> Model:
+def _ode() -> FunctionalModel:
     def apply(params: Any, given: Any, state: Any) -> Any:
         def field(state: Any) -> Any:
             return jnp.tanh(params["W"] @ state + params["U"] @ given) - state
@@ -225,7 +227,7 @@ def _ode() -> Model:
     return from_apply(apply, squared, _plain().params, jnp.zeros(UNITS))
 
 
-def _complex() -> Model:
+def _complex() -> FunctionalModel:
     def apply(params: Any, given: Any, state: Any) -> Any:
         turn = jnp.exp(-jnp.exp(params["decay"]) + 1j * params["angle"])
         state = turn * state + params["B"] @ given
