@@ -188,8 +188,8 @@ def test_a_pipe_that_restarts_must_bring_the_same_bytes(writer: Writer) -> None:
     stream.take(5)
     position = stream.position
     for content, message in (
-        ("abcdXfgh", "6 bytes were read before, and they are others now"),
-        ("abcd", "6 bytes were read before, and it ended after 4"),
+        ("abcdXfgh", "the 6 bytes read before, but they are others now"),
+        ("abcd", "the 6 bytes read before, but it ended after 4"),
     ):
         other = Writer()
         other.write(content)
@@ -223,7 +223,7 @@ def test_a_pipe_that_continues_is_sent_on_before_it_is_read() -> None:
     writer.write("abc")
     stream = writer.stream()
     stream.take(1)
-    with pytest.raises(StreamError, match="was read from already"):
+    with pytest.raises(StreamError, match="expected a new stream, got one that was read already"):
         stream.seek(
             {
                 "held": [],
@@ -406,20 +406,32 @@ def test_alphabets_by_name_need_no_reading_beforehand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["-"], {}, "encoding='bytes'"),
-        (["book"], {"follow": True}, "alphabet='ascii'"),
-        (["-", "book"], {"alphabet": "ascii"}, "Give '-' alone"),
-        (["-"], {"alphabet": "ascii", "laps": 2}, "Leave out laps"),
+        (["-"], {}, "alphabet: expected .*, got None.*encoding='bytes'"),
+        (["book"], {"follow": True}, "alphabet: expected 'ascii' or all symbols, got None"),
+        (["-", "book"], {"alphabet": "ascii"}, "expected '-' alone, got 2 paths"),
+        (
+            ["-"],
+            {"alphabet": "ascii", "laps": 2},
+            "expected no laps and no follow with standard input",
+        ),
         (
             ["-"],
             {"alphabet": "ascii", "resume": "again"},
             "resume: expected one of 'restarts', 'continues', got 'again'",
         ),
-        (["book", "book"], {"alphabet": "ascii", "follow": True}, "one file can be followed"),
-        (["book"], {"alphabet": "bytes"}, "got encoding='utf-8'"),
-        (["book"], {"alphabet": "abca"}, "'a' is in the alphabet twice"),
-        (["book"], {"alphabet": "是a", "encoding": "bytes"}, "'是' is in the alphabet and cannot"),
-        (["book"], {"alphabet": "a"}, "two symbols at least"),
+        (
+            ["book", "book"],
+            {"alphabet": "ascii", "follow": True},
+            "expected one file and no laps, got 2 files",
+        ),
+        (["book"], {"alphabet": "bytes"}, "expected encoding='bytes', got 'utf-8'"),
+        (["book"], {"alphabet": "abca"}, "expected each symbol once, got 'a' twice"),
+        (
+            ["book"],
+            {"alphabet": "是a", "encoding": "bytes"},
+            "expected symbols of encoding='bytes', got '是'",
+        ),
+        (["book"], {"alphabet": "a"}, "at least two symbols, got 'a'"),
         (["book"], {"laps": 0}, r"laps=0\): number of laps: expected an integer >= 1"),
         (
             ["book"],

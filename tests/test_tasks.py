@@ -76,9 +76,9 @@ def test_items_can_be_taken_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "holds 0 characters; predicting the next one needs at least two"),
-        ("x", "holds 1 characters"),
-        ("xxxx", "holds one character, 'x', again and again"),
+        ("", "expected at least two characters, got 0"),
+        ("x", "expected at least two characters, got 1"),
+        ("xxxx", "expected at least two different characters, got only 'x'"),
         (b"ab\xff", "not UTF-8.*encoding='bytes'"),
         (b"ab\xe6\x98", "not UTF-8"),
     ],

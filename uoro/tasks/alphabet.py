@@ -1,4 +1,4 @@
-"""From bytes to numbered symbols: encodings, alphabets, and what is in none."""
+"""Alphabets: from bytes to numbered symbols, and symbols outside the alphabet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Codes: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 CODE_POINTS = 0x110000
 ESCAPED = 0xDC00
-"""A byte that is no UTF-8 is decoded as this plus the byte, which no character is."""
+"""Offset of the code of a byte that is not UTF-8; no character has such a code."""
 
 NAMED = {
     "bytes": "".join(map(chr, range(256))),
@@ -28,15 +28,15 @@ NAMED = {
 
 
 class Decoded(NamedTuple):
-    """Symbols, and where in the bytes they were.
+    """Decoded symbols and their places in the bytes.
 
     Attributes:
-        symbols: Their numbers.
-        ends: How many bytes there are up to the end of each symbol.
-        skipped: How much was left out before each symbol.
-        consumed: How many bytes were gone through; a character that is not whole is not.
-        left_out: How much was left out in all.
-        stranger: What stopped it, at the byte ``consumed``.
+        symbols: Numbers of the symbols.
+        ends: Number of bytes up to the end of each symbol.
+        skipped: Number of malformed symbols before each symbol.
+        consumed: Number of bytes decoded; an incomplete character at the end does not count.
+        left_out: Number of malformed symbols in all.
+        stranger: The malformed symbol at byte ``consumed`` that stopped decoding; ``None`` if none.
     """
 
     symbols: Codes
@@ -53,13 +53,13 @@ NOTHING = Decoded(np.zeros(0, np.int32), _none, _none, 0, 0, None)
 
 @dataclass(frozen=True)
 class Alphabet:
-    """Symbols in the order of their numbers, and how bytes become them.
+    """An alphabet: symbols in the order of their numbers, and their encoding.
 
     Args:
-        codes: The code points, or the bytes.
-        encoding: ``"utf-8"``, a symbol a character; or ``"bytes"``, a symbol a byte.
-        malformed: What to do with a character that is not in the alphabet, or a byte that is no
-            UTF-8: ``"stop"`` there, or ``"skip"`` it and count it.
+        codes: Code points of the symbols, or bytes.
+        encoding: ``"utf-8"``, one symbol per character, or ``"bytes"``, one per byte.
+        malformed: ``"stop"`` at a character outside the alphabet and at a byte that is not UTF-8,
+            or ``"skip"`` and count them.
     """
 
     codes: Codes
@@ -70,46 +70,47 @@ class Alphabet:
     def given(
         cls, call: str, symbols: str | None, encoding: Encoding, malformed: Malformed
     ) -> Alphabet:
-        """Take an alphabet as somebody gives it: ``"bytes"``, ``"ascii"``, or all the symbols.
+        """Return the alphabet of a name, ``"bytes"`` or ``"ascii"``, or of given symbols.
 
         Args:
-            call: What to call it in errors.
-            symbols: The name, or the symbols themselves; ``None`` where nothing can be read
-                beforehand to find them.
+            call: The call, for errors.
+            symbols: The name or all symbols; ``None`` for the default of the encoding.
             encoding: The encoding.
-            malformed: What to do with anything else.
+            malformed: ``"stop"`` or ``"skip"``.
 
         Raises:
-            SettingError: If it is missing, or has fewer than two symbols, or one is there twice or
-                cannot be in that encoding.
+            SettingError: If ``symbols`` is ``None`` and the encoding has no default, if there are
+                fewer than two symbols, or if one is repeated or impossible in the encoding.
         """
         require_choice(call, "encoding", encoding, ("utf-8", "bytes"))
         require_choice(call, "malformed", malformed, ("stop", "skip"))
         if symbols is None and encoding != "bytes":
             raise SettingError(
-                f"{call}: what is still being written cannot be read beforehand to find its "
-                "alphabet. Give alphabet='ascii', or all the symbols; or encoding='bytes'."
+                f"{call}: alphabet: expected 'ascii' or all symbols, got None; a source that still "
+                "grows cannot be read beforehand. With encoding='bytes' none is needed."
             )
         symbols = "bytes" if symbols is None else symbols
         if symbols == "bytes" and encoding != "bytes":
             raise SettingError(
-                f"{call}: the alphabet 'bytes' is for encoding='bytes', got encoding={encoding!r}."
+                f"{call}: alphabet='bytes': expected encoding='bytes', got {encoding!r}."
             )
         symbols = NAMED.get(symbols, symbols)
         seen: set[str] = set()
         for symbol in symbols:
             if symbol in seen:
-                raise SettingError(f"{call}: {symbol!r} is in the alphabet twice. Give it once.")
+                raise SettingError(
+                    f"{call}: alphabet: expected each symbol once, got {symbol!r} twice."
+                )
             if (encoding == "bytes" and ord(symbol) > 255) or 0xD800 <= ord(symbol) < 0xE000:
                 raise SettingError(
-                    f"{call}: {symbol!r} is in the alphabet and cannot be in a text with "
-                    f"encoding={encoding!r}. Leave it out."
+                    f"{call}: alphabet: expected symbols of encoding={encoding!r}, got {symbol!r}. "
+                    "Leave it out."
                 )
             seen.add(symbol)
         if len(symbols) < 2:
             raise SettingError(
-                f"{call}: the alphabet is {symbols!r}. Give 'bytes', 'ascii', or two symbols at "
-                "least."
+                f"{call}: alphabet: expected 'bytes', 'ascii', or at least two symbols, got "
+                f"{symbols!r}."
             )
         return cls(np.array([ord(symbol) for symbol in symbols], np.uint32), encoding, malformed)
 
@@ -120,17 +121,17 @@ class Alphabet:
 
     @cached_property
     def _numbers(self) -> Codes:
-        """The number of each code; -1 of one that is no symbol, and behind the last."""
+        """Return the number of each code; -1 for codes that are no symbol."""
         numbers = np.full(max(256, int(self.codes.max(initial=0)) + 1) + 1, -1, np.int32)
         numbers[self.codes] = np.arange(len(self.codes))
         return numbers
 
     def decode(self, data: bytes, *, final: bool) -> Decoded:
-        """Turn bytes into symbols, up to what has to stop it.
+        """Decode bytes into symbols.
 
         Args:
-            data: They begin with a whole character.
-            final: Whether none come after them, so that half a character is malformed.
+            data: Bytes that begin with a whole character.
+            final: Whether no bytes follow; an incomplete character is then malformed.
         """
         codes, consumed = decode(data, self.encoding, final=final)
         symbols = self._numbers.take(codes, mode="clip")
@@ -151,15 +152,15 @@ class Alphabet:
 
 
 def decode(data: bytes, encoding: Encoding, *, final: bool) -> tuple[Codes, int]:
-    """Give the code points of bytes, with ``ESCAPED + byte`` where one is no UTF-8.
+    """Decode bytes into code points, with ``ESCAPED + byte`` for a byte that is not UTF-8.
 
     Args:
         data: The bytes.
         encoding: The encoding.
-        final: Whether half a character at the end counts as bytes that are no UTF-8.
+        final: Whether no bytes follow; an incomplete character is then not UTF-8.
 
     Returns:
-        The codes, and how many bytes they were.
+        The codes, and the number of bytes decoded.
     """
     if encoding == "bytes":
         return np.frombuffer(data, np.uint8), len(data)
@@ -168,16 +169,16 @@ def decode(data: bytes, encoding: Encoding, *, final: bool) -> tuple[Codes, int]
 
 
 def escaped(codes: Codes) -> Codes:
-    """Say which code points are bytes that are no UTF-8."""
+    """Return a mask of the codes that stand for bytes that are not UTF-8."""
     escapes: Codes = codes >> 8 == ESCAPED >> 8
     return escapes
 
 
 def describe(code: int, encoding: Encoding) -> str:
-    """Name what is in no alphabet.
+    """Return words for a symbol outside the alphabet.
 
     Args:
-        code: A code point, or a byte.
+        code: A code point or a byte.
         encoding: The encoding.
     """
     if encoding == "bytes":
@@ -188,11 +189,11 @@ def describe(code: int, encoding: Encoding) -> str:
 
 
 def ends_of(codes: Codes, consumed: int) -> Codes:
-    """Say how many bytes there are up to the end of each code.
+    """Return the number of bytes up to the end of each code.
 
     Args:
-        codes: What `decode` gives.
-        consumed: How many bytes they are in all.
+        codes: Codes from `decode`.
+        consumed: Number of bytes of all codes.
     """
     if len(codes) == consumed:
         return np.arange(1, consumed + 1)
@@ -202,7 +203,7 @@ def ends_of(codes: Codes, consumed: int) -> Codes:
 
 
 def find_codes(codes: Iterable[Codes]) -> tuple[Codes, int]:
-    """List the codes that occur, in ascending order, and count how many there were in all."""
+    """Return the codes that occur, in ascending order, and the number of codes in all."""
     seen = np.zeros(CODE_POINTS, np.bool_)
     length = 0
     for block in codes:

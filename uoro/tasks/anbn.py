@@ -1,4 +1,4 @@
-"""aⁿbⁿ: count the a's to know when the b's end."""
+"""The task aⁿbⁿ: counting the a's tells when the b's end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uoro.arguments import require_count, require_seed
+from uoro.arguments import mismatch, require_count, require_seed
 from uoro.errors import SettingError, spelled
 from uoro.learning.optimizers import Adam
 from uoro.schedules import inverse_sqrt
@@ -17,25 +17,22 @@ from uoro.tasks.task import Task
 
 LINES = 256
 LONGEST = 100_000
-"""A block of lines is held at once."""
+"""Largest n; a block of lines is held in memory."""
 
 
 @dataclass(frozen=True)
 class AnBn:
-    """Lines of n times a, then lines of n times b, n drawn anew for each pair of lines.
-
-    ``a…a⏎b…b⏎`` with n uniform in ``k, …, l``.
+    """Pairs of lines ``a…a⏎b…b⏎``: n times a, then n times b, with n uniform in ``k, …, l``.
 
     Args:
-        k: The least n.
-        l: The greatest n.
+        k: Smallest n; default 1.
+        l: Largest n; default 32.
 
     Raises:
-        SettingError: Unless they are integers, ``1 <= k <= l``, and l is 100,000 at most.
+        SettingError: Unless ``1 <= k <= l <= 100,000``, both integers.
 
     References:
-        The paper, section 4 and table 1: aⁿbⁿ(1, 32). The line ends are those of the authors'
-        generator.
+        The paper, section 4 and table 1: aⁿbⁿ(1, 32). Line ends as in the authors' generator.
     """
 
     k: int = 1
@@ -45,33 +42,34 @@ class AnBn:
         call = f"AnBn(k={spelled(self.k)}, l={spelled(self.l)})"
         least, greatest = require_count(call, "k", self.k), require_count(call, "l", self.l)
         if not least <= greatest <= LONGEST:
-            raise SettingError(f"{call}: wanted is 1 <= k <= l, and l <= {LONGEST:,}.")
+            expected, got = f"1 <= k <= l <= {LONGEST:,}", f"k={least}, l={greatest}"
+            raise SettingError(mismatch(call, "", expected, got))
 
     @property
     def alphabet(self) -> str:
-        """The two letters and the line end."""
+        """The symbols: two letters and the line end."""
         return "ab\n"
 
     @property
     def line_length(self) -> float:
-        """The mean length of a pair of lines, line ends included."""
+        """Mean number of symbols of a pair of lines, line ends included."""
         return float(self.k + self.l + 2)
 
     @property
     def entropy_rate(self) -> float:
-        """Bits per symbol: n is all there is to learn of a pair of lines."""
+        """Bits per symbol: the entropy of n, over the length of a pair of lines."""
         return math.log2(self.l - self.k + 1) / self.line_length
 
     @property
     def entropy_rate_without_count(self) -> float:
-        """Bits per symbol of the best predictor that cannot count: it guesses n twice."""
+        """Bits per symbol of the best predictor that cannot count, and guesses n twice."""
         return 2 * self.entropy_rate
 
     def stream(self, seed: int) -> PairStream:
-        """Make the endless stream of neighbouring symbols from its beginning.
+        """Return the endless stream of neighbouring symbols, from its beginning.
 
         Raises:
-            SettingError: If the seed is no integer from 0 to 2**63 - 1.
+            SettingError: If the seed is no integer in [0, 2**63).
         """
         number = require_seed("AnBn.stream(seed)", seed)
         return PairStream(Synthetic(number, self._block, len(self.alphabet)))
@@ -91,18 +89,18 @@ def anbn(
     learning_rate: float = 1e-3,
     decay: float = 0.03,
 ) -> Task:
-    """Make the task of figure 4 and table 1, with Adam at rate ``γ/(1+α sqrt(t))``.
+    """Return the task of figure 4 and table 1: aⁿbⁿ with Adam and ``γ/(1+α sqrt(t))``.
 
     Args:
-        k: The least n.
-        l: The greatest n.
-        network: The network; one GRU layer of 64 units if not given.
-        learning_rate: γ.
-        decay: α.
+        k: Smallest n.
+        l: Largest n.
+        network: The network; default one GRU layer of 64 units.
+        learning_rate: γ, the learning rate at t = 0.
+        decay: α, the decay of the learning rate.
 
     Raises:
-        SettingError: If a number is out of its range.
-        UnknownNameError: If there is no such cell.
+        SettingError: If a number is out of range.
+        UnknownNameError: If the cell of the network is unknown.
 
     Example:
         >>> from uoro.tasks import anbn

@@ -1,4 +1,4 @@
-"""Distant brackets: what stood between the first brackets stands between the second."""
+"""The task of distant brackets: repeat the letters of an earlier pair of brackets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uoro.arguments import require_count, require_seed
+from uoro.arguments import mismatch, require_count, require_seed
 from uoro.errors import SettingError, spelled
 from uoro.learning.optimizers import Adam
 from uoro.schedules import inverse_sqrt
@@ -17,26 +17,25 @@ from uoro.tasks.task import Task
 
 LINES = 256
 LONGEST = 100_000
-"""A block of lines is held at once."""
+"""Largest s and k; a block of lines is held in memory."""
 OPENING, CLOSING, END = 0, 1, 2
 FIXED = 5
-"""Two pairs of brackets and the line end."""
+"""Symbols of a line besides its letters: two pairs of brackets and the line end."""
 
 
 @dataclass(frozen=True)
 class DistantBrackets:
     """Lines such as ``[c]hagef[c]⏎``: s letters in brackets, k others, the s letters again.
 
-    Every letter is drawn uniformly from an alphabet of a.
+    Every letter is uniform in an alphabet of a letters.
 
     Args:
-        s: How many letters to remember.
-        k: How many come between.
-        a: The size of the alphabet, without the brackets and the line end.
+        s: Number of letters to remember, 1 to 100,000; default 1.
+        k: Number of letters between the brackets, 0 to 100,000; default 5.
+        a: Number of letters of the alphabet, 2 to 26; default 10.
 
     Raises:
-        SettingError: Unless they are integers, s from 1 to 100,000, k from 0 to 100,000, and a
-            from 2 to 26.
+        SettingError: If a number is out of range.
 
     References:
         The paper, section 4 and figure 2b: (1, 5, 10).
@@ -52,35 +51,34 @@ class DistantBrackets:
         between = require_count(call, "k", self.k, least=0)
         letters = require_count(call, "a", self.a, least=2)
         if letters > 26 or max(kept, between) > LONGEST:
-            raise SettingError(
-                f"{call}: wanted are 2 <= a <= 26, and s and k of {LONGEST:,} at most."
-            )
+            expected = f"a <= 26, s <= {LONGEST:,} and k <= {LONGEST:,}"
+            raise SettingError(mismatch(call, "", expected, f"s={kept}, k={between}, a={letters}"))
 
     @property
     def alphabet(self) -> str:
-        """The brackets, the line end, and the letters."""
+        """The symbols: brackets, line end and letters."""
         return "[]\n" + "abcdefghijklmnopqrstuvwxyz"[: self.a]
 
     @property
     def line_length(self) -> int:
-        """How many symbols a line has, its end included."""
+        """Number of symbols of a line, line end included."""
         return 2 * self.s + self.k + FIXED
 
     @property
     def entropy_rate(self) -> float:
-        """Bits per symbol: s + k letters of a line are drawn, the rest follows."""
+        """Bits per symbol: s + k letters of each line are random."""
         return (self.s + self.k) * math.log2(self.a) / self.line_length
 
     @property
     def entropy_rate_without_memory(self) -> float:
-        """Bits per symbol of the best predictor that forgets what was in the brackets."""
+        """Bits per symbol of the best predictor that forgets the letters in brackets."""
         return (2 * self.s + self.k) * math.log2(self.a) / self.line_length
 
     def stream(self, seed: int) -> PairStream:
-        """Make the endless stream of neighbouring symbols from its beginning.
+        """Return the endless stream of neighbouring symbols, from its beginning.
 
         Raises:
-            SettingError: If the seed is no integer from 0 to 2**63 - 1.
+            SettingError: If the seed is no integer in [0, 2**63).
         """
         number = require_seed("DistantBrackets.stream(seed)", seed)
         return PairStream(Synthetic(number, self._block, len(self.alphabet)))
@@ -105,19 +103,19 @@ def distant_brackets(
     learning_rate: float = 1e-3,
     decay: float = 0.015,
 ) -> Task:
-    """Make the task of figure 2b, with Adam at rate ``γ/(1+α sqrt(t))``.
+    """Return the task of figure 2b: distant brackets with Adam and ``γ/(1+α sqrt(t))``.
 
     Args:
-        s: How many letters to remember.
-        k: How many come between.
-        a: The size of the alphabet.
-        network: The network; one GRU layer of 64 units if not given.
-        learning_rate: γ.
-        decay: α.
+        s: Number of letters to remember.
+        k: Number of letters between the brackets.
+        a: Number of letters of the alphabet.
+        network: The network; default one GRU layer of 64 units.
+        learning_rate: γ, the learning rate at t = 0.
+        decay: α, the decay of the learning rate.
 
     Raises:
-        SettingError: If a number is out of its range.
-        UnknownNameError: If there is no such cell.
+        SettingError: If a number is out of range.
+        UnknownNameError: If the cell of the network is unknown.
     """
     return symbol_task(
         DistantBrackets(s, k, a),

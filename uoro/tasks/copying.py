@@ -1,4 +1,4 @@
-"""The copy task: say what was read a fixed time ago."""
+"""The copy task: repeat the symbol read a fixed number of steps ago."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uoro.arguments import require_count, require_seed
+from uoro.arguments import mismatch, require_count, require_seed
 from uoro.errors import SettingError, spelled
 from uoro.learning.optimizers import Adam
 from uoro.schedules import inverse
@@ -16,24 +16,24 @@ from uoro.tasks.task import Task
 
 BLOCK = 4096
 LONGEST = 100_000
-"""What lies between a symbol and its target is held."""
+"""Largest lag; the symbols of the lag are held in memory."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Random symbols, of which the one read ``lag`` steps ago is the target.
+    """Uniform random symbols; the target is the symbol read ``lag`` steps ago.
 
-    The first ``lag`` targets were never read.
+    The first ``lag`` targets are symbols that were never read.
 
     Args:
-        lag: How long to remember.
-        a: The size of the alphabet; every symbol is drawn uniformly.
+        lag: Number of steps to remember, 1 to 100,000; default 5.
+        a: Number of symbols of the alphabet, 2 to 26; default 8.
 
     Raises:
-        SettingError: Unless they are integers, lag from 1 to 100,000 and a from 2 to 26.
+        SettingError: If a number is out of range.
 
     References:
-        The paper, figure 1c: lag 5. It does not say how many symbols there are.
+        The paper, figure 1c: lag 5. The paper does not state the size of the alphabet.
     """
 
     lag: int = 5
@@ -44,25 +44,24 @@ class Copy:
         lag = require_count(call, "lag", self.lag)
         letters = require_count(call, "a", self.a, least=2)
         if letters > 26 or lag > LONGEST:
-            raise SettingError(
-                f"{call}: wanted are 2 <= a <= 26, and a lag of {LONGEST:,} at most."
-            )
+            expected = f"a <= 26 and lag <= {LONGEST:,}"
+            raise SettingError(mismatch(call, "", expected, f"lag={lag}, a={letters}"))
 
     @property
     def alphabet(self) -> str:
-        """The letters."""
+        """The symbols: the first letters."""
         return "abcdefghijklmnopqrstuvwxyz"[: self.a]
 
     @property
     def entropy_rate(self) -> float:
-        """Zero: once read, nothing of a target is left to chance."""
+        """Zero bits per symbol: the target is known once read."""
         return 0.0
 
     def stream(self, seed: int) -> PairStream:
-        """Make the endless stream from its beginning.
+        """Return the endless stream of symbols and targets, from its beginning.
 
         Raises:
-            SettingError: If the seed is no integer from 0 to 2**63 - 1.
+            SettingError: If the seed is no integer in [0, 2**63).
         """
         number = require_seed("Copy.stream(seed)", seed)
         return PairStream(Synthetic(number, self._block, len(self.alphabet)), lead=-self.lag)
@@ -79,18 +78,18 @@ def copying(
     learning_rate: float = 1e-4,
     decay: float = 3e-3,
 ) -> Task:
-    """Make the task of figure 1c, with Adam at rate ``γ/(1+α t)``.
+    """Return the task of figure 1c: copying with Adam and ``γ/(1+α t)``.
 
     Args:
-        lag: How long to remember.
-        a: The size of the alphabet.
-        network: The network; one GRU layer of 64 units if not given.
-        learning_rate: γ.
-        decay: α.
+        lag: Number of steps to remember.
+        a: Number of symbols of the alphabet.
+        network: The network; default one GRU layer of 64 units.
+        learning_rate: γ, the learning rate at t = 0.
+        decay: α, the decay of the learning rate.
 
     Raises:
-        SettingError: If a number is out of its range.
-        UnknownNameError: If there is no such cell.
+        SettingError: If a number is out of range.
+        UnknownNameError: If the cell of the network is unknown.
     """
     return symbol_task(
         Copy(lag, a),

@@ -26,25 +26,25 @@ from uoro.tasks.growing import GrowingStream
 from uoro.tasks.pairs import PairStream
 
 FOUND = (
-    "It was not there when the file was opened. The file was changed; open it anew, or give an "
+    "It was not there when the file was opened. The file was changed; open it anew, or pass an "
     "alphabet."
 )
 GIVEN = (
-    "It is not in the alphabet: give one that has it, or leave out what is malformed: "
+    "It is not in the alphabet: pass an alphabet that has it, or leave out what is malformed: "
     "malformed='skip'."
 )
 
 
 @dataclass(frozen=True)
 class Text:
-    """Files read one after the other, as numbered symbols.
+    """Text files as a source of numbered symbols.
 
     Args:
-        paths: The files.
+        paths: Paths of the files.
         symbols: The alphabet.
-        hint: What to do about what is not in the alphabet, for the error.
-        laps: How many times the files are gone through; without an end if not given.
-        follow: Whether to wait for more at the end of the one file.
+        hint: Way out of a symbol outside the alphabet, for the error.
+        laps: Number of passes over the files; default endless.
+        follow: Whether to wait for more at the end of the file, a single one; default no.
     """
 
     paths: tuple[Path, ...]
@@ -64,24 +64,23 @@ class Text:
         laps: int | None = None,
         follow: bool = False,
     ) -> Text:
-        """Look at the files: read them once, in constant memory, if no alphabet is given.
+        """Open files; without an alphabet, read them once, in constant memory, to find it.
 
         Args:
-            paths: The files.
-            encoding: ``"utf-8"``, a symbol a character; or ``"bytes"``, a symbol a byte.
-            alphabet: All the symbols in order, or the name ``"bytes"`` or ``"ascii"``. If not
-                given, what occurs, in the order of the codes.
-            malformed: What to do with a character that is not in the alphabet, or a byte that is
-                no UTF-8: ``"stop"`` there, or ``"skip"`` it and count it.
-            laps: How many times the files are gone through; without an end if not given.
-            follow: Whether to wait for more at the end of the file, of which there is one then.
-                Its alphabet must be given, unless it is that of bytes.
+            paths: Paths of the files.
+            encoding: ``"utf-8"``, one symbol per character, or ``"bytes"``, one per byte.
+            alphabet: All symbols in order, or the name ``"bytes"`` or ``"ascii"``. Default: the
+                symbols of the files, in the order of their codes.
+            malformed: ``"stop"`` at a character outside the alphabet and at a byte that is not
+                UTF-8, or ``"skip"`` and count them; default ``"stop"``.
+            laps: Number of passes over the files; default endless.
+            follow: Whether to wait for more at the end of the file; requires a single file, and
+                an alphabet unless ``encoding="bytes"``. Default no.
 
         Raises:
-            StreamError: If a file is missing or cannot be read; and where the alphabet has to be
-                found, if one is not UTF-8, or if all of them together hold fewer than two
-                characters or only one kind.
-            SettingError: If the choices do not go together, or there is no such alphabet.
+            StreamError: If a file cannot be read; and without an alphabet, if a file is not UTF-8,
+                or the files hold fewer than two characters or fewer than two different ones.
+            SettingError: If settings contradict each other, or the alphabet is invalid.
         """
         given = require_list("Text.open(paths)", "paths", paths)
         files = tuple(require_path("Text.open(paths)", "path", path) for path in given)
@@ -90,8 +89,8 @@ class Text:
             require_count(f"{call[:-1]}, laps={laps!r})", "number of laps", laps)
         if follow and (len(files) != 1 or laps is not None):
             raise SettingError(
-                f"{call}: one file can be followed, without an end. Give one file and no laps, or "
-                "leave out follow."
+                f"{call}: follow=True: expected one file and no laps, got {len(files)} files and "
+                f"laps={laps!r}."
             )
         if alphabet is not None or follow:
             symbols = Alphabet.given(call, alphabet, encoding, malformed)
@@ -102,13 +101,11 @@ class Text:
         require_choice(call, "malformed", malformed, ("stop", "skip"))
         codes, length = find_codes(_read_codes(files, encoding, malformed))
         if length < 2:
-            raise StreamError(
-                f"{call}: it holds {length} characters; predicting the next one needs at least two."
-            )
+            raise StreamError(f"{call}: expected at least two characters, got {length}.")
         if len(codes) < 2:
             raise StreamError(
-                f"{call}: it holds one character, {chr(int(codes[0]))!r}, again and again; there "
-                "is nothing to predict."
+                f"{call}: expected at least two different characters, got only "
+                f"{chr(int(codes[0]))!r}."
             )
         return cls(files, Alphabet(codes, encoding, malformed), FOUND, laps)
 
@@ -124,14 +121,14 @@ class Text:
 
     @property
     def entropy_rate(self) -> None:
-        """Nobody knows it."""
+        """``None``: unknown."""
         return
 
     def stream(self, seed: int = 0) -> PairStream | GrowingStream:
-        """Make the stream of ``{"symbol", "target"}`` from the beginning.
+        """Return the stream of ``{"symbol", "target"}``, from the beginning.
 
         Args:
-            seed: Not used: a text is what it is.
+            seed: Not used.
         """
         reader = FileReader(self.paths, self.symbols, self.hint, laps=self.laps, follow=self.follow)
         return GrowingStream(reader, sleep) if self.follow else PairStream(reader)

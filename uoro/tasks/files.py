@@ -1,4 +1,4 @@
-"""Files read one after the other, over and over, from any byte on."""
+"""A reader of symbols from files, in several laps, from any position on."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from uoro.tasks.pairs import Symbols
 
 
 class FileReader:
-    """The symbols of files that are read one after the other, and then again.
+    """The symbols of files, one file after the other, in several laps.
 
-    No file is open between two blocks. Where a block begins, the bytes before it must be those
-    that were read.
+    No file is open between two blocks. At each block a checksum confirms that the bytes before
+    it are the bytes that were read.
 
     Args:
-        paths: The files.
-        alphabet: Their symbols.
-        hint: What to do about what is in no alphabet, for the error.
-        laps: How many times to go through them all; without an end if not given.
-        follow: Whether the one file there is may grow: then there is no symbol yet at its end.
+        paths: Paths of the files.
+        alphabet: The alphabet.
+        hint: Way out of a symbol outside the alphabet, for the error.
+        laps: Number of passes over the files; default endless.
+        follow: Whether the file, a single one, may grow.
     """
 
     def __init__(
@@ -46,41 +46,41 @@ class FileReader:
 
     @property
     def size(self) -> int:
-        """How many symbols the alphabet has."""
+        """Number of symbols of the alphabet."""
         return len(self._alphabet.codes)
 
     @property
     def skipped(self) -> int:
-        """How much was left out before the last symbol read, in all laps."""
+        """Number of malformed symbols left out so far, in all laps."""
         return self._behind().skipped
 
     @property
     def position(self) -> dict[str, int]:
-        """The end of the last symbol read, with a checksum of the bytes before."""
+        """Position of the end of the last symbol read, with a checksum of the bytes before."""
         return self._behind()._asdict()
 
     def seek(self, position: Any) -> None:
-        """Go on behind a byte of a file.
+        """Continue at a position.
 
         Raises:
-            StreamError: If that is no position, or the file there is not the one that was read.
+            StreamError: If the position is invalid, or the file differs from the one read.
         """
         place = Place(*require_numbers("Text", position, *Place._fields))
         if place.file >= len(self._paths):
-            wanted = f"a 'file' below {len(self._paths)}, which is how many there are"
-            raise not_a_position("Text", position, wanted)
+            expected = f"a 'file' below {len(self._paths)}, the number of files"
+            raise not_a_position("Text", position, expected)
         if self._laps is not None and place.lap >= self._laps:
             raise not_a_position("Text", position, f"a 'lap' below {self._laps}")
         read_block("Text.seek(position)", self._paths[place.file], place.byte, place.checksum)
         self._stand(place)
 
     def read(self, count: int) -> Symbols | None:
-        """Give what is left of a block, or of the next one that has a symbol.
+        """Return at most ``count`` symbols; ``None`` at the end.
 
-        Of a file that may grow, it gives nothing where there is none yet.
+        At the end of a followed file the array is empty.
 
         Raises:
-            StreamError: If a file cannot be read, was changed, or holds what is malformed.
+            StreamError: If a file cannot be read, was changed, or holds a malformed symbol.
         """
         while self._used == len(self._decoded.symbols):
             if self._next.lap == self._laps:
@@ -93,13 +93,13 @@ class FileReader:
         return part
 
     def _stand(self, place: Place) -> None:
-        """Stand at a place, with nothing read of what comes."""
+        """Continue at a place, with nothing read behind it."""
         self._last = self._start = self._next = place
         self._block, self._decoded, self._used = Block(b"", b"", True, (0, 0)), NOTHING, 0
         self._any = place.byte > 0
 
     def _behind(self) -> Place:
-        """The place behind the last symbol read."""
+        """Return the place behind the last symbol read."""
         if not self._used:
             return self._last
         end = int(self._decoded.ends[self._used - 1])
@@ -107,7 +107,7 @@ class FileReader:
         return self._start.on(self._block, end, skipped)
 
     def _read_on(self) -> None:
-        """Decode the next block, which may hold no symbol."""
+        """Read and decode the next block, which may hold no symbol."""
         start, path = self._next, self._paths[self._next.file]
         block = read_block("Text.stream()", path, start.byte, start.checksum)
         if self._follow:

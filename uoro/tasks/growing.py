@@ -1,4 +1,4 @@
-"""Streams of what is still being written: they wait for more."""
+"""A stream over a source that still grows: it waits for more."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ PAUSE = 0.2
 
 
 def without_end(seconds: float) -> bool:
-    """Wait for ever."""
+    """Return true: wait forever."""
     return True
 
 
 class GrowingStream:
-    """A stream of ``{"symbol", "target"}`` that gives what is there, and waits for the first item.
+    """A stream of ``{"symbol", "target"}`` over a growing source; it waits for the first item.
 
-    The last symbol has no target yet and is held back. Nothing is lost or given twice where
-    waiting is broken off.
+    The last symbol has no target yet and is held back. No item is lost or repeated if waiting is
+    interrupted.
 
     Args:
         reader: The sequence of symbols.
-        wait: Waits so many seconds, or until there is more.
-        catch_up: Whether the reader is where it was sent to, if that can take time.
+        wait: A function that waits a number of seconds, or until there is more.
+        catch_up: A function that returns whether the reader has arrived at the position it was
+            sent to; default always.
 
     Attributes:
-        waiting: Called with the seconds since it began to wait, about every 0.2 s while there is
-            no item. Where it returns false, `take` gives ``None`` as at the end, and a later call
-            goes on. Without an end unless it is set.
+        waiting: Called about every 0.2 s while there is no item, with the seconds waited. If it
+            returns false, `take` returns ``None`` as at the end, and a later call continues. By
+            default it returns true: the stream waits forever.
     """
 
     def __init__(
@@ -55,39 +56,39 @@ class GrowingStream:
 
     @property
     def skipped(self) -> int:
-        """How much was left out so far, as it was malformed."""
+        """Number of malformed symbols left out so far."""
         return self._pairs.skipped
 
     @property
     def position(self) -> dict[str, Any]:
-        """Where the sequence stands, and the symbols that were read and are yet to come."""
+        """Position of the sequence, and the symbols read but not yet returned."""
         return self._pairs.position
 
     def seek(self, position: Any) -> None:
-        """Go to a position of a stream made alike.
+        """Continue at a position of an equal stream.
 
-        Where a pipe has to be read again up to there, that is waited for too; broken off, it goes
-        on with the next `take`.
+        A pipe that restarts is first read up to the position; if this is interrupted, the next
+        `take` continues it.
 
         Raises:
-            StreamError: If it is none, or what was read before is not there.
+            StreamError: If the position is invalid, or the bytes before it are not those read.
         """
         self._pairs.seek(position)
         self._until(self._catch_up)
 
     def take(self, count: int) -> Any:
-        """Give the pairs that are there, at most ``count``; ``None`` at the end."""
+        """Return at most ``count`` of the items that have come; ``None`` at the end."""
         return self.take_windows(count, 1)
 
     def take_windows(self, count: int, length: int) -> Any:
-        """Give the pairs of the windows that are there as a whole; ``None`` at the end.
+        """Return the items of at most ``count`` windows that have come whole; ``None`` at the end.
 
         Args:
-            count: How many windows at most.
-            length: How many pairs make one.
+            count: Number of windows at most.
+            length: Number of items of a window.
 
         Raises:
-            StreamError: If the sequence cannot be read on, and all windows before were given.
+            StreamError: If the sequence cannot be read, after all earlier windows were returned.
         """
         items: Any = None
 
@@ -99,7 +100,7 @@ class GrowingStream:
         return items if self._until(there) else None
 
     def _until(self, done: Callable[[], bool]) -> bool:
-        """Wait until something is done; say whether it was, or waiting was broken off."""
+        """Wait until a condition holds; return false if waiting was interrupted."""
         began = None
         while not done():
             began = time.monotonic() if began is None else began

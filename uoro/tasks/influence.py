@@ -1,4 +1,4 @@
-"""Influence balancing: a parameter that helps now and hurts later."""
+"""The task of influence balancing: a parameter that helps soon and hurts later."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ class Idle:
 
     @property
     def position(self) -> int:
-        """How many were taken."""
+        """Number of items taken."""
         return self._taken
 
     def seek(self, position: Any) -> None:
-        """Go on after so many.
+        """Continue after a number of items.
 
         Raises:
-            StreamError: If that is not a number of items.
+            StreamError: If the position is no number of items.
         """
         self._taken = require_number("Idle", position, "a number of items")
 
     def take(self, count: int) -> Any:
-        """Give ``count`` of them."""
+        """Return a stack of ``count`` items."""
         self._taken += count
         return np.zeros(count, np.int32)
 
 
 def influence_balancing(*, units: int = 23, minus: int = 13, learning_rate: float = 1e-3) -> Task:
-    """Make the task of section 4 of the paper, with SGD at rate ``η/(1+sqrt(t))``.
+    """Return the task of section 4 of the paper: SGD with ``η/(1+sqrt(t))``.
 
     Args:
-        units: How many units there are.
-        minus: How many of them the parameter enters negatively.
-        learning_rate: η.
+        units: Number of units; default 23.
+        minus: Number of units that the parameter enters negatively; default 13.
+        learning_rate: η, the learning rate at t = 0; default 1e-3.
     """
     return Task(
         name="influence-balancing",

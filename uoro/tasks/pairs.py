@@ -1,4 +1,4 @@
-"""Pairs of symbol and target, cut from one sequence of symbols."""
+"""Streams of symbol and target, cut from a sequence of symbols."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ Symbols: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 @runtime_checkable
 class SymbolReader(Protocol):
-    """A sequence of symbols that is read on and on, and can say where it stands."""
+    """A sequence of symbols that knows its position and can be read on from one."""
 
     @property
     def size(self) -> int:
-        """How many symbols the alphabet has."""
+        """Number of symbols of the alphabet."""
         ...
 
     @property
     def skipped(self) -> int:
-        """How much was left out up to the position, as it was malformed."""
+        """Number of malformed symbols left out up to the position."""
         ...
 
     @property
     def position(self) -> Any:
-        """Where the next symbol is, as JSON can say it."""
+        """Position of the next symbol, a JSON value."""
         ...
 
     def seek(self, position: Any) -> None:
-        """Go there, or raise a StreamError and stay."""
+        """Continue at a position, or raise a StreamError and stay."""
         ...
 
     def read(self, count: int) -> Symbols | None:
-        """Give at most ``count`` symbols; none if there are none yet; ``None`` at the end."""
+        """Return at most ``count`` symbols, none while none has come; ``None`` at the end."""
         ...
 
 
 class PairStream:
-    """A stream of ``{"symbol", "target"}`` cut from one sequence of symbols.
+    """A stream of ``{"symbol", "target"}`` cut from a sequence of symbols.
 
-    What is asked for at a time makes no difference to what comes. No more symbols are held than
-    have no target yet, or are one yet to come.
+    The items do not depend on the counts in which they are taken. The stream holds only the
+    symbols that are still without a target, or still to be a target.
 
     Args:
-        symbols: The sequence: a `SymbolReader`; or an iterator of blocks of any size, and then the
-            stream has no position.
-        lead: How many symbols the target is ahead; 1 to predict the next one, and negative to
-            recall an earlier one.
+        symbols: A `SymbolReader`, or an iterator of blocks of any size; with an iterator the stream
+            has no position.
+        lead: Distance of the target ahead of the symbol; default 1, the next symbol. A negative
+            lead asks for an earlier symbol.
     """
 
     def __init__(self, symbols: SymbolReader | Iterator[Symbols], lead: int = 1) -> None:
@@ -71,12 +71,12 @@ class PairStream:
 
     @property
     def skipped(self) -> int:
-        """How much was left out of the sequence so far, as it was malformed."""
+        """Number of malformed symbols left out so far."""
         return self._symbols.skipped
 
     @property
     def position(self) -> dict[str, Any]:
-        """Where the sequence stands, and the symbols that were read and are yet to come.
+        """Position of the sequence, and the symbols read but not yet returned.
 
         Raises:
             UnseekableError: If the symbols come from a plain iterator.
@@ -84,10 +84,10 @@ class PairStream:
         return {"held": self._held.tolist(), "source": self._symbols.position}
 
     def seek(self, position: Any) -> None:
-        """Go to a position of a stream made alike.
+        """Continue at a position of an equal stream.
 
         Raises:
-            StreamError: If it is none, or the sequence cannot be read from there.
+            StreamError: If the position is invalid, or the sequence cannot be read from there.
         """
         if isinstance(self._symbols, Blocks):
             self._symbols.seek(position)
@@ -101,21 +101,21 @@ class PairStream:
         self._held = np.array(held, np.int32)
 
     def take(self, count: int) -> Any:
-        """Give the next pairs, at most ``count``; ``None`` at the end."""
+        """Return at most ``count`` items; ``None`` at the end."""
         return self.take_windows(count, 1)
 
     def take_windows(self, count: int, length: int) -> Any:
-        """Give the pairs of at most ``count`` windows, whole ones; ``None`` at the end.
+        """Return the items of at most ``count`` whole windows; ``None`` at the end.
 
-        Fewer than asked for come before the end, before what cannot be read, and where the
-        sequence has no more symbols yet: then there may be no pair at all.
+        Fewer windows, or none, are returned before the end, before an error, and while the
+        sequence has no more symbols.
 
         Args:
-            count: How many windows.
-            length: How many pairs make one.
+            count: Number of windows.
+            length: Number of items of a window.
 
         Raises:
-            StreamError: If the sequence cannot be read on, and all windows before were given.
+            StreamError: If the sequence cannot be read, after all earlier windows were returned.
         """
         ahead = abs(self._lead)
         ended = self._fill(count * length + ahead if count else 0, length + ahead)
@@ -127,12 +127,12 @@ class PairStream:
         symbol, target = max(0, -self._lead), max(0, self._lead)
         return {"symbol": held[symbol : symbol + got], "target": held[target : target + got]}
 
-    def _fill(self, wanted: int, least: int) -> bool:
-        """Read until so many symbols are held; say whether the sequence ended before."""
+    def _fill(self, enough: int, least: int) -> bool:
+        """Read until enough symbols are held; return whether the sequence ended before."""
         parts, got = [self._held], len(self._held)
         try:
-            while got < wanted:
-                block = self._symbols.read(wanted - got)
+            while got < enough:
+                block = self._symbols.read(enough - got)
                 if block is None:
                     return True
                 if not len(block):
@@ -148,7 +148,7 @@ class PairStream:
 
 
 class Blocks:
-    """Symbols out of an iterator of blocks, which has no position.
+    """The symbols of an iterator of blocks, which has no position.
 
     Args:
         blocks: The blocks, of any size.
@@ -163,15 +163,15 @@ class Blocks:
 
     @property
     def position(self) -> Any:
-        """There is none."""
+        """Raise an UnseekableError."""
         raise self._unseekable("position")
 
     def seek(self, position: Any) -> None:
-        """Refuse to."""
+        """Raise an UnseekableError."""
         raise self._unseekable("seek(position)")
 
     def read(self, count: int) -> Symbols | None:
-        """Give what is left of a block, or of the next one."""
+        """Return at most ``count`` symbols of the present block, or of the next."""
         while not len(self._block):
             block = next(self._blocks, None)
             if block is None:
@@ -182,18 +182,18 @@ class Blocks:
 
     def _unseekable(self, attribute: str) -> UnseekableError:
         return UnseekableError(
-            f"PairStream.{attribute}: the symbols come from a plain iterator, which cannot say "
-            "where it stands. Give PairStream a SymbolReader."
+            f"PairStream.{attribute}: expected a source with a position, got a plain iterator, "
+            "which cannot say where it stands. Pass a SymbolReader to PairStream."
         )
 
 
 class Synthetic:
-    """Symbols drawn in numbered blocks without an end, each from a generator of its own.
+    """Endless random symbols in numbered blocks, each from its own generator.
 
     Args:
-        seed: Equal seeds give equal blocks.
-        block: Draws one; blocks may differ in length.
-        size: How many symbols the alphabet has.
+        seed: Seed; equal seeds give equal blocks.
+        block: A function from a generator to a block; blocks may differ in length.
+        size: Number of symbols of the alphabet.
     """
 
     skipped = 0
@@ -209,14 +209,14 @@ class Synthetic:
 
     @property
     def position(self) -> dict[str, int]:
-        """The number of a block, and how many of its symbols were read."""
+        """Number of the present block, and number of its symbols read."""
         return {"block": self._number, "offset": self._offset}
 
     def seek(self, position: Any) -> None:
-        """Draw the block of that number and go on inside it.
+        """Continue at a position within a block.
 
         Raises:
-            StreamError: If that is no position, or lies past the end of the block.
+            StreamError: If the position is invalid, or beyond the end of the block.
         """
         number, offset = require_numbers("Synthetic", position, "block", "offset")
         if offset and offset >= (length := len(self._block(number))):
@@ -225,7 +225,7 @@ class Synthetic:
         self._number, self._offset = number, offset
 
     def read(self, count: int) -> Symbols:
-        """Give what is left of a block."""
+        """Return at most ``count`` symbols of the present block."""
         block = self._block(self._number)
         part = block[self._offset : self._offset + count]
         self._offset += len(part)

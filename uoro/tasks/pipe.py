@@ -1,4 +1,4 @@
-"""Standard input, or any pipe, as a sequence of symbols that can be taken up again."""
+"""Standard input, or any pipe, as a source of symbols that a run can resume."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ READ_AHEAD = 4096
 
 @dataclass(frozen=True)
 class Pipe:
-    """Bytes that come through a descriptor, as symbols.
+    """The bytes of a file descriptor as a source of symbols.
 
     Args:
         symbols: The alphabet.
-        descriptor: The descriptor to read from; that of standard input if not given.
-        resume: Whether the pipe ``"restarts"``, from its very first byte, for a stream that is
-            sent to a position; or ``"continues"`` behind the last byte that was read.
+        descriptor: The file descriptor; default that of standard input.
+        resume: How the pipe behaves when a stream continues at a position: it ``"restarts"`` at
+            its first byte, or ``"continues"`` after the last byte read; default ``"restarts"``.
     """
 
     symbols: Alphabet
@@ -43,26 +43,26 @@ class Pipe:
 
     @property
     def entropy_rate(self) -> None:
-        """Nobody knows it."""
+        """``None``: unknown."""
         return
 
     def stream(self, seed: int = 0) -> GrowingStream:
-        """Make the stream of ``{"symbol", "target"}`` of all that comes from now on.
+        """Return the stream of ``{"symbol", "target"}`` of all bytes from now on.
 
         Args:
-            seed: Not used: a text is what it is.
+            seed: Not used.
         """
         reader = PipeReader(self.symbols, self.descriptor, self.resume)
         return GrowingStream(reader, reader.wait, reader.catch_up)
 
 
 class PipePlace(NamedTuple):
-    """A place in what came through a pipe.
+    """A place in the bytes of a pipe.
 
     Attributes:
-        byte: How many bytes were before.
-        checksum: The CRC-32 of them all.
-        skipped: How much of them was left out.
+        byte: Number of bytes before.
+        checksum: CRC-32 of the bytes before.
+        skipped: Number of malformed symbols before.
     """
 
     byte: int
@@ -70,22 +70,21 @@ class PipePlace(NamedTuple):
     skipped: int
 
     def on(self, data: bytes, *, skipped: int = 0) -> PipePlace:
-        """Go on by some bytes, of which some things were left out."""
+        """Return the place behind further bytes, of which ``skipped`` symbols were left out."""
         return PipePlace(
             self.byte + len(data), zlib.crc32(data, self.checksum), self.skipped + skipped
         )
 
 
 class PipeReader:
-    """The symbols that come through a pipe, as far as they have come.
+    """The symbols that have come through a pipe.
 
-    Few more bytes are read than symbols are asked for, as a position has to hold what was read
-    too early.
+    The reader reads few bytes ahead, because a position holds all bytes read ahead.
 
     Args:
-        alphabet: The symbols.
-        descriptor: Where to read.
-        resume: What the pipe does for a stream that is sent to a position.
+        alphabet: The alphabet.
+        descriptor: The file descriptor.
+        resume: How the pipe behaves when a stream continues at a position; see `Pipe`.
     """
 
     def __init__(self, alphabet: Alphabet, descriptor: int, resume: Resume) -> None:
@@ -101,25 +100,25 @@ class PipeReader:
 
     @property
     def size(self) -> int:
-        """How many symbols the alphabet has."""
+        """Number of symbols of the alphabet."""
         return len(self._alphabet.codes)
 
     @property
     def skipped(self) -> int:
-        """How much was left out before the last symbol read."""
+        """Number of malformed symbols left out so far."""
         return (self._goal or self._behind()[0]).skipped
 
     @property
     def position(self) -> dict[str, Any]:
-        """The end of the last symbol read, and in hex the bytes that were read behind it."""
+        """Position of the end of the last symbol read, and the bytes read behind it, in hex."""
         place, unread = (self._goal, self._promised) if self._goal else self._behind()
         return {**place._asdict(), "unread": unread.hex()}
 
     def seek(self, position: Any) -> None:
-        """Go on behind what was read before; `catch_up` reads that again if the pipe restarts.
+        """Continue at a position; if the pipe restarts, `catch_up` reads up to the position.
 
         Raises:
-            StreamError: If that is no position, or lies before what was read since.
+            StreamError: If the position is invalid, or before the bytes read.
         """
         place, unread = _parse(position)
         if position == self.position:
@@ -128,24 +127,23 @@ class PipeReader:
         if self._resume == "continues":
             if here.byte or held:
                 raise StreamError(
-                    "Pipe.seek(position): the pipe was read from already. Wanted is a stream that "
-                    "nothing was taken of."
+                    "Pipe.seek(position): expected a new stream, got one that was read already."
                 )
             self._decode(place, unread)
             return
         if place.byte < here.byte:
             raise StreamError(
-                f"Pipe.seek(position): that is behind {place.byte} bytes, and {here.byte} were "
-                "read. A pipe does not go back; start it anew."
+                f"Pipe.seek(position): expected a position behind the {here.byte} bytes read, got "
+                f"byte {place.byte}. A pipe does not go back; restart it."
             )
         self._place, self._data, self._decoded, self._used = here, held, NOTHING, 0
         self._goal, self._promised = place, unread
 
     def catch_up(self) -> bool:
-        """Read again what was read before, as far as it has come; say whether that is all of it.
+        """Read up to the position as far as bytes have come; return whether it is reached.
 
         Raises:
-            StreamError: If something else comes, or less.
+            StreamError: If other bytes come, or fewer.
         """
         goal = self._goal
         if goal is None:
@@ -165,10 +163,10 @@ class PipeReader:
         return True
 
     def read(self, count: int) -> Symbols | None:
-        """Give what has come, at most ``count`` symbols; ``None`` once the pipe is closed.
+        """Return at most ``count`` of the symbols that have come; ``None`` if the pipe is closed.
 
         Raises:
-            StreamError: If it cannot be read, or something malformed came.
+            StreamError: If the pipe cannot be read, or a malformed symbol comes.
         """
         if not self.catch_up():
             return NOTHING.symbols
@@ -180,16 +178,16 @@ class PipeReader:
         return part
 
     def wait(self, seconds: float) -> None:
-        """Wait until something comes, or the pipe is closed, or the time is over."""
+        """Wait until bytes come, the pipe is closed, or the time is over."""
         self._poll.poll(1000 * seconds)
 
     def _decode(self, place: PipePlace, data: bytes) -> None:
-        """Stand at a place, with these bytes behind it."""
+        """Continue at a place, with bytes read behind it."""
         decoded = self._alphabet.decode(data, final=self._closed)
         self._place, self._data, self._decoded, self._used = place, data, decoded, 0
 
     def _behind(self) -> tuple[PipePlace, bytes]:
-        """The place behind the last symbol read, and the bytes that were read behind it."""
+        """Return the place behind the last symbol read, and the bytes read behind it."""
         if not self._used:
             return self._place, self._data
         end = int(self._decoded.ends[self._used - 1])
@@ -197,12 +195,12 @@ class PipeReader:
         return self._place.on(self._data[:end], skipped=skipped), self._data[end:]
 
     def _read_on(self, count: int) -> bool:
-        """Decode what has come since, which may be no symbol; say whether anything has."""
+        """Decode the bytes that have come, perhaps no symbol; return whether any have."""
         decoded = self._decoded
         if decoded.stranger and not len(decoded.symbols):
             raise StreamError(
                 f"Pipe.stream(): byte {self._place.byte} begins {decoded.stranger}. It is not in "
-                "the alphabet: give one that has it, or leave out what is malformed: "
+                "the alphabet: pass an alphabet that has it, or leave out what is malformed: "
                 "malformed='skip'."
             )
         more = b""
@@ -216,7 +214,7 @@ class PipeReader:
         return True
 
     def _receive(self, most: int) -> bytes:
-        """Read what is there, without waiting."""
+        """Read the bytes that have come, without waiting."""
         if self._closed or not self._poll.poll(0):
             return b""
         try:
@@ -224,16 +222,17 @@ class PipeReader:
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise StreamError(f"Pipe.stream(): it cannot be read: {error.strerror}.") from error
+            raise StreamError(
+                f"Pipe.stream(): the pipe cannot be read: {error.strerror}."
+            ) from error
         self._closed = not data
         return data
 
 
 def _refusal(goal: PipePlace, what: str) -> StreamError:
     return StreamError(
-        f"Pipe.seek(position): {goal.byte} bytes were read before, and {what}. Wanted is a pipe "
-        "that starts again with the very first of them; if it goes on behind them, say so: "
-        "resume='continues'."
+        f"Pipe.seek(position): expected the {goal.byte} bytes read before, but {what}. Restart the "
+        "pipe from its first byte; or if it continues behind them, pass resume='continues'."
     )
 
 

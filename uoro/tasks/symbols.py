@@ -1,4 +1,4 @@
-"""What a source of symbols is, and a task made of one."""
+"""Sources of symbols, and the tasks built on them: predict the target symbol."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uoro.tasks.task import Task
 
 
 class SymbolSource(Protocol):
-    """Where the symbols of a task come from."""
+    """The source of the symbols of a task."""
 
     @property
     def alphabet(self) -> str:
@@ -24,14 +24,14 @@ class SymbolSource(Protocol):
 
     @property
     def entropy_rate(self) -> float | None:
-        """The least mean loss a predictor can reach, in bits per symbol, if it is known."""
+        """The smallest mean loss of any predictor, in bits per symbol; ``None`` if unknown."""
         ...
 
     def stream(self, seed: int) -> BlockStream:
-        """Make the stream of ``{"symbol", "target"}`` from its beginning.
+        """Return the stream of ``{"symbol", "target"}``, from its beginning.
 
         Args:
-            seed: Determines every symbol of a synthetic source.
+            seed: Seed of a synthetic source; it determines every symbol.
         """
         ...
 
@@ -41,9 +41,9 @@ class Network:
     """The network of a symbol task.
 
     Attributes:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
-        units: Units in each layer.
-        layers: How many layers.
+        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``; default ``"gru"``.
+        units: Number of units of each layer; default 64.
+        layers: Number of layers; default 1.
     """
 
     cell: str = "gru"
@@ -66,19 +66,19 @@ def symbol_task(
     symbol: str = "character",
     settings: dict[str, Any],
 ) -> Task:
-    """Make a task of a source of symbols: predict the target, with a softmax.
+    """Return the task of predicting the target symbol, with a softmax.
 
     Args:
-        source: Where the symbols come from.
-        network: The network; one GRU layer of 64 units if not given.
+        source: The source of the symbols.
+        network: The network; default one GRU layer of 64 units.
         optimizer: The optimizer.
-        name: As on the command line.
-        title: One line for a figure; the network is added.
-        symbol: What one symbol is called.
-        settings: The choices that made the source and the optimizer, for the record.
+        name: Name of the task on the command line.
+        title: Title of a figure, one line; the network is appended.
+        symbol: Word for one symbol; default ``"character"``.
+        settings: Settings of source and optimizer, for the record.
 
     Raises:
-        UnknownNameError: If there is no such cell.
+        UnknownNameError: If the cell of the network is unknown.
     """
     network = Network() if network is None else network
     require_kind(name, "network", network, Network, "a uoro.tasks.Network")
@@ -99,16 +99,16 @@ def symbol_task(
 
 
 def symbol_model(call: str, network: Network, alphabet: int) -> SymbolModel:
-    """Make the model of a symbol task.
+    """Return the model of a symbol task.
 
     Args:
-        call: Who asks, for the error.
+        call: The call, for errors.
         network: The network.
-        alphabet: How many symbols there are.
+        alphabet: Number of symbols.
 
     Raises:
-        UnknownNameError: If there is no such cell.
-        SettingError: If a size is none.
+        UnknownNameError: If the cell of the network is unknown.
+        SettingError: If a size is out of range.
     """
     cell = require_known(f"{call}(model={spelled(network.cell)})", "model", network.cell, CELLS)
     return SymbolModel((cell(network.units),) * network.layers, alphabet)

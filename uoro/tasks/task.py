@@ -1,4 +1,4 @@
-"""What a task is: a model, a stream, an optimizer, and how to read the loss."""
+"""A task: a model, a stream, an optimizer, and the unit of the loss."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from uoro.optimizer import Optimizer
 
 @dataclass(frozen=True)
 class Task:
-    """Everything a run needs but the backend, the estimator and the seed.
+    """Everything that a run needs besides backend, estimator and seed.
 
     Attributes:
-        name: As on the command line.
-        title: One line for a figure.
+        name: Name on the command line.
+        title: Title of a figure, one line.
         model: The model.
-        stream: Makes the stream anew, from its beginning; items are host arrays. The seed it
-            takes determines every item of a synthetic stream.
+        stream: A function from a seed to the stream, from its beginning; items are host arrays.
+            The seed determines every item of a synthetic stream.
         optimizer: The optimizer with its schedule.
-        loss_name: What the loss is, with its unit.
-        loss_scale: What to multiply the model's loss by to get it in that unit.
-        solved_below: The loss under which the task counts as solved, in that unit, if known.
-        entropy_rate: The least mean loss that any predictor can reach, in that unit, if known.
-        settings: The choices that made this task, for the record.
-        alphabet: The symbols, in the order of their numbers, of a task of symbols.
+        loss_name: Name of the loss, with its unit.
+        loss_scale: Factor from the loss of the model to that unit.
+        solved_below: Loss below which the task counts as solved, in that unit; ``None`` if none.
+        entropy_rate: Smallest mean loss of any predictor, in that unit; ``None`` if unknown.
+        settings: Settings of the task, for the record.
+        alphabet: Symbols in the order of their numbers; ``None`` for other tasks.
     """
 
     name: str

