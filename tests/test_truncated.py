@@ -106,8 +106,8 @@ def test_truncated_bptt_is_truncation_of_unrolled_steps(backend: Backend) -> Non
     _, state_1, estimate_1 = chunked.step(dynamics, params, (), state, window, None)
     _, state_2, estimate_2 = Truncated().step(whole, params, (), state, window, None)
     assert _bits(backend, (state_1, estimate_1)) == _bits(backend, (state_2, estimate_2))
-    stacks = (backend.collect([tree, tree]) for tree in (state, window))
-    _, _, both = Streams(chunked, 2).step(dynamics, params, (), *stacks, None)
+    states, windows = (backend.collect([tree, tree]) for tree in (state, window))
+    _, _, both = Streams(chunked, 2).step(dynamics, params, (), states, windows, None)
     assert relative(backend, both.gradient, estimate_1.gradient) < 1e-13
     with pytest.raises(StructureError, match=r"leading axis of 3"):
         chunked.step(dynamics, params, (), state, backend.from_host(make_items(2)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 from uoro.backend import Distribution, Scalar, Tree
 from uoro.deprecation import renamed
@@ -157,5 +157,4 @@ def guarantee_of(estimator: Any) -> Guarantee:
             f"{name}.guarantee: expected one of 'exact', 'unbiased', 'biased', "
             f"got {spelled(found)}. Declare what holds of the gradient."
         )
-    guarantee: Guarantee = found
-    return guarantee
+    return cast("Guarantee", found)
