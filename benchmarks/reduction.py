@@ -29,7 +29,7 @@ from uoro.algebra import mix
 from uoro.derivatives.sweep import sweep
 from uoro.estimator import Estimate
 from uoro.estimators import JointInfluence
-from uoro.estimators.joint import project
+from uoro.estimators.joint_pairs import project
 from uoro.files.results import made_with, write_document
 from uoro.tasks import Network, anbn
 

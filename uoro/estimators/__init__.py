@@ -1,7 +1,7 @@
 """One file per algorithm; each reads like its paper."""
 
-from uoro.estimators.joint import JointInfluence as JointInfluence
 from uoro.estimators.joint import JointUORO as JointUORO
+from uoro.estimators.joint_pairs import JointInfluence as JointInfluence
 from uoro.estimators.pair import Influence as Influence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL

@@ -8,8 +8,9 @@ from typing import Any
 from uoro.algebra import flatten, mix
 from uoro.backend import Backend
 from uoro.derivatives.sweep import mean_direct
-from uoro.dynamics import Dynamics, Params
+from uoro.dynamics import Params
 from uoro.estimator import Estimate
+from uoro.estimators.pair import Moment
 
 
 def through_pairs(
@@ -29,39 +30,27 @@ def through_pairs(
 
 
 def average_streams(
-    advance: Callable[..., tuple[Any, Any]],
-    dynamics: Dynamics[Any, Any, Any],
-    params: Any,
-    carry: Any,
-    state: Any,
-    inputs: Any,
-    signs: Any,
-    *,
-    rank: int,
-    averaged: int,
+    advance: Callable[[Moment], tuple[Any, Any]], now: Moment, *, rank: int, averaged: int
 ) -> tuple[Any, Any, Estimate]:
     """Advance B streams and average their gradients, none of which is formed by itself.
 
     The carried parts of all gradients are one product of the weights with all B·k cotangents.
 
     Args:
-        advance: Advances one stream. Returns the next pair, and the sweep through the model.
-        dynamics: Model of one stream.
-        params: θ, shared.
-        carry: A stack of B pairs, or of B stacks of k pairs.
-        state: A stack of B states.
-        inputs: A stack of B items.
-        signs: A stack of B draws.
+        advance: Advances one stream. Returns the next pairs, and the sweep through the model.
+        now: All fields but dynamics and params are stacks of B.
         rank: k, the number of pairs of each stream.
         averaged: How many pairs of each stream are averaged: k, or 1 if their sum is meant.
     """
+    dynamics, params, *stacks = now
+    carry, state, inputs, _ = stacks
     backend = dynamics.backend
 
     def one(*of_stream: Any) -> Any:
-        pair, model = advance(dynamics, params, *of_stream)
+        pair, model = advance(Moment(dynamics, params, *of_stream))
         return pair, model.outcome, model.immediate, model.loss_tangent
 
-    pair, outcome, each, loss_tangents = backend.vmap(one)(carry, state, inputs, signs)
+    pair, outcome, each, loss_tangents = backend.vmap(one)(*stacks)
     immediate = mean_direct(dynamics, params, state, inputs, each)
     weights = loss_tangents.reshape((-1,)) / (loss_tangents.shape[0] * averaged)
     cotangents = carry.cotangent if rank == 1 else flatten(backend, carry.cotangent)

@@ -1,19 +1,11 @@
-"""One estimate of the influence of rank k, carried by k pairs that are reduced together."""
+"""Unbiased online gradients from one estimate of rank k: k pairs, reduced together."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Generic, NamedTuple
+from typing import Any
 
-from uoro.algebra import (
-    as_precision,
-    coordinates,
-    entry,
-    shaped,
-    size,
-    with_products,
-    working_precision,
-)
+from uoro.algebra import entry, working_precision
 from uoro.arguments import require_carry, require_count, require_model
 from uoro.backend import Backend
 from uoro.derivatives.sweep import sweep
@@ -21,52 +13,19 @@ from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
 from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
 from uoro.estimators.gradient import average_streams, through_pairs
+from uoro.estimators.joint_pairs import Fresh, JointInfluence, project, reduce
 from uoro.estimators.pair import (
+    Moment,
     PairDtype,
     loaded,
     require_pair_dtype,
     require_signs,
     stored,
 )
-from uoro.estimators.projections import projections
-from uoro.estimators.reduction import reduce_pairs, side_of_gram, side_of_rows
 from uoro.estimators.scaling import Scaling, require_scaling, scaled
 
 DRAWS = 2
 """Random trees of a step: signs of the projections, and signs of the reduction."""
-
-
-class JointInfluence(NamedTuple, Generic[State, Params]):
-    """Estimate ``Σ_i tangent_i ⊗ cotangent_i`` of the influence: the sum of k pairs, not the mean.
-
-    The tangents have the same inner products with each other as the cotangents. Zero pairs do,
-    every reduction preserves it, and the next reduction relies on it. Other pairs remain unbiased,
-    with more variance than necessary and than ``added`` reports; whoever scales pairs scales both
-    sides by the same factor.
-
-    Attributes:
-        tangent: A stack of k trees shaped like the state; with k = 1 one tree and no stack.
-        cotangent: A stack of k trees shaped like the params; with k = 1 one tree and no stack.
-        added: Variance that the last reduction added, a scalar.
-    """
-
-    tangent: State
-    cotangent: Params
-    added: Any
-
-
-class Joint(NamedTuple, Generic[State]):
-    """What a reduction needs besides the sweep.
-
-    Attributes:
-        added: The k projections ν_j as they join the tangents.
-        pulled: The k projections as they are pulled back; the same, unless they are scaled.
-        drawn: Two trees of signs.
-    """
-
-    added: State
-    pulled: State
-    drawn: State
 
 
 @dataclass(frozen=True)
@@ -190,7 +149,7 @@ class JointUORO:
         require_signs("JointUORO.step", backend, signs, state, (DRAWS,))
         # Steps 1 and 3: run the model, push all s̃_i forward, and get ready to pull all ν_j back.
         stacked = self._stacked(backend, carry)
-        model, fresh = self._sweep(dynamics, params, stacked, state, inputs, signs)
+        model, fresh = self._sweep(Moment(dynamics, params, stacked, state, inputs, signs))
         # Step 2: the gradient, from the pairs as they arrived.
         weights = model.loss_tangent[0] if self.rank == 1 else model.loss_tangent
         gradient = through_pairs(
@@ -211,39 +170,29 @@ class JointUORO:
         signs: State,
     ) -> tuple[JointInfluence[State, Params], State, Estimate]:
         """Advance B streams by `step` and average; all arguments but the first two are stacks."""
+        now = Moment(dynamics, params, carry, state, inputs, signs)
+        return average_streams(self._advance, now, rank=self.rank, averaged=1)
 
-        def advance(dynamics: Any, params: Any, carry: Any, *rest: Any) -> Any:
-            stacked = self._stacked(dynamics.backend, carry)
-            model, fresh = self._sweep(dynamics, params, stacked, *rest)
-            return self._reduce(dynamics.backend, stacked, model, fresh), model
+    def _advance(self, now: Moment) -> tuple[JointInfluence[Any, Any], Sweep[Any, Any]]:
+        """Do all of a step but the gradient."""
+        backend = now.dynamics.backend
+        now = now._replace(carry=self._stacked(backend, now.carry))
+        model, fresh = self._sweep(now)
+        return self._reduce(backend, now.carry, model, fresh), model
 
-        stacks = carry, state, inputs, signs
-        return average_streams(advance, dynamics, params, *stacks, rank=self.rank, averaged=1)
-
-    def _sweep(
-        self,
-        dynamics: Dynamics[Params, State, Inputs],
-        params: Params,
-        carry: JointInfluence[State, Params],
-        state: State,
-        inputs: Inputs,
-        signs: State,
-    ) -> tuple[Sweep[State, Params], Joint[State]]:
+    def _sweep(self, now: Moment) -> tuple[Sweep[Any, Any], Fresh[Any]]:
         """Take all derivatives of a step; return them with the projections."""
+        dynamics, params, carry, state, inputs, signs = now
         backend = dynamics.backend
         made = project(backend, signs, self.rank)
         added, pulled = scaled(self.scaling, dynamics, params, state, inputs, made)
         tangent = loaded(backend, carry.tangent, added, self.pair_dtype)
         model = sweep(dynamics, params, state, inputs, tangent, pulled, backend.vmap)
-        return model, Joint(added, pulled, signs)
+        return model, Fresh(added, pulled, signs)
 
     def _reduce(
-        self,
-        backend: Backend,
-        carry: JointInfluence[State, Params],
-        model: Sweep[State, Params],
-        fresh: Joint[State],
-    ) -> JointInfluence[State, Params]:
+        self, backend: Backend, carry: Any, model: Sweep[Any, Any], fresh: Fresh[Any]
+    ) -> JointInfluence[Any, Any]:
         """Reduce the carried and the fresh pairs to k, in their storage dtype."""
         pairs = reduce(backend, carry.tangent, carry.cotangent, model, fresh, self.rank)
 
@@ -252,69 +201,12 @@ class JointUORO:
 
         return JointInfluence(kept(pairs.tangent), kept(pairs.cotangent), pairs.added)
 
-    def _stacked(
-        self, backend: Backend, carry: JointInfluence[State, Params]
-    ) -> JointInfluence[State, Params]:
+    def _stacked(self, backend: Backend, carry: Any) -> JointInfluence[Any, Any]:
         """Return the pairs as a stack, with rank one too."""
-        if self.rank > 1:
-            return carry
-        tangent, cotangent = backend.map(lambda leaf: leaf[None], carry[:2])
-        return JointInfluence(tangent, cotangent, carry.added)
+        sides: Any = carry.tangent, carry.cotangent
+        if self.rank == 1:
+            sides = backend.map(lambda leaf: leaf[None], sides)
+        return JointInfluence(sides[0], sides[1], carry.added)
 
     def _stored(self, backend: Backend, tree: Any) -> Any:
         return stored("JointUORO", backend, tree, self.pair_dtype)
-
-
-def project(backend: Backend, drawn: State, rank: int) -> State:
-    """Return the k projections of a step, made of the first of its two trees of signs."""
-    made: State = projections(backend, entry(backend, drawn, 0), rank)
-    return made
-
-
-def reduce(
-    backend: Backend,
-    tangent: State,
-    cotangent: Params,
-    model: Sweep[State, Params],
-    fresh: Joint[State],
-    rank: int,
-) -> JointInfluence[State, Params]:
-    """Reduce ``Σ_i s̃'_i ⊗ θ̃_i + Σ_j ν_j ⊗ θ̃'_j`` to k pairs.
-
-    Args:
-        backend: Backend of all trees.
-        tangent: A stack of the k carried s̃, from before the step.
-        cotangent: A stack of the k carried θ̃.
-        model: The sweep through the model.
-        fresh: The projections, and the signs.
-        rank: k.
-    """
-    xp = backend.xp
-    precision = working_precision(backend, (fresh.added, model.immediate, cotangent))
-    carried, *trees = (
-        as_precision(backend, stack, precision)
-        for stack in (cotangent, tangent, model.pushed, fresh.added, fresh.drawn)
-    )
-
-    def pulled() -> Any:
-        each = backend.vmap(model.pull)(fresh.pulled, model.kept)
-        return as_precision(backend, each, precision)
-
-    across, own, mixed = with_products(backend, carried, pulled)
-    before, pushed, added, signs = (coordinates(backend, tree) for tree in trees)
-    rows = xp.concatenate([pushed, added], 0)
-    if size(backend, model.immediate) < 2 * rank:
-        both = [coordinates(backend, stack) for stack in (carried, pulled())]
-        right = side_of_rows(xp, xp.concatenate(both, 0))
-    else:
-        # θ̃ is as large as the params; its inner products are those of s̃, which is small.
-        upper, lower = [before @ before.T, across], [across.T, own]
-        products = xp.concatenate([xp.concatenate(each, 1) for each in (upper, lower)], 0)
-        right = side_of_gram(xp, products)
-    reduction = reduce_pairs(xp, side_of_rows(xp, rows), right, signs[1], rank)
-    merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
-    return JointInfluence(
-        shaped(backend, reduction.tangents @ rows, entry(backend, fresh.added, 0)),
-        backend.map(lambda _, new: new, cotangent, merged),  # in its dtypes
-        reduction.added,
-    )

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias
 from uoro.algebra import DTYPES
 from uoro.arguments import require_choice, require_like
 from uoro.backend import Backend, Tree
-from uoro.dynamics import Params, State
+from uoro.dynamics import Dynamics, Params, State
 from uoro.errors import SettingError, spelled
 
 PairDtype: TypeAlias = Literal["bfloat16", "float16", "float32", "float64"]
@@ -27,6 +27,26 @@ class Influence(NamedTuple, Generic[State, Params]):
 
     tangent: State
     cotangent: Params
+
+
+class Moment(NamedTuple):
+    """All that a step receives.
+
+    Attributes:
+        dynamics: The model.
+        params: θ.
+        carry: Pairs from before the step.
+        state: s_t.
+        inputs: One item of the stream.
+        signs: Random trees of the step.
+    """
+
+    dynamics: Dynamics[Any, Any, Any]
+    params: Any
+    carry: Any
+    state: Any
+    inputs: Any
+    signs: Any
 
 
 def merge(

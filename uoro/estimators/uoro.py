@@ -14,13 +14,14 @@ from uoro.arguments import (
 )
 from uoro.backend import Backend, Distribution
 from uoro.derivatives.sweep import once, sweep
-from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
+from uoro.dynamics import Dynamics, Each, Inputs, Params, State, Sweep
 from uoro.errors import spelled
 from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
 from uoro.estimators.former import accept_former_settings
 from uoro.estimators.gradient import average_streams, through_pairs
 from uoro.estimators.pair import (
     Influence,
+    Moment,
     PairDtype,
     loaded,
     merge,
@@ -188,7 +189,7 @@ class UORO:
         require_carry("UORO.step", carry, Influence)
         require_signs("UORO.step", backend, signs, state, self._batch)
         # Steps 1 and 3: run the model, push s̃ forward, and get ready to pull ν back.
-        model, nu = self._sweep(dynamics, params, carry, state, inputs, signs)
+        model, nu = self._sweep(Moment(dynamics, params, carry, state, inputs, signs))
         # Step 2: the gradient, from the pair as it arrived.
         weights = model.loss_tangent if self.rank == 1 else model.loss_tangent / self.rank
         gradient = through_pairs(
@@ -209,51 +210,39 @@ class UORO:
         signs: State,
     ) -> tuple[Influence[State, Params], State, Estimate]:
         """Advance B streams by `step` and average; all arguments but the first two are stacks."""
+        now = Moment(dynamics, params, carry, state, inputs, signs)
+        return average_streams(self._advance, now, rank=self.rank, averaged=self.rank)
 
-        def advance(dynamics: Any, params: Any, carry: Any, *rest: Any) -> Any:
-            model, nu = self._sweep(dynamics, params, carry, *rest)
-            return self._merge(dynamics.backend, carry, model, *nu), model
+    def _advance(self, now: Moment) -> tuple[Influence[Any, Any], Sweep[Any, Any]]:
+        """Do all of a step but the gradient."""
+        model, nu = self._sweep(now)
+        return self._merge(now.dynamics.backend, now.carry, model, *nu), model
 
-        stacks = carry, state, inputs, signs
-        return average_streams(
-            advance, dynamics, params, *stacks, rank=self.rank, averaged=self.rank
-        )
-
-    def _sweep(
-        self,
-        dynamics: Dynamics[Params, State, Inputs],
-        params: Params,
-        carry: Influence[State, Params],
-        state: State,
-        inputs: Inputs,
-        signs: State,
-    ) -> tuple[Sweep[State, Params], tuple[State, State]]:
+    def _sweep(self, now: Moment) -> tuple[Sweep[Any, Any], tuple[Any, Any]]:
         """Take all derivatives of a step; return them with ν as it is added and as it is pulled."""
-        backend = dynamics.backend
-        tangent = loaded(backend, carry.tangent, signs, self.pair_dtype)
-        added, pulled = scaled(self.scaling, dynamics, params, state, inputs, signs)
-        each = once if self.rank == 1 else backend.vmap
-        return sweep(dynamics, params, state, inputs, tangent, pulled, each), (added, pulled)
+        dynamics, params, carry, state, inputs, signs = now
+        tangent = loaded(dynamics.backend, carry.tangent, signs, self.pair_dtype)
+        nu = scaled(self.scaling, dynamics, params, state, inputs, signs)
+        each = self._each(dynamics.backend)
+        return sweep(dynamics, params, state, inputs, tangent, nu[1], each), nu
 
     def _merge(
-        self,
-        backend: Backend,
-        carry: Influence[State, Params],
-        model: Sweep[State, Params],
-        added: State,
-        pulled: State,
-    ) -> Influence[State, Params]:
+        self, backend: Backend, carry: Any, model: Sweep[Any, Any], added: Any, pulled: Any
+    ) -> Influence[Any, Any]:
         """Merge each carried pair with a fresh one."""
 
-        def one(pair: Any, pushed: State, added: State, pulled: State, kept: Any) -> Any:
+        def one(pair: Any, pushed: Any, added: Any, pulled: Any, kept: Any) -> Influence[Any, Any]:
             pushed = self._stored(backend, pushed)
             return merge(
                 backend, pair, pushed, added, lambda: model.pull(pulled, kept), self.epsilon
             )
 
-        each = once if self.rank == 1 else backend.vmap
-        pair: Influence[State, Params] = each(one)(carry, model.pushed, added, pulled, model.kept)
+        each = self._each(backend)
+        pair: Influence[Any, Any] = each(one)(carry, model.pushed, added, pulled, model.kept)
         return pair
+
+    def _each(self, backend: Backend) -> Each:
+        return once if self.rank == 1 else backend.vmap
 
     def _stored(self, backend: Backend, tree: Any) -> Any:
         return stored("UORO", backend, tree, self.pair_dtype)
