@@ -61,7 +61,7 @@ def separately(
     return Sweep(outcome, immediate, pushed, loss_tangent, lambda nu, _: pullback(nu, None)[0], ())
 
 
-def mean_direct(
+def mean_immediate(
     dynamics: Dynamics[Params, State, Inputs],
     params: Params,
     state: State,

@@ -7,7 +7,7 @@ from typing import Any
 
 from uoro.algebra import flatten, mix
 from uoro.backend import Backend
-from uoro.derivatives.sweep import mean_direct
+from uoro.derivatives.sweep import mean_immediate
 from uoro.dynamics import Params
 from uoro.estimator import Estimate
 from uoro.estimators.pair import Moment
@@ -51,7 +51,7 @@ def average_streams(
         return pair, model.outcome, model.immediate, model.loss_tangent
 
     pair, outcome, each, loss_tangents = backend.vmap(one)(*stacks)
-    immediate = mean_direct(dynamics, params, state, inputs, each)
+    immediate = mean_immediate(dynamics, params, state, inputs, each)
     weights = loss_tangents.reshape((-1,)) / (loss_tangents.shape[0] * averaged)
     cotangents = carry.cotangent if rank == 1 else flatten(backend, carry.cotangent)
     gradient = through_pairs(backend, immediate, weights, cotangents, stacked=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uoro.arguments import mismatch, require_count, require_dynamics, require_model, shape_of
-from uoro.derivatives.sweep import mean_direct
+from uoro.derivatives.sweep import mean_immediate
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import StructureError, spelled
@@ -191,7 +191,7 @@ class Truncated:
             return outcome, pullback(None, 1.0)[0]
 
         outcome, each = dynamics.backend.vmap(one)(state, inputs)
-        immediate = mean_direct(dynamics, params, state, inputs, each)
+        immediate = mean_immediate(dynamics, params, state, inputs, each)
         return (), outcome.next_state, Estimate(outcome.loss.mean(), immediate, outcome.aux)
 
 
