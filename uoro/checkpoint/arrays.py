@@ -8,22 +8,23 @@ import numpy as np
 
 from uoro.errors import StructureError
 
-# The dtypes that a file says as they are, what it calls them, and how many bytes an entry has.
-PLAIN = {
-    "bool": "BOOL",
-    "int8": "I8",
-    "int16": "I16",
-    "int32": "I32",
-    "int64": "I64",
-    "uint8": "U8",
-    "uint16": "U16",
-    "uint32": "U32",
-    "uint64": "U64",
-    "float16": "F16",
-    "float32": "F32",
-    "float64": "F64",
-}
-SIZES = {called: np.dtype(name).itemsize for name, called in PLAIN.items()}
+# The dtypes that safetensors writes as they are.
+PLAIN = frozenset(
+    [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    ]
+)
 # Complex numbers are pairs of reals, along one more axis at the end.
 PAIRS = {"complex64": "float32", "complex128": "float64"}
 

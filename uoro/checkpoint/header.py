@@ -10,11 +10,8 @@ beginning, so that a version that cannot read a file can still tell that it is n
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any, NamedTuple
-
-from uoro.checkpoint.arrays import SIZES
 
 FORMAT = 1
 DIGITS = 64
@@ -23,7 +20,6 @@ BEGINNING = b'{"__metadata__":{"uoro":"{\\"checksum\\":\\"'
 # Where the checksum stands in the file.
 PLACE = 8 + len(BEGINNING)
 LONGEST = 16 * 1024 * 1024
-_AXES = 64
 
 
 class Damage(Exception):  # noqa: N818  # it is what an error says, not yet one
@@ -92,7 +88,7 @@ def read_header(length: bytes, rest: bytes, size: int) -> tuple[str, str]:
         )
     header = parse(rest[:wanted])
     metadata = header.pop("__metadata__")
-    end = 8 + wanted + _require_layout(header)
+    end = 8 + wanted + _end(header)
     if size != end:
         raise Damage(
             f"it is cut short: {size:,} bytes of {end:,}. Take an earlier one"
@@ -163,35 +159,9 @@ def parse(written: bytes, *, constants: bool = False) -> dict[str, Any]:
     return found
 
 
-def _require_layout(entries: dict[str, Any]) -> int:
-    """Check that arrays have known dtypes and stand one after the other; return where they end."""
-    places = []
-    for name, entry in entries.items():
-        place = _place(entry)
-        if place is None:
-            raise Damage(f"its header is damaged at {name!r}: take an earlier one")
-        places.append(place)
-    end = 0
-    for begin, after in sorted(places):
-        if begin != end:
-            raise Damage("its arrays do not follow one another. Take an earlier one")
-        end = after
-    return end
-
-
-def _place(entry: Any) -> tuple[int, int] | None:
-    """Say where an array begins and ends, if its entry makes sense."""
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        return None
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in SIZES:
-        return None
-    if not _counts(shape) or len(shape) > _AXES or not _counts(offsets) or len(offsets) != 2:
-        return None
-    if offsets[1] - offsets[0] != math.prod(shape) * SIZES[dtype]:
-        return None
-    return offsets[0], offsets[1]
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+def _end(entries: dict[str, Any]) -> int:
+    """Return where the last array ends; safetensors' own reader checks the rest of the entries."""
+    try:
+        return max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (TypeError, LookupError, ValueError, OverflowError) as error:
+        raise Damage("its header is damaged. Take an earlier checkpoint") from error
