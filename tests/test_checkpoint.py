@@ -191,16 +191,16 @@ def test_the_checksum_is_blake2b_of_the_file_with_zeros_in_its_place(tmp_path: P
 @pytest.mark.parametrize(
     ("arrays", "document", "message"),
     [
-        ({"a": np.array(["x"])}, {}, "array 'a' has dtype <U1"),
-        ({"a": np.array([object()])}, {}, "array 'a' has dtype object"),
-        ({"a": np.zeros(2, np.longdouble)}, {}, "which a checkpoint cannot hold"),
-        ({"a": np.zeros(2, "datetime64[s]")}, {}, "which a checkpoint cannot hold"),
-        ({"a": np.zeros(2, [("x", "f4")])}, {}, "which a checkpoint cannot hold"),
-        ({"__metadata__": np.ones(2)}, {}, "'__metadata__' cannot be the name"),
-        ({"\ud800": np.ones(2)}, {}, "cannot be the name of an array"),
-        ({1: np.ones(2)}, {}, "1 cannot be the name of an array"),
-        ({}, {1: 2}, "document has the key 1; wanted is text"),
-        ({}, {"a": [{"b": np.int64(1)}]}, r"document\['a'\]\[0\]\['b'\] is a int64.*item\(\)"),
+        ({"a": np.array(["x"])}, {}, "array 'a': expected booleans.*got dtype <U1"),
+        ({"a": np.array([object()])}, {}, "array 'a': expected booleans.*got dtype object"),
+        ({"a": np.zeros(2, np.longdouble)}, {}, "numbers of at most 64 bits.*, got dtype"),
+        ({"a": np.zeros(2, "datetime64[s]")}, {}, "numbers of at most 64 bits.*, got dtype"),
+        ({"a": np.zeros(2, [("x", "f4")])}, {}, "numbers of at most 64 bits.*, got dtype"),
+        ({"__metadata__": np.ones(2)}, {}, "as the name of an array, got '__metadata__'"),
+        ({"\ud800": np.ones(2)}, {}, "expected text as the name of an array"),
+        ({1: np.ones(2)}, {}, "as the name of an array, got 1"),
+        ({}, {1: 2}, "document: expected text as a key, got 1"),
+        ({}, {"a": [{"b": np.int64(1)}]}, r"document\['a'\]\[0\]\['b'\]: .*got a int64.*item\(\)"),
         ({}, {"a": "y" * 17_000_000}, "more than 16,777,216 bytes"),
     ],
 )
@@ -509,7 +509,7 @@ def test_a_folder_is_not_made_by_looking_and_settings_out_of_range_are_refused(
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be read: Not a directory"):
         Checkpoints(tmp_path / "file")
-    with pytest.raises(CheckpointError, match="cannot be written: Is a directory"):
+    with pytest.raises(CheckpointError, match="can be written, got: Is a directory"):
         write_checkpoint(tmp_path, _snapshot(1))
     assert not list(tmp_path.parent.glob(".*.part"))
 
@@ -643,7 +643,7 @@ print(sorted(os.listdir({str(tmp_path)!r})), checkpoints.latest().snapshot.docum
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     message, after = done.stdout.splitlines()
-    assert "cannot be written: File too large. What was there before is unchanged" in message
+    assert "can be written, got: File too large. A file that was there is unchanged" in message
     assert after == "['step-000000000001.safetensors'] {'step': 1}"
 
 
@@ -701,7 +701,7 @@ def test_a_second_run_is_refused_until_the_first_ends_however_it_ends(
         holder = lock_holder(tmp_path)
         assert holder is not None
         assert holder.process == first.pid
-        wanted = rf"process {first.pid} on {holder.host}, since .* is at work in this folder"
+        wanted = rf"process {first.pid} on {holder.host}, since .*, is at work"
         with pytest.raises(LockedError, match=wanted), run_lock(tmp_path):
             pass
         if end == "killed":
@@ -775,6 +775,6 @@ def test_asking_whether_a_run_is_at_work_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_locked_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    wanted = "the lock cannot be made there"
+    wanted = "a folder in which a lock can be created, got: "
     with pytest.raises(CheckpointError, match=wanted), run_lock(tmp_path / "file"):
         pass

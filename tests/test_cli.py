@@ -99,7 +99,7 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["influence-balancing", "--seed", "-1"], "seed=-1"),
         (["influence-balancing", "--file", "book.txt"], "no option --file"),
         (["text", "--minus", "3"], "no option --minus"),
-        (["influence-balancing", "--out", "/proc/x"], "nothing can be written there"),
+        (["influence-balancing", "--out", "/proc/x"], "a folder that can be written to"),
         (
             ["influence-balancing", "--estimators", "uoro:rank=2,rank=3"],
             "expected 'rank' once, got it twice",
@@ -122,7 +122,7 @@ def test_an_output_folder_that_is_a_file_is_refused_before_anything_runs(tmp_pat
     (tmp_path / "taken").touch()
     done = _run("compare", "influence-balancing", "--out", "taken", cwd=tmp_path)
     assert done.returncode == 2
-    assert "nothing can be written there: File exists" in done.stderr
+    assert "a folder that can be written to, got: File exists" in done.stderr
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Arrays as a safetensors file can say them, and back."""
+"""Arrays in the form that a safetensors file holds, and back."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Stored(NamedTuple):
     """Arrays in the form that is written.
 
     Attributes:
-        arrays: Contiguous, little-endian, of plain dtypes.
-        dtypes: The dtype of those that are written in another one, by name.
+        arrays: Contiguous, little-endian arrays of plain dtypes, by name.
+        dtypes: Original dtype of each array that is written in another, by name.
     """
 
     arrays: dict[str, Array]
@@ -44,10 +44,10 @@ class Stored(NamedTuple):
 
 
 def store(call: str, arrays: dict[str, Any]) -> Stored:
-    """Bring arrays into the form that is written.
+    """Return arrays in the form that is written.
 
     Args:
-        call: What was called, for the message.
+        call: The call, as the user wrote it.
         arrays: Host arrays by name.
 
     Raises:
@@ -57,7 +57,7 @@ def store(call: str, arrays: dict[str, Any]) -> Stored:
     dtypes: dict[str, str] = {}
     for name in sorted(arrays, key=str):
         _require_name(call, name)
-        # Not ascontiguousarray, which gives an array without axes one.
+        # Not ascontiguousarray, which adds an axis to an array without axes.
         array = np.asarray(arrays[name], order="C")
         dtype = array.dtype.newbyteorder("<") if array.dtype.isbuiltin != 2 else array.dtype
         array = array.astype(dtype, copy=False)
@@ -72,27 +72,26 @@ def store(call: str, arrays: dict[str, Any]) -> Stored:
                 array = array.astype(np.float32)
         elif dtype.name not in PLAIN:
             raise StructureError(
-                f"{call}: the array {name!r} has dtype {array.dtype}, which a checkpoint cannot "
-                "hold. Wanted are numbers of at most 64 bits, complex ones of at most 128, or "
-                "booleans."
+                f"{call}: array {name!r}: expected booleans, numbers of at most 64 bits, or "
+                f"complex numbers of at most 128, got dtype {array.dtype}. Convert the array."
             )
         stored[name] = array
     return Stored(stored, dtypes)
 
 
 def restore(arrays: dict[str, Array], dtypes: dict[str, str]) -> tuple[dict[str, Array], Any]:
-    """Bring arrays back from the form that is written; undoes `store`.
+    """Return arrays in their own form; undoes `store`.
 
     Args:
-        arrays: As they are in the file.
-        dtypes: As `store` gave them.
+        arrays: Arrays of the file, by name.
+        dtypes: Original dtypes from `store`, by name.
 
     Returns:
-        The arrays, complex ones complex again, sorted by name; and the names and dtypes of those
-        that stay float32.
+        The arrays sorted by name, complex ones complex again; and the original dtypes of the arrays
+        that stay float32, by name.
 
     Raises:
-        ValueError: If the two do not belong together.
+        ValueError: If arrays and dtypes do not fit together.
     """
     restored, widened = {}, {}
     for name in sorted(arrays):
@@ -110,7 +109,7 @@ def restore(arrays: dict[str, Array], dtypes: dict[str, str]) -> tuple[dict[str,
 
 
 def _require_name(call: str, name: object) -> None:
-    """Refuse names that a file cannot hold."""
+    """Check that a file can hold the name of an array."""
     good = isinstance(name, str) and name != "__metadata__"
     try:
         str(name).encode()
@@ -118,6 +117,6 @@ def _require_name(call: str, name: object) -> None:
         good = False
     if not good:
         raise StructureError(
-            f"{call}: {name!r} cannot be the name of an array. Wanted is text, such as "
+            f"{call}: expected text as the name of an array, got {name!r}. Try a name such as "
             "'params/0/gates'."
         )

@@ -1,4 +1,4 @@
-"""One checkpoint as one file: plain safetensors that any reader opens, with a checksum."""
+"""A checkpoint as one file: plain safetensors, which many programs read, with a checksum."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from uoro.files.atomic import sync_folder, write_atomically
 def write_checkpoint(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     """Write a checkpoint, whole or not at all.
 
-    When this returns, the file is on the disk. When it raises, the file that was there before is
-    as it was, and nothing is left beside it.
+    When the call returns, the file is on the disk. When the call raises, a file that was there is
+    unchanged, and nothing is left beside it.
 
     Args:
-        path: Where to; its folder exists.
-        snapshot: What to write.
+        path: File in an existing folder.
+        snapshot: Arrays and document.
 
     Raises:
-        StructureError: If an array or something in the document cannot be written.
-        CheckpointError: If the system refuses to write, for want of room, say.
+        StructureError: If an array or a part of the document cannot be written.
+        CheckpointError: If the system refuses, for example because the disk is full.
     """
     path = Path(path)
     call = f"write_checkpoint({str(path)!r})"
@@ -51,15 +51,15 @@ def write_checkpoint(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
         write_atomically(path, [view[:PLACE], digest, view[PLACE + DIGITS :]])
     except OSError as error:
         raise CheckpointError(
-            f"{call}: it cannot be written: {error.strerror or error}. What was there before is "
-            "unchanged; make room, or give another folder."
+            f"{call}: expected a file that can be written, got: {error.strerror or error}. A file "
+            "that was there is unchanged; free space on the disk, or try another folder."
         ) from error
     try:
         sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(
-            f"{call}: it is written, but its folder could not be brought to the disk: "
-            f"{error.strerror or error}. A power cut may lose it; look after the disk."
+            f"{call}: the file is written, but its folder could not be brought to the disk: "
+            f"{error.strerror or error}. A power cut may lose the file; check the disk."
         ) from error
 
 
@@ -67,14 +67,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Snapshot:
     """Read a checkpoint, if every byte is as it was written.
 
     Args:
-        path: A file that `write_checkpoint` wrote.
+        path: File that `write_checkpoint` wrote.
 
     Returns:
-        What was written: each array bit for bit, but those whose dtype a file cannot say, which
-        come back as float32.
+        Arrays and document as written, bit for bit; arrays of a dtype that a file cannot hold come
+        back as float32.
 
     Raises:
-        CheckpointError: If there is none, it is damaged, something else, or of a newer format.
+        CheckpointError: If the file is missing, damaged, of a newer format, or no checkpoint.
     """
     call = f"read_checkpoint({os.fspath(path)!r})"
     try:
@@ -96,7 +96,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Snapshot:
 
 
 def _serialize(call: str, snapshot: Snapshot) -> bytes:
-    """Make the bytes of the file, with zeros for the checksum."""
+    """Return the bytes of the file, with zeros in the place of the checksum."""
     _require_json(call, snapshot.document, "document")
     stored = store(call, snapshot.arrays)
     try:
@@ -107,7 +107,7 @@ def _serialize(call: str, snapshot: Snapshot) -> bytes:
     if int.from_bytes(written[:8], "little") > LONGEST:
         raise StructureError(
             f"{call}: document and names take more than {LONGEST:,} bytes. "
-            "What is long belongs into arrays."
+            "Put long data into arrays."
         )
     if written[8 : PLACE + DIGITS] != BEGINNING + ZEROS:
         raise CheckpointError(
@@ -146,7 +146,7 @@ def _read(file: BinaryIO) -> Snapshot:
 
 
 def _digest(written: bytes) -> str:
-    """Hash the bytes of a file, with zeros in the place of the checksum."""
+    """Return the checksum of a file, computed with zeros in its place."""
     view = memoryview(written)
     checksum = hashlib.blake2b(view[:PLACE], digest_size=DIGITS // 2)
     checksum.update(ZEROS)
@@ -155,20 +155,20 @@ def _digest(written: bytes) -> str:
 
 
 def _require_json(call: str, value: Any, where: str) -> None:
-    """Refuse what would not come back from JSON as it was, but for tuples."""
+    """Check that a value comes back from JSON as it was, except that tuples become lists."""
     try:
         if isinstance(value, dict):
             for name, item in value.items():
                 if not isinstance(name, str):
-                    raise StructureError(f"{call}: {where} has the key {name!r}; wanted is text.")
+                    raise StructureError(f"{call}: {where}: expected text as a key, got {name!r}.")
                 _require_json(call, item, f"{where}[{name!r}]")
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 _require_json(call, item, f"{where}[{i}]")
         elif value is not None and not isinstance(value, (str, bool, int, float)):
             raise StructureError(
-                f"{call}: {where} is a {type(value).__name__}; wanted is what JSON can say, such "
-                "as value.item() for a number of an array."
+                f"{call}: {where}: expected a value that JSON can write, got a "
+                f"{type(value).__name__}. Try value.item() for a number of an array."
             )
     except RecursionError as error:
         raise StructureError(f"{call}: the document is nested too deeply, or in itself.") from error

@@ -1,4 +1,4 @@
-"""The checkpoints of one run: the last few are kept, and the newest whole one is found."""
+"""The checkpoints of one run: keep the last few, and find the newest whole one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOKS = 5
 
 
 class Damaged(NamedTuple):
-    """A checkpoint that was not used, and why."""
+    """A checkpoint that was not used, and the reason."""
 
     path: Path
     error: CheckpointError
@@ -30,9 +30,9 @@ class Found(NamedTuple):
     """The newest checkpoint that is whole.
 
     Attributes:
-        snapshot: What it holds.
-        path: Where it is.
-        damaged: Newer ones that could not be used, the newest first.
+        snapshot: Arrays and document.
+        path: File.
+        damaged: Newer checkpoints that could not be used, newest first.
     """
 
     snapshot: Snapshot
@@ -43,12 +43,12 @@ class Found(NamedTuple):
 class Checkpoints:
     """A folder of checkpoints named by their step, ``step-000000012345.safetensors``.
 
-    Opening it removes what writers that were killed have left half written. Files of other names
-    are left alone.
+    Opening the folder removes the partial files of writers that were killed. Files of other names
+    stay.
 
     Args:
-        folder: Where they are; made when the first one is saved.
-        keep: How many to keep.
+        folder: Folder; created when the first checkpoint is saved.
+        keep: Number of checkpoints to keep, an integer >= 1, default 3.
 
     Raises:
         SettingError: If ``keep`` is less than 1.
@@ -66,10 +66,10 @@ class Checkpoints:
             raise self._unreadable(error) from error
 
     def paths(self) -> list[Path]:
-        """List the checkpoints, whole or not, the oldest first.
+        """Return the checkpoints, whole or not, oldest first; none if there is no folder.
 
         Raises:
-            CheckpointError: If the folder cannot be read; one that is missing has none.
+            CheckpointError: If the folder cannot be read.
         """
         try:
             names = os.listdir(self.folder)
@@ -81,18 +81,18 @@ class Checkpoints:
         return [self.folder / name for _, name in steps]
 
     def save(self, step: int, snapshot: Snapshot) -> Path:
-        """Write a checkpoint, and then remove those beyond the number to keep.
+        """Write a checkpoint, and remove those beyond the number to keep.
 
-        The one just written stays. Of the others those of later steps go first, as the run that
-        made them was taken up again before them; then the oldest. One that cannot be removed is
-        logged and stays.
+        The new checkpoint stays. Of the others, checkpoints of later steps are removed first,
+        because the run was resumed before them; then the oldest. A checkpoint that cannot be
+        removed is logged and stays.
 
         Args:
-            step: Its step, which gives it its name; the file of that step is replaced.
-            snapshot: What to write.
+            step: Step, which names the file; a file of that step is replaced.
+            snapshot: Arrays and document.
 
         Returns:
-            Where it is.
+            The path of the file.
 
         Raises:
             SettingError: If the step is negative.

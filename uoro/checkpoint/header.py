@@ -23,11 +23,11 @@ LONGEST = 16 * 1024 * 1024
 
 
 class Damage(Exception):  # noqa: N818  # it is what an error says, not yet one
-    """What is wrong with a file, and what to do; for whoever knows which file it is."""
+    """What is wrong with a file and what to do; the caller adds which file it is."""
 
 
 class Metadata(NamedTuple):
-    """What stands under ``"uoro"``."""
+    """The metadata of a checkpoint, under ``"uoro"`` in the header."""
 
     checksum: str
     format: int
@@ -36,10 +36,10 @@ class Metadata(NamedTuple):
 
 
 def spell_metadata(document: dict[str, Any], dtypes: dict[str, str]) -> str:
-    """Write the metadata, with zeros for the checksum; checksum first, in as few bytes as possible.
+    """Return the metadata as JSON: the checksum first, as zeros, in as few bytes as possible.
 
     Raises:
-        ValueError: If JSON cannot say a number of the document.
+        ValueError: If JSON cannot write a number of the document.
     """
     fields = {
         "checksum": ZEROS.decode(),
@@ -52,18 +52,18 @@ def spell_metadata(document: dict[str, Any], dtypes: dict[str, str]) -> str:
 
 
 def read_header(length: bytes, rest: bytes, size: int) -> tuple[str, str]:
-    """Look a header through, before anything is made of what it says.
+    """Check a header before anything is built from it.
 
     Args:
-        length: The first eight bytes of the file, or all there are.
-        rest: What follows, at least the header if the file is whole.
-        size: Bytes of the file.
+        length: First eight bytes of the file, or fewer if the file is shorter.
+        rest: Bytes that follow, at least the header if the file is whole.
+        size: Number of bytes of the file.
 
     Returns:
-        The checksum, and the metadata, still as text.
+        The checksum, and the metadata as text.
 
     Raises:
-        Damage: If it is not the header of a checkpoint of that size.
+        Damage: If the bytes are not the header of a checkpoint of that size.
     """
     wanted = int.from_bytes(length, "little")
     if size < PLACE:
@@ -106,7 +106,7 @@ def read_metadata(text: str) -> Metadata:
     """Read the metadata of a file whose checksum is right.
 
     Raises:
-        Damage: If it is of a newer format, or was not written by `spell_metadata`.
+        Damage: If the format is newer, or the metadata were not written by `spell_metadata`.
     """
     fields = parse(text.encode(), constants=True)
     number = fields.get("format")
@@ -131,11 +131,11 @@ def parse(written: bytes, *, constants: bool = False) -> dict[str, Any]:
     """Read a JSON object, however odd the bytes.
 
     Args:
-        written: The bytes.
-        constants: Whether NaN and Infinity are numbers.
+        written: Bytes.
+        constants: Whether NaN and Infinity count as numbers.
 
     Raises:
-        Damage: If it is anything else, or a key stands there twice.
+        Damage: If the bytes are anything else, or a key occurs twice.
     """
 
     def refuse(word: str) -> Any:

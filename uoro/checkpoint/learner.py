@@ -1,4 +1,4 @@
-"""A learner to a file and back, for loops of one's own."""
+"""A learner to a file and back, for your own training loop."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ KIND = "uoro learner"
 
 
 def save_learner(path: str | os.PathLike[str], learner: Learner, *, note: Any = None) -> None:
-    """Write everything that determines what a learner does next, but the stream.
+    """Write everything that determines what a learner does next, except the stream.
 
     Args:
-        path: A file, replaced as a whole: whatever happens, the old one or the new one is there.
-        learner: On any backend.
-        note: What JSON can say: where the stream is, say.
+        path: File, replaced whole or not at all.
+        learner: Learner on any backend.
+        note: Any value that JSON can write, such as the position of the stream.
 
     Raises:
-        CheckpointError: If it cannot be written.
-        StructureError: If the note is nothing that JSON can say.
+        CheckpointError: If the file cannot be written.
+        StructureError: If JSON cannot write the note.
     """
     saved = learner.export()
     document = {"kind": KIND, "learner": saved.counts, "note": note}
@@ -32,22 +32,23 @@ def save_learner(path: str | os.PathLike[str], learner: Learner, *, note: Any = 
 
 
 def load_learner(path: str | os.PathLike[str], learner: Learner, *, inputs: Any = None) -> Any:
-    """Make a learner what the saved one was: it goes on from there, bit for bit.
+    """Load a saved learner into another one, which continues bit for bit.
 
-    A file that one backend wrote opens in another, which goes on to rounding error if both are
-    given the same noise.
+    A file that one backend wrote loads in another, which continues up to rounding error if both
+    get the same signs. Files of version 0.1 load too.
 
     Args:
-        path: The file.
-        learner: Of the same model, estimator and optimizer.
-        inputs: One item, for estimators that store items, such as `RollingTruncated`.
+        path: File that `save_learner` wrote.
+        learner: Learner of the same model, estimator and optimizer.
+        inputs: One item of the stream, required by estimators that store items, such as
+            `RollingTruncated`.
 
     Returns:
         The note.
 
     Raises:
-        CheckpointError: If it cannot be read, is damaged, or holds something else.
-        StructureError: If it was another model, estimator or optimizer. Nothing has changed.
+        CheckpointError: If the file cannot be read, is damaged, or holds no learner.
+        StructureError: If model, estimator or optimizer differ; the learner is unchanged.
 
     Example:
         >>> import tempfile
@@ -73,8 +74,8 @@ def load_learner(path: str | os.PathLike[str], learner: Learner, *, inputs: Any 
     document = snapshot.document
     if document.get("kind") != KIND or "learner" not in document:
         raise CheckpointError(
-            f"load_learner({os.fspath(path)!r}): it holds a {document.get('kind', 'foreign thing')}"
-            ", wanted is what save_learner wrote. A training run goes on by uoro train --resume."
+            f"load_learner({os.fspath(path)!r}): expected a file of save_learner, got a "
+            f"{document.get('kind', 'foreign file')}. Resume a training run by uoro train --resume."
         )
     learner.restore(Saved(snapshot.arrays, document["learner"]), inputs=inputs)
     return document.get("note")

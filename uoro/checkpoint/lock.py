@@ -1,4 +1,4 @@
-"""One run a folder: a lock that the system releases, however the run ends."""
+"""One run per folder: a lock that the system releases, however the run ends."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _PATIENCE = 1.0
 
 
 class Holder(NamedTuple):
-    """Who holds a lock.
+    """The run that holds a lock.
 
     Attributes:
-        process: Its process id; 0 if it did not say.
-        host: Its host; empty if it did not say.
-        since: When it took the lock, in ISO 8601; empty if it did not say.
+        process: Process id; 0 if unknown.
+        host: Host; empty if unknown.
+        since: Time at which it took the lock, in ISO 8601; empty if unknown.
     """
 
     process: int
@@ -40,18 +40,18 @@ class Holder(NamedTuple):
 
 @contextlib.contextmanager
 def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Be the only run in a folder; what runs before it left half written is removed.
+    """Hold the lock of a run's folder, and remove the partial files of runs that were killed.
 
-    The lock is the system's own, on a file in the folder: a run that is killed holds it no more,
-    once the processes that it has forked have ended too. On network drives it is as good as their
-    locks are.
+    The lock is the system's own, on a file in the folder: the lock of a run that is killed is
+    released once the processes that it forked have ended too. On a network drive the lock is as
+    good as the drive's locks.
 
     Args:
-        folder: The run's folder; made if it is missing.
+        folder: Folder of the run; created if missing.
 
     Raises:
-        LockedError: If another run, of this process or another one, is at work there.
-        CheckpointError: If the lock's file cannot be made.
+        LockedError: If another run, of this process or another, holds the lock.
+        CheckpointError: If the lock file cannot be created.
     """
     folder = Path(folder)
     call = f"run_lock({str(folder)!r})"
@@ -61,8 +61,8 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
         lock.acquire(timeout=_PATIENCE, poll_interval=0.05)
     except Timeout as error:
         raise LockedError(
-            f"{call}: {_spell(_read_holder(folder))} is at work in this folder. Wait for it, stop "
-            "it, or give another folder."
+            f"{call}: expected a folder without a run, got one in which "
+            f"{_spell(_read_holder(folder))} is at work. Wait, stop it, or try another folder."
         ) from error
     except OSError as error:
         raise _refused(call, error) from error
@@ -78,16 +78,12 @@ def run_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_locked(folder: str | os.PathLike[str]) -> bool:
-    """Say whether a run is at work in a folder; nothing is written there."""
+    """Return whether a run is at work in a folder, without writing there."""
     return lock_holder(folder) is not None
 
 
 def lock_holder(folder: str | os.PathLike[str]) -> Holder | None:
-    """Say who is at work in a folder; nothing is written there.
-
-    Returns:
-        The holder of its lock, or None if nobody holds it.
-    """
+    """Return the holder of a folder's lock, or ``None``, without writing there."""
     folder = Path(folder)
     path = folder / _LOCK
     if not path.is_file():
@@ -111,7 +107,7 @@ def lock_holder(folder: str | os.PathLike[str]) -> Holder | None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what runs that were killed have left half written beside the files of a run."""
+    """Remove the partial files of runs that were killed."""
     with contextlib.suppress(OSError):
         for path in leftovers(folder, _ANYTHING):
             os.unlink(path)
@@ -135,7 +131,7 @@ def _read_holder(folder: Path) -> Holder:
 
 
 def _may_live(holder: Holder) -> bool:
-    """Say whether who said that they hold a lock may still be there."""
+    """Return whether the process that wrote its name into the lock may still live."""
     here = holder.host == socket.gethostname()
     return holder.process > 0 and not (here and process_lives(holder.process) is False)
 
@@ -148,6 +144,6 @@ def _spell(holder: Holder) -> str:
 
 def _refused(call: str, error: OSError) -> CheckpointError:
     return CheckpointError(
-        f"{call}: the lock cannot be made there: {error.strerror or error}. Give a folder that "
-        "can be written to."
+        f"{call}: expected a folder in which a lock can be created, got: "
+        f"{error.strerror or error}. Try a folder that can be written to."
     )

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: arrays by name, and a document of everything else."""
+"""The content of a checkpoint: arrays by name, and a document of everything else."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A run at one moment, in memory.
+    """The content of a checkpoint in memory.
 
     Attributes:
         arrays: Host arrays under flat names such as ``"params/0/gates"``.
-        document: What JSON can say: step, settings, position of the stream, … Its floats come back
-            exactly, infinities and NaN included; tuples come back as lists.
-        widened: Filled by reading. The arrays whose dtype a file cannot say, such as bfloat16,
-            come back as float32, which holds them exactly; here is the name of the dtype of each.
+        document: Values that JSON can write: step, settings, position of the stream, …. Floats come
+            back exactly, infinities and NaN included; tuples come back as lists.
+        widened: Original dtypes by name of the arrays that were read as float32, because a file
+            cannot hold a dtype such as bfloat16; float32 holds the numbers exactly.
     """
 
     arrays: dict[str, np.ndarray[Any, Any]]

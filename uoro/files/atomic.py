@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Files that are whole or absent, whatever happens while they are written."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-# An hour without a byte: whoever wrote it is gone.
+# A writer that wrote nothing for an hour is gone.
 _STALE_SECONDS = 3600.0
 _LEFTOVER = re.compile(r"\.(?P<target>.+)\.(?P<host>[^-]+)-(?P<process>\d+)-[0-9a-f]{8}\.part")
 _in_progress: set[Path] = set()
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write beside the file, make sure it is on the disk, and put it in its place.
+    """Write a file whole or not at all: beside its place, to the disk, then by renaming.
 
-    On failure what was there before is as it was, and nothing is left beside it. The new name
-    itself outlasts a power cut only after `sync_folder`.
+    On failure a file that was there is unchanged, and nothing is left beside it. The new name
+    survives a power cut only after `sync_folder`.
 
     Args:
-        path: Where to; its folder exists.
-        pieces: The bytes, one piece after the other.
+        path: File in an existing folder.
+        pieces: Bytes, piece by piece.
 
     Raises:
-        OSError: If the system refuses, for want of room, say.
+        OSError: If the system refuses, for example because the disk is full.
     """
     beside = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     _in_progress.add(beside)
@@ -45,10 +45,10 @@ def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk.
+    """Bring the names in a folder to the disk, where the system supports it.
 
     Raises:
-        OSError: If the system refuses; not where it knows no such thing.
+        OSError: If the system refuses.
     """
     if os.name == "nt":  # folders cannot be opened there
         return
@@ -63,14 +63,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def leftovers(folder: Path, target: re.Pattern[str]) -> list[Path]:
-    """List what writers that are gone have left beside the files they meant to write.
+    """Return the partial files of writers that were killed.
 
-    A file is somebody's who still writes if its process lives, or may live on another host and has
-    written within the hour.
+    A writer may still be at work if its process lives, or if it runs on another host and wrote
+    within the last hour.
 
     Args:
-        folder: Where to look.
-        target: What the name of the file that was meant matches.
+        folder: Folder to look in.
+        target: Pattern of the names of the complete files.
 
     Raises:
         OSError: If the folder cannot be listed.
@@ -87,7 +87,7 @@ def leftovers(folder: Path, target: re.Pattern[str]) -> list[Path]:
 
 
 def process_lives(process: int) -> bool | None:
-    """Say whether a process of this host lives; None where that cannot be asked."""
+    """Return whether a process of this host lives; ``None`` where the system cannot tell."""
     if os.name == "nt":  # signal 0 would end it there
         return None
     try:
@@ -116,7 +116,7 @@ def _host() -> str:
 
 
 def _lives(process: int) -> bool:
-    """Say whether a writer of this host may still write; our own would be in progress."""
+    """Return whether another process of this host lives that may still write."""
     return process != os.getpid() and process_lives(process) is not False
 
 

@@ -1,15 +1,15 @@
-"""Numbers on their way into JSON and back."""
+"""Numbers for JSON, and floats that JSON cannot write, back."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What `uoro.files.results.finite` makes of the floats that JSON cannot say.
+# The strings of `uoro.files.results.finite`.
 _WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 
 def plain(value: Any) -> Any:
-    """Make Python's numbers of those of arrays."""
+    """Return a document with Python numbers in place of array scalars."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -20,7 +20,7 @@ def plain(value: Any) -> Any:
 
 
 def floats(value: Any) -> Any:
-    """Undo what `finite` does."""
+    """Return a document with infinities and NaN as floats again; undoes `finite`."""
     if isinstance(value, str):
         return _WORDS.get(value, value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Places in files, and reading on from one after seeing that the file is still the same."""
+"""Places in files, and reading on from a place if the file is still the same."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from uoro.errors import StreamError
 
 BLOCK_BYTES = 1 << 16
 REMEMBERED = 256
-"""How many bytes before a place are looked at to know the file again."""
+"""Number of bytes before a place by which a file is recognized."""
 
 
 class Place(NamedTuple):
     """A place in files.
 
     Attributes:
-        lap: How many times all of them were gone through before.
-        file: Which of them.
-        byte: How many bytes of it are before.
-        checksum: The CRC-32 of the last of these, of `REMEMBERED` at most.
-        skipped: How much was left out before, in all laps.
+        lap: Number of times that all files were read before.
+        file: Index of the file.
+        byte: Number of bytes of the file before the place.
+        checksum: CRC-32 of the last `REMEMBERED` of these bytes.
+        skipped: Number of symbols left out before, in all laps.
     """
 
     lap: int
@@ -33,7 +33,7 @@ class Place(NamedTuple):
     skipped: int
 
     def on(self, block: Block, count: int, skipped: int) -> Place:
-        """Go on by bytes of the block that begins here, of which some things were left out."""
+        """Return the place ``count`` bytes further in the block that begins here."""
         before = (block.before + block.data[max(0, count - REMEMBERED) : count])[-REMEMBERED:]
         return self._replace(
             byte=self.byte + count,
@@ -49,10 +49,10 @@ class Block(NamedTuple):
     """Bytes of a file.
 
     Attributes:
-        before: The last of those before them, at most `REMEMBERED`.
-        data: The bytes.
-        ends: Whether they are the last ones now.
-        identity: The device and the inode of the file.
+        before: Last bytes before the block, at most `REMEMBERED`.
+        data: Bytes of the block.
+        ends: Whether the block ends with the file.
+        identity: Device and inode of the file.
     """
 
     before: bytes
@@ -62,39 +62,41 @@ class Block(NamedTuple):
 
 
 def read_block(call: str, path: Path, start: int, checksum: int) -> Block:
-    """Read a block of a file that is known by what comes before it.
+    """Read a block of a file, if the bytes before it are as they were.
 
     Args:
-        call: What to call it in errors.
-        path: The file.
-        start: The byte to begin at.
-        checksum: The CRC-32 of the bytes before, of the last `REMEMBERED` at most.
+        call: Name of the call, for errors.
+        path: File.
+        start: Number of bytes before the block.
+        checksum: CRC-32 of the last `REMEMBERED` bytes before the block.
 
     Raises:
-        StreamError: If the file cannot be read, is too short, or is another one by now.
+        StreamError: If the file cannot be read, is too short, or has changed.
     """
     remembered = min(REMEMBERED, start)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise StreamError(
-                f"{call}: {str(path)!r} is no ordinary file. Of a pipe give standard input, as '-'."
+                f"{call}: expected an ordinary file, got {str(path)!r}. Pass a pipe as standard "
+                "input, '-'."
             )
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if status.st_size < start:
                 raise StreamError(
-                    f"{call}: {str(path)!r} has {status.st_size} bytes now, and {start} of "
-                    "it were read. It was changed; wanted is the file as it was, or a stream from "
-                    "the beginning."
+                    f"{call}: expected {str(path)!r} as it was read, {start} bytes or more, got "
+                    f"{status.st_size} bytes now. Restore the file, or begin a new stream."
                 )
             file.seek(start - remembered)
             before = file.read(remembered)
             data = file.read(BLOCK_BYTES)
     except OSError as error:
-        raise StreamError(f"{call}: {str(path)!r} cannot be read: {error.strerror}.") from error
+        raise StreamError(
+            f"{call}: expected a file that can be read, got {str(path)!r}: {error.strerror}."
+        ) from error
     if zlib.crc32(before) != checksum:
         raise StreamError(
-            f"{call}: what stands before byte {start} of {str(path)!r} is not what was read there. "
-            "It was changed; wanted is the file as it was, or a stream from the beginning."
+            f"{call}: expected {str(path)!r} as it was read, got other bytes before byte {start}. "
+            "Restore the file, or begin a new stream."
         )
     return Block(before, data, len(data) < BLOCK_BYTES, (status.st_dev, status.st_ino))

@@ -1,4 +1,4 @@
-"""The memory of this process, as Linux tells it."""
+"""The resident memory of this process, as Linux reports it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLEAR = Path("/proc/self/clear_refs")
 
 
 def resident() -> int | None:
-    """Give the bytes of the resident set, where the system tells."""
+    """Return the bytes of the resident set; ``None`` where the system does not report them."""
     try:
         return _kibibytes("VmRSS") * 1024
     except (OSError, KeyError):
@@ -18,10 +18,10 @@ def resident() -> int | None:
 
 
 def watch_resident() -> Callable[[], int | None]:
-    """Forget the peak so far; the result gives the bytes by which the resident set grew at most.
+    """Reset the peak, and return a function that returns by how many bytes the set grew at most.
 
-    Where the system does not tell, or cannot forget a peak, it gives ``None``: the peak of a
-    process that has run other rows before would be theirs.
+    The function returns ``None`` where the system does not report the peak or cannot reset it,
+    because the peak would then be that of earlier work.
     """
     try:
         CLEAR.write_text("5")

