@@ -20,12 +20,13 @@ from uoro import load_backend
 
 def alarms(backend: str, profile_name: str, seed: int) -> tuple[int, int, list[str]]:
     """Run the suite with one seed; give the seed, the number of laws checked, and what failed."""
+    from uoro_conformance.cases import Session, run_case
     from uoro_conformance.profiles import profile_named
-    from uoro_conformance.suite import Bench, cases, run_case
+    from uoro_conformance.suite import cases
 
     profile = profile_named(profile_name)
-    bench = Bench(load_backend(backend), profile, seed)
-    findings = [run_case(case, bench) for case in cases(profile)]
+    session = Session(load_backend(backend), profile, seed)
+    findings = [run_case(case, session) for case in cases(profile)]
     return seed, len(findings), [str(finding) for finding in findings if not finding.holds]
 
 

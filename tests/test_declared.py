@@ -14,8 +14,8 @@ from uoro_conformance import (
     check_declaration,
     check_unbiased,
 )
-from uoro_conformance.suite import influence_balancing
-from uoro_conformance.wrong import Differenced
+from uoro_conformance.mutants.wrong import Differenced
+from uoro_conformance.systems import influence_balancing
 
 from uoro import RTRL, UORO, Backend, load_backend
 from uoro.estimators import Truncated

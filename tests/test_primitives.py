@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from uoro_conformance.primitives import (
-    PRIMITIVES,
+from uoro_conformance.backend import (
     check_draws,
     check_gaussian,
     check_loops,
     check_norm,
 )
-from uoro_conformance.suite import guarded
+from uoro_conformance.cases import guarded
+from uoro_conformance.suite import BACKEND_LAWS
 
 from uoro import Backend, load_backend
 
@@ -57,7 +57,7 @@ def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
 )
 def test_each_broken_primitive_is_refused(law: str) -> None:
     backend = load_backend("autograd")
-    check = dict(PRIMITIVES)[law]
+    check = BACKEND_LAWS[law]
     check(backend, "float64").require()
     finding = guarded(
         partial(check, _broken_backend(backend, **_breakages(backend)[law]), "float64"), law
@@ -108,7 +108,7 @@ def test_a_scan_that_does_not_keep_to_its_bounds_is_refused() -> None:
 
     finding = guarded(partial(check_loops, _broken_backend(backend, scan=scan), "float64"), "loops")
     assert finding.verdict == "broken"
-    assert "It raised" not in finding.evidence
+    assert "The check raised" not in finding.evidence
 
 
 WRONG_NORMS: dict[str, Any] = {
@@ -141,4 +141,4 @@ def test_norms_that_are_wrong_together_are_refused(wrong: str) -> None:
         partial(check_norm, _broken_backend(backend, with_norms=with_norms), "float64"), "norm"
     )
     assert finding.verdict == "broken", finding
-    assert "It raised" not in finding.evidence
+    assert "The check raised" not in finding.evidence

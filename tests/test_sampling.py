@@ -19,9 +19,9 @@ from uoro_conformance import (
 )
 from uoro_conformance.finding import Finding
 from uoro_conformance.monte_carlo import Bet, Moments
-from uoro_conformance.samplers import WRONG_SAMPLERS, fair
+from uoro_conformance.mutants.samplers import WRONG_SAMPLERS, fair
+from uoro_conformance.mutants.wrong import WRONG
 from uoro_conformance.signs import log_e_value
-from uoro_conformance.wrong import WRONG
 
 from uoro import UORO, Backend, JointUORO, load_backend
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from uoro_conformance.cases import Case, Session, run_case
 from uoro_conformance.finding import Finding
 from uoro_conformance.profiles import PROFILES, profile_named
 from uoro_conformance.report import Entry, ExpectedFailures, Report
 from uoro_conformance.running import choose_cases, choose_seed, run_suite
-from uoro_conformance.suite import Bench, Case, cases, run_case
+from uoro_conformance.suite import cases
 
 from uoro import load_backend
 from uoro.errors import SettingError, UnknownNameError
@@ -86,7 +87,7 @@ def test_a_compiled_backend_meets_no_new_shapes_with_more_systems() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(load_backend("autograd"), name)
 
-    few = Bench(Compiled(), PROFILES["dev"])
+    few = Session(Compiled(), PROFILES["dev"])
     for case in choose_cases(PROFILES["dev"], ["*/derivatives/adjoint", "*/exact/equivariance/*"]):
         run_case(case, few).require()
     assert {shape[:2] for shape in few.shapes} == {
@@ -205,11 +206,11 @@ def test_infinities_and_nan_survive_json(tmp_path: Path) -> None:
 
 
 def test_what_a_check_raises_is_a_finding() -> None:
-    def fails(bench: Bench) -> Finding:
+    def fails(session: Session) -> Finding:
         raise ZeroDivisionError("on purpose")
 
-    bench = Bench(load_backend("autograd"), PROFILES["dev"])
-    finding = run_case(Case("float64/some/law", ("float64",), fails), bench)
+    session = Session(load_backend("autograd"), PROFILES["dev"])
+    finding = run_case(Case("float64/some/law", ("float64",), fails), session)
     assert finding.verdict == "broken"
     assert "ZeroDivisionError: on purpose" in finding.evidence
 

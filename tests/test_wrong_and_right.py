@@ -25,18 +25,18 @@ from uoro_conformance.dense import reduce_densely
 from uoro_conformance.designs import hadamard_designs
 from uoro_conformance.explore import explore
 from uoro_conformance.finding import Finding, Verdict, worst
-from uoro_conformance.right import RIGHT
-from uoro_conformance.right_joint import RIGHT_JOINT
-from uoro_conformance.self_test import (
+from uoro_conformance.mutants.right import RIGHT
+from uoro_conformance.mutants.right_joint import RIGHT_JOINT
+from uoro_conformance.mutants.self_test import (
     BIAS,
     check_right_are_not_biased,
     check_wrong_are_refused,
     refuse,
 )
+from uoro_conformance.mutants.variants import Mutant, Variant, push_by_jvp
+from uoro_conformance.mutants.wrong import WRONG
+from uoro_conformance.mutants.wrong_joint import WRONG_JOINT
 from uoro_conformance.systems import systems
-from uoro_conformance.variants import Mutant, Variant, push_by_jvp
-from uoro_conformance.wrong import WRONG
-from uoro_conformance.wrong_joint import WRONG_JOINT
 
 from uoro import UORO, Backend, Streams, load_backend
 
@@ -216,8 +216,10 @@ def test_the_self_test_of_the_suite_names_who_got_through(monkeypatch: pytest.Mo
     trial = GALLERY[0].build(load_backend("torch"))
     check_wrong_are_refused(trial).require()
     check_right_are_not_biased(trial).require()
-    monkeypatch.setattr("uoro_conformance.self_test.WRONG", (Mutant(UORO(), "chain"), WRONG[0]))
-    monkeypatch.setattr("uoro_conformance.self_test.RIGHT", (WRONG[0].estimator,))
+    monkeypatch.setattr(
+        "uoro_conformance.mutants.self_test.WRONG", (Mutant(UORO(), "chain"), WRONG[0])
+    )
+    monkeypatch.setattr("uoro_conformance.mutants.self_test.RIGHT", (WRONG[0].estimator,))
     assert check_right_are_not_biased(trial).verdict == "broken"
     monkeypatch.setattr(UORO, "name", "Algorithm 1", raising=False)
     assert "1 of 2; not: Algorithm 1" in check_wrong_are_refused(trial).evidence

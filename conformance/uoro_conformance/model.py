@@ -15,6 +15,7 @@ from uoro.derivatives.routes import Routed
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeWarning, StreamError
 from uoro.estimators import UORO
+from uoro_conformance.cases import guarded
 from uoro_conformance.designs import hadamard_designs
 from uoro_conformance.exact import (
     check_chain,
@@ -26,7 +27,7 @@ from uoro_conformance.finding import Finding, not_checked, precision_of, worst
 from uoro_conformance.free_runs import relative_variance
 from uoro_conformance.laws import check_purity
 from uoro_conformance.report import Entry, Report
-from uoro_conformance.suite import DERIVATIVE_LAWS, guarded
+from uoro_conformance.suite import DERIVATIVE_LAWS
 from uoro_conformance.systems import Trial
 
 MOST_COORDINATES = 256

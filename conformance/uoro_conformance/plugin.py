@@ -12,11 +12,12 @@ import pytest
 
 from uoro.errors import UOROError
 from uoro.registry import load_backend, registered_backends
+from uoro_conformance.cases import Case, Session
 from uoro_conformance.finding import Finding
 from uoro_conformance.profiles import PROFILES, profile_named
 from uoro_conformance.report import Entry, ExpectedFailures, Report, require_writable
 from uoro_conformance.running import choose_seed
-from uoro_conformance.suite import Bench, Case, cases
+from uoro_conformance.suite import cases
 
 PROPERTY = "uoro conformance"
 """Under this name a test leaves its entry, so that it also comes back from parallel workers."""
@@ -50,27 +51,27 @@ def pytest_configure(config: pytest.Config) -> None:
         backend = load_backend(name, device=option("--device"))
     except UOROError as error:
         raise pytest.UsageError(f"uoro conformance: {error}") from error
-    bench = Bench(backend, profile_named(option("--profile")), seed)
-    config.pluginmanager.register(Conformance(bench, expected, option("--report")), PROPERTY)
+    session = Session(backend, profile_named(option("--profile")), seed)
+    config.pluginmanager.register(Conformance(session, expected, option("--report")), PROPERTY)
 
 
 class Conformance:
     """One session of the suite.
 
     Args:
-        bench: What to run on.
+        session: What to run on.
         expected: The laws that are said beforehand to fail.
         path: Where to write the report, if anywhere.
     """
 
-    def __init__(self, bench: Bench, expected: ExpectedFailures, path: Path | None) -> None:
-        self.bench, self.expected, self.path = bench, expected, path
+    def __init__(self, session: Session, expected: ExpectedFailures, path: Path | None) -> None:
+        self.session, self.expected, self.path = session, expected, path
         self.property = PROPERTY
-        self.cases: list[Case] = cases(bench.profile, getattr(bench.backend, "lacks", ()))
-        backend, profile = bench.backend, bench.profile
+        self.cases: list[Case] = cases(session.profile, getattr(session.backend, "lacks", ()))
+        backend, profile = session.backend, session.profile
         self.report = Report(
             f"backend {backend.name} on {backend.device}",
-            {"backend": backend.name, "profile": profile.name, "seed": bench.seed},
+            {"backend": backend.name, "profile": profile.name, "seed": session.seed},
             warnings=[
                 f"--xfails-file: '{pattern}' matches no case."
                 for pattern in expected.unmatched([case.id for case in self.cases])
@@ -85,7 +86,7 @@ class Conformance:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Give a parallel worker this session's seed."""
-        node.workerinput[PROPERTY] = self.bench.seed
+        node.workerinput[PROPERTY] = self.session.seed
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make a test of each case."""

@@ -10,9 +10,10 @@ from fnmatch import fnmatchcase
 from uoro.arguments import require_seed
 from uoro.backend import Backend
 from uoro.errors import SettingError
+from uoro_conformance.cases import Case, Session, run_case
 from uoro_conformance.profiles import Profile
 from uoro_conformance.report import Entry, ExpectedFailures, Report
-from uoro_conformance.suite import Bench, Case, cases, run_case
+from uoro_conformance.suite import cases
 
 DEFAULT_SEED = 0
 
@@ -82,7 +83,7 @@ def run_suite(
     """
     chosen = choose_cases(profile, only, getattr(backend, "lacks", ()))
     expected = expected or ExpectedFailures()
-    bench = Bench(backend, profile, seed)
+    session = Session(backend, profile, seed)
     report = Report(
         f"backend {backend.name} on {backend.device}",
         {"backend": backend.name, "profile": profile.name, "seed": seed, "only": list(only)},
@@ -93,10 +94,10 @@ def run_suite(
     )
     for case in chosen:
         begun = time.perf_counter()
-        finding = run_case(case, bench)
+        finding = run_case(case, session)
         entry = Entry(case.id, finding, time.perf_counter() - begun, case.id in expected)
         report.entries.append(entry)
         progress(entry)
     if backend.compiled:
-        report.notes.append(f"Systems of {len(bench.shapes)} shapes were compiled.")
+        report.notes.append(f"Systems of {len(session.shapes)} shapes were compiled.")
     return report

@@ -1,21 +1,38 @@
-"""The suite: every law by name, to be run on any backend."""
+"""The list of laws: the name of each, and the check that decides it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from uoro.algebra import size
-from uoro.backend import Backend
-from uoro.estimators import UORO, JointUORO, RollingTruncated, Truncated
+from uoro.estimator import Estimator
+from uoro.estimators import UORO, JointUORO, RollingTruncated
 from uoro.estimators.streams import Streams
-from uoro.models import InfluenceBalancing
+from uoro_conformance.backend import (
+    check_algebra,
+    check_border,
+    check_complex,
+    check_draws,
+    check_dynamics,
+    check_gaussian,
+    check_integers,
+    check_loops,
+    check_model_check,
+    check_norm,
+    check_products,
+    check_trees,
+)
+from uoro_conformance.cases import (
+    Case,
+    at_first_step,
+    of,
+    of_two_steps_as_one,
+    on_backend,
+    on_systems,
+    sweep_several,
+)
 from uoro_conformance.declared import check_declaration
-from uoro_conformance.designs import draws_of
-from uoro_conformance.enumeration import check_mean_over_all_signs
 from uoro_conformance.exact import (
     check_chain,
     check_determinism,
@@ -23,39 +40,53 @@ from uoro_conformance.exact import (
     check_outcome,
     check_sign_equivariance,
 )
-from uoro_conformance.explore import explore
-from uoro_conformance.finding import Finding, not_checked, worst
-from uoro_conformance.free_runs import check_by_sampling
+from uoro_conformance.in_session import (
+    added_variance,
+    all_sign_sequences,
+    drawn_signs_are_fair,
+    mean_of_free_runs,
+    rtrl_sums_to_bptt,
+    self_test,
+    truncation,
+)
 from uoro_conformance.laws import (
     check_adjointness,
     check_linearity,
     check_outcomes_agree,
     check_purity,
-    check_rtrl_sums_to_bptt,
 )
-from uoro_conformance.least import MOST_COORDINATES, check_added_variance
-from uoro_conformance.odd_states import check_complex, check_integers
+from uoro_conformance.many import check_many
+from uoro_conformance.mutants.self_test import check_right_are_not_biased, check_wrong_are_refused
 from uoro_conformance.parity import check_parity
-from uoro_conformance.primitives import PRIMITIVES, check_gaussian
 from uoro_conformance.profiles import Profile
-from uoro_conformance.self_test import check_right_are_not_biased, check_wrong_are_refused
-from uoro_conformance.signs import check_signs, drawn_signs
 from uoro_conformance.streams import check_streams
 from uoro_conformance.sweeps import check_sweep
-from uoro_conformance.systems import System, Trial
+from uoro_conformance.systems import System
 from uoro_conformance.truth import check_truth
 
 DTYPES = ("float64", "float32")
-"""The first tier, and the second: float32 is never inferred from float64."""
+"""Both are checked: that a law holds in float64 does not imply that it holds in float32."""
 
-JOINT = (JointUORO(1), JointUORO(2))
-"""Pairs that are reduced together: of fewer than all state coordinates, and of about as many."""
+JOINT, JOINT_TWO = JointUORO(1), JointUORO(2)
+"""Joint pairs: fewer than there are state coordinates, and about as many."""
 
 SCALED = JointUORO(2, scaling="rows")
-"""Pairs whose projections are scaled by how far the params move each coordinate."""
+"""Joint pairs whose projections are scaled by how far the params move each state coordinate."""
 
-FEW_SIGNS = 10
-"""How many signs are enumerated: all the steps of a system for one pair, two for joint ones."""
+BACKEND_LAWS: dict[str, Any] = {
+    "trees": check_trees,
+    "algebra": check_algebra,
+    "norm": check_norm,
+    "products": check_products,
+    "loops": check_loops,
+    "border": check_border,
+    "draws": check_draws,
+    "dynamics": check_dynamics,
+    "checked": check_model_check,
+    "integers": check_integers,
+    "complex": check_complex,
+}
+"""The laws of `Backend`, by name. They leave nothing to chance."""
 
 DERIVATIVE_LAWS: dict[str, Any] = {
     "adjoint": check_adjointness,
@@ -67,318 +98,145 @@ DERIVATIVE_LAWS: dict[str, Any] = {
 }
 """The laws of `Dynamics`, by name."""
 
-TrialCheck = Callable[[Trial, int], Finding]
-"""From a trial and the seed of whatever the check draws."""
-
-
-class Bench:
-    """What a run of the suite works with.
-
-    Attributes:
-        backend: What is checked.
-        profile: How much of it.
-        seed: Determines everything that is drawn.
-        shapes: The kinds, sizes and dtypes of systems met so far: what had to be compiled.
-    """
-
-    def __init__(self, backend: Backend, profile: Profile, seed: int = 0) -> None:
-        self.backend, self.profile, self.seed = backend, profile, seed
-        self.shapes = set[tuple[str, int, str]]()
-        self._trials = dict[tuple[System, str], Trial]()
-
-    def build(self, system: System, dtype: str) -> Trial:
-        """Put a system on the backend."""
-        self.shapes.add((system.kind, system.n, dtype))
-        if (system, dtype) not in self._trials:
-            self._trials[system, dtype] = system.build(self.backend, dtype)
-        return self._trials[system, dtype]
-
-
-class Case(NamedTuple):
-    """One law, to be run on a bench.
-
-    Attributes:
-        id: Its name, as in ``float64/exact/chain/uoro``.
-        needs: What the backend must be able to do: a dtype, and perhaps more of `Backend.lacks`.
-        check: From a bench to a finding.
-    """
-
-    id: str
-    needs: Sequence[str]
-    check: Callable[[Bench], Finding]
-
-
-def run_case(case: Case, bench: Bench) -> Finding:
-    """Run one case; what the check raises becomes its finding.
-
-    Returns:
-        *not checked* if the backend declares, in ``lacks``, that it cannot do what is needed.
-    """
-    lacks = getattr(bench.backend, "lacks", {})
-    for need in case.needs:
-        if need in lacks:
-            return not_checked(case.id, f"The backend has no {need}: {lacks[need]}")
-
-    def check() -> Finding:
-        with bench.backend.precision(case.needs[0]):
-            return case.check(bench)
-
-    return guarded(check, case.id)
-
-
-def guarded(check: Callable[[], Finding], law: str, system: str = "") -> Finding:
-    """Run a check; an exception in it is a finding too."""
-    try:
-        return check()
-    except Exception as error:
-        said = " ".join(str(error).split())
-        return Finding(
-            law,
-            "broken",
-            float("nan"),
-            float("nan"),
-            f"It raised {type(error).__name__}: {said[:500]}",
-            system,
-        )
+STEP_LAWS: dict[str, Any] = {
+    "outcome": check_outcome,
+    "chain": check_chain,
+    "gradient": check_gradient_path,
+}
+"""The laws of a step of an estimator that carries pairs, by name; they share measurements."""
 
 
 def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
-    """List all cases of a profile, in the order in which one would want to read them.
+    """List all cases of a profile, in the order of a report.
+
+    All laws of one estimator follow each other, so that its compiled programs can be dropped
+    afterwards.
 
     Args:
-        profile: How much to check.
-        lacks: What the backend cannot do. What is checked in one dtype alone is checked in the
-            first that it has.
+        profile: Amount of work.
+        lacks: What the backend does not support. Laws that are checked in one dtype only are
+            checked in the first dtype that the backend has.
     """
+    first = next((dtype for dtype in DTYPES if dtype not in lacks), DTYPES[0])
     found = list[Case]()
     for dtype in DTYPES:
-        found += _backend_cases(dtype)
-        found += _derivative_cases(dtype, profile)
-        found += _exact_cases(dtype, profile)
-    first = next((dtype for dtype in DTYPES if dtype not in lacks), DTYPES[0])
-    return found + list(_first_tier_cases(profile, first))
+        found += _backend_laws(dtype)
+        found += _derivative_laws(dtype, profile)
+        further = _laws_of_each_estimator(dtype, profile) if dtype == first else {}
+        for name, estimator, gallery in _estimators(profile):
+            found += _step_laws(dtype, name, estimator, gallery)
+            found += further.get(name, ())
+        if dtype == first:
+            found += _laws_of_declarations(dtype, profile)
+            found += _laws_of_sampling(dtype)
+    if profile.self_test:
+        wrong, right = check_wrong_are_refused, check_right_are_not_biased
+        found.append(Case(f"{first}/self-test/wrong", (first,), self_test(wrong, first)))
+        found.append(Case(f"{first}/self-test/right", (first,), self_test(right, first)))
+    return found
 
 
-def _backend_cases(dtype: str) -> Iterator[Case]:
-    for name, check in PRIMITIVES:
-        yield Case(
-            f"{dtype}/backend/{name}",
-            (dtype,),
-            lambda bench, check=check, dtype=dtype: check(bench.backend, dtype),  # type: ignore[misc]  # bound early
-        )
-    for name, check in (("integers", check_integers), ("complex", check_complex)):
-        yield Case(
-            f"{dtype}/backend/{name}",
-            (dtype, name),
-            lambda bench, check=check, dtype=dtype: check(bench.backend, dtype),  # type: ignore[misc]  # bound early
-        )
+def _backend_laws(dtype: str) -> Iterator[Case]:
+    for name, check in BACKEND_LAWS.items():
+        needs = [name] if name in ("integers", "complex") else []
+        yield on_backend(f"{dtype}/backend/{name}", dtype, check, *needs)
 
 
-def _derivative_cases(dtype: str, profile: Profile) -> Iterator[Case]:
+def _derivative_laws(dtype: str, profile: Profile) -> Iterator[Case]:
+    few = profile.few[:2]
     for name, law in DERIVATIVE_LAWS.items():
-        yield _on_systems(f"{dtype}/derivatives/{name}", dtype, partial(_at_first, law))
-    sweeps = f"{dtype}/derivatives/sweeps"
-    yield _on_systems(sweeps, dtype, _several_at_once, gallery=profile.few[:2])
+        yield on_systems(f"{dtype}/derivatives/{name}", dtype, at_first_step(law))
+    yield on_systems(f"{dtype}/derivatives/sweeps", dtype, sweep_several, gallery=few)
+    many = at_first_step(check_many)
+    yield on_systems(f"{dtype}/derivatives/many", dtype, many, gallery=few)
 
 
-def _exact_cases(dtype: str, profile: Profile) -> Iterator[Case]:
-    checks: dict[str, Any] = {
-        "outcome": check_outcome,
-        "chain": check_chain,
-        "gradient": check_gradient_path,
-    }
-    determinism = partial(_with, check_determinism, UORO())
-    yield _on_systems(f"{dtype}/exact/determinism/uoro", dtype, determinism)
-    few, pairs = profile.few, (UORO(rank=2), *JOINT, SCALED)
-    runs: list[tuple[str, Any, UORO | JointUORO, Sequence[System] | None]] = [
-        ("uoro", _with, UORO(), None),
-        *((_named(estimator), _with, estimator, few) for estimator in pairs),
-        ("uoro:memory=2", _unrolled, UORO(), few[:2]),
-    ]
-    # All checks of one estimator follow each other: they look at the same measurements.
-    for name, run, estimator, gallery in runs:
-        for law, check in checks.items():
-            on_trial = partial(run, check, estimator)
-            yield _on_systems(f"{dtype}/exact/{law}/{name}", dtype, on_trial, gallery=gallery)
-
-
-def _first_tier_cases(profile: Profile, dtype: str) -> Iterator[Case]:
+def _estimators(profile: Profile) -> list[tuple[str, Estimator, Sequence[System] | None]]:
+    """List the estimators that carry pairs: name, estimator, and a gallery of its own if any."""
     few = profile.few
-    yield Case(f"{dtype}/exact/enumeration/uoro", (dtype,), partial(_enumerate, UORO(), dtype))
-    joint = JOINT[0]
-    name = f"{dtype}/exact/enumeration/{_named(joint)}"
-    yield Case(name, (dtype,), partial(_enumerate, joint, dtype))
-    for name, check in (
-        ("exact/equivariance/uoro", partial(_with, check_sign_equivariance, UORO())),
-        ("parity/uoro", partial(_with, check_parity, UORO())),
-    ):
-        yield _on_systems(f"{dtype}/{name}", dtype, check)
-    rank = partial(_with, check_parity, UORO(rank=2))
-    yield _on_systems(f"{dtype}/parity/uoro:rank=2", dtype, rank, gallery=few)
-    for joint, systems in ((JOINT[0], few[:1]), (JOINT[1], few), (SCALED, few[:1])):
-        check = partial(_with, check_parity, joint)
-        yield _on_systems(f"{dtype}/parity/{_named(joint)}", dtype, check, gallery=systems)
-        name = f"{dtype}/exact/variance/{_named(joint)}"
-        yield Case(name, (dtype,), partial(_variance, joint, dtype, systems))
-    for streams in (Streams(UORO(), 3), Streams(UORO(rank=2), 2)):
-        name = f"{dtype}/streams/uoro{':rank=2' if streams.count == 2 else ''}"
-        check = partial(_with, check_streams, streams)
-        yield _on_systems(name, dtype, check, gallery=few[:1] if streams.count == 2 else few)
-    check = partial(_with, check_streams, Streams(JOINT[1], 2))
-    yield _on_systems(f"{dtype}/streams/{_named(JOINT[1])}", dtype, check, gallery=few[:1])
-    yield _on_systems(f"{dtype}/declared/rtrl", dtype, _rtrl_sums_to_bptt)
-    rolling = partial(_with, check_declaration, RollingTruncated(2))
-    yield _on_systems(f"{dtype}/declared/rolling:2", dtype, rolling, gallery=few)
-    yield Case(
-        f"{dtype}/declared/tbptt:10",
-        (dtype,),
-        partial(_truncated, dtype),
-    )
-    yield Case(f"{dtype}/sampling/signs", (dtype,), partial(_signs, dtype))
+    return [
+        ("uoro", UORO(), None),
+        ("uoro:rank=2", UORO(rank=2), few),
+        ("joint:1", JOINT, few),
+        ("joint:2", JOINT_TWO, few),
+        ("joint:2,scaling=rows", SCALED, few),
+        ("uoro:memory=2", UORO(), few[:2]),
+    ]
+
+
+def _step_laws(
+    dtype: str, name: str, estimator: Estimator, gallery: Sequence[System] | None
+) -> Iterator[Case]:
+    if name == "uoro":
+        check = of(estimator, check_determinism)
+        yield on_systems(f"{dtype}/exact/determinism/uoro", dtype, check)
+    adapted = of_two_steps_as_one if name == "uoro:memory=2" else of
+    for law, of_step in STEP_LAWS.items():
+        check = adapted(estimator, of_step)
+        yield on_systems(f"{dtype}/exact/{law}/{name}", dtype, check, gallery=gallery)
+
+
+def _laws_of_each_estimator(dtype: str, profile: Profile) -> Mapping[str, Sequence[Case]]:
+    """List the laws that are checked in one dtype only, by the name of the estimator."""
+    few = profile.few
+
+    def parity(name: str, estimator: Estimator, gallery: Sequence[System] | None) -> Case:
+        check = of(estimator, check_parity)
+        return on_systems(f"{dtype}/parity/{name}", dtype, check, gallery=gallery)
+
+    def variance(name: str, joint: JointUORO, systems: Sequence[System]) -> Case:
+        check = added_variance(joint, dtype, systems)
+        return Case(f"{dtype}/exact/variance/{name}", (dtype,), check)
+
+    def enumeration(name: str, estimator: UORO | JointUORO) -> Case:
+        check = all_sign_sequences(estimator, dtype)
+        return Case(f"{dtype}/exact/enumeration/{name}", (dtype,), check)
+
+    def streams(name: str, several: Streams, gallery: Sequence[System]) -> Case:
+        check = of(several, check_streams)
+        return on_systems(f"{dtype}/streams/{name}", dtype, check, gallery=gallery)
+
+    equivariance = of(UORO(), check_sign_equivariance)
+    return {
+        "uoro": [
+            on_systems(f"{dtype}/exact/equivariance/uoro", dtype, equivariance),
+            parity("uoro", UORO(), None),
+            enumeration("uoro", UORO()),
+            streams("uoro", Streams(UORO(), 3), few),
+        ],
+        "uoro:rank=2": [
+            parity("uoro:rank=2", UORO(rank=2), few),
+            streams("uoro:rank=2", Streams(UORO(rank=2), 2), few[:1]),
+        ],
+        "joint:1": [
+            parity("joint:1", JOINT, few[:1]),
+            variance("joint:1", JOINT, few[:1]),
+            enumeration("joint:1", JOINT),
+        ],
+        "joint:2": [
+            parity("joint:2", JOINT_TWO, few),
+            variance("joint:2", JOINT_TWO, few),
+            streams("joint:2", Streams(JOINT_TWO, 2), few[:1]),
+        ],
+        "joint:2,scaling=rows": [
+            parity("joint:2,scaling=rows", SCALED, few[:1]),
+            variance("joint:2,scaling=rows", SCALED, few[:1]),
+        ],
+    }
+
+
+def _laws_of_declarations(dtype: str, profile: Profile) -> Iterator[Case]:
+    yield on_systems(f"{dtype}/declared/rtrl", dtype, rtrl_sums_to_bptt)
+    rolling = of(RollingTruncated(2), check_declaration)
+    yield on_systems(f"{dtype}/declared/rolling:2", dtype, rolling, gallery=profile.few)
+    yield Case(f"{dtype}/declared/tbptt:10", (dtype,), partial(truncation, dtype))
+
+
+def _laws_of_sampling(dtype: str) -> Iterator[Case]:
+    yield Case(f"{dtype}/sampling/signs", (dtype,), partial(drawn_signs_are_fair, dtype))
     yield Case(
         f"{dtype}/sampling/gaussian",
         (dtype, "gaussian", "spherical"),
-        lambda bench: check_gaussian(bench.backend, dtype, seed=bench.seed),
+        lambda session: check_gaussian(session.backend, dtype, seed=session.seed),
     )
-    yield Case(f"{dtype}/sampling/mean", (dtype,), partial(_sample, dtype))
-    if profile.self_test:
-        for name, law in (
-            ("wrong", check_wrong_are_refused),
-            ("right", check_right_are_not_biased),
-        ):
-            yield Case(
-                f"{dtype}/self-test/{name}",
-                (dtype,),
-                lambda bench, law=law: law(bench.build(bench.profile.few[0], dtype)),  # type: ignore[misc]  # bound early
-            )
-
-
-def _on_systems(
-    name: str, dtype: str, check: TrialCheck, *, gallery: Sequence[System] | None = None
-) -> Case:
-    """Make a case of a check on a trial: on a gallery, and on random systems."""
-
-    def on_bench(bench: Bench) -> Finding:
-        profile, fixed = bench.profile, gallery is not None
-        bounded = bench.backend.compiled and not profile.any_size
-
-        def on_system(system: System) -> Finding:
-            trial = bench.build(system, dtype)
-            return guarded(partial(check, trial, bench.seed), name, trial.line)
-
-        return explore(
-            on_system,
-            gallery=gallery if gallery is not None else profile.gallery,
-            examples=0 if fixed and bounded else profile.examples // (4 if fixed else 1),
-            seed=bench.seed,
-            pool=profile.gallery if bounded else (),
-        )
-
-    return Case(name, (dtype,), on_bench)
-
-
-def _with(check: Any, estimator: Any, trial: Trial, seed: int) -> Finding:
-    finding: Finding = check(trial, estimator, seed=seed)
-    return finding
-
-
-def _unrolled(check: Any, estimator: Any, trial: Trial, seed: int) -> Finding:
-    return _with(check, estimator, trial.unrolled(2), seed)
-
-
-def _at_first(law: Any, trial: Trial, seed: int) -> Finding:
-    """Check a law of the dynamics where the trial starts."""
-    finding: Finding = law(*trial.first, seed=seed)
-    return finding._replace(system=trial.line)
-
-
-def _several_at_once(trial: Trial, seed: int) -> Finding:
-    """Check sweeps of two pairs, of two steps as one, and of both."""
-    stack = partial(check_sweep, count=2)
-    unrolled = trial.unrolled(2)
-    ways = ((stack, trial), (check_sweep, unrolled), (stack, unrolled))
-    return worst([_at_first(law, each, seed) for law, each in ways])
-
-
-def _rtrl_sums_to_bptt(trial: Trial, seed: int) -> Finding:
-    finding = check_rtrl_sums_to_bptt(trial.dynamics, trial.params[0], trial.state, trial.items)
-    return finding._replace(system=trial.line)
-
-
-def _named(pairs: UORO | JointUORO) -> str:
-    scaling = f",scaling={pairs.scaling}" if pairs.scaling else ""
-    if isinstance(pairs, JointUORO):
-        return f"joint:{pairs.rank}{scaling}"
-    return f"uoro:rank={pairs.rank}{scaling}"
-
-
-def _enumerate(estimator: UORO | JointUORO, dtype: str, bench: Bench) -> Finding:
-    found = []
-    for system in bench.profile.enumerated:
-        trial = bench.build(system, dtype)
-        steps = min(len(trial.items), FEW_SIGNS // (draws_of(estimator) * system.n))
-        system_at = trial.params[:steps], trial.state, trial.items[:steps]
-        finding = check_mean_over_all_signs(trial.dynamics, *system_at, estimator=estimator)
-        found.append(finding._replace(system=trial.line))
-    return worst(found)
-
-
-def _variance(joint: JointUORO, dtype: str, systems: Sequence[System], bench: Bench) -> Finding:
-    """Check the variance added on the systems that are small enough."""
-    trials = [bench.build(system, dtype) for system in systems]
-    small = [trial for trial in trials if size(bench.backend, trial.state) <= MOST_COORDINATES]
-    return worst([check_added_variance(trial, joint, seed=bench.seed) for trial in small])
-
-
-def _truncated(dtype: str, bench: Bench) -> Finding:
-    """Check that truncation declares itself biased, and that its bias is found: the wrong sign."""
-    trial = influence_balancing(bench.backend, dtype=dtype).unrolled(10)
-    finding = check_declaration(trial, Truncated())
-    if finding.holds and "the wrong sign" not in finding.evidence:
-        evidence = f"On this task its sign must be wrong. {finding.evidence}"
-        return finding._replace(verdict="broken", evidence=evidence)
-    return finding
-
-
-def _signs(dtype: str, bench: Bench) -> Finding:
-    """Test the signs of free runs of two streams with two pairs each."""
-    trial, backend = bench.build(bench.profile.few[0], dtype), bench.backend
-    both = Trial(
-        trial.dynamics,
-        trial.params,
-        backend.collect([trial.state] * 2),
-        [backend.collect([item] * 2) for item in trial.items],
-        trial.line,
-    )
-    estimator = Streams(UORO(rank=2), 2)
-    return check_signs(drawn_signs(both, estimator, steps=bench.profile.steps, seed=bench.seed))
-
-
-def _sample(dtype: str, bench: Bench) -> Finding:
-    profile = bench.profile
-    return check_by_sampling(
-        bench.build(profile.few[0], dtype),
-        UORO(),
-        delta=profile.delta,
-        batch=profile.batch,
-        seed=bench.seed,
-    )
-
-
-def influence_balancing(backend: Backend, *, steps: int = 100, dtype: str = "float64") -> Trial:
-    """Make the trial on which truncation has the wrong sign: the paper's figure 2a, params held.
-
-    23 units, 13 of them with a minus, so that what θ does late outweighs, with the other sign,
-    what it does soon.
-    """
-    model = InfluenceBalancing(23, 13)
-    dynamics = backend.dynamics(partial(model.transition, backend.xp), check=False)
-    numbers = {"theta": np.array(0.01)}, np.zeros(23), np.zeros(())
-    params, state, item = (backend.from_host(tree, dtype=dtype) for tree in numbers)
-    return Trial(
-        dynamics,
-        [params] * steps,
-        state,
-        [item] * steps,
-        f"influence balancing, 23 units, {steps} steps, {dtype} on {backend.name}",
-    )
+    yield Case(f"{dtype}/sampling/mean", (dtype,), partial(mean_of_free_runs, dtype))

@@ -14,6 +14,7 @@ from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
 from uoro.learning.host_noise import map_host
+from uoro.models import InfluenceBalancing
 from uoro_conformance.cells import KINDS, WIDTH
 
 if TYPE_CHECKING:
@@ -174,3 +175,25 @@ GALLERY = (
     System("leaves", 2, 3, 9),
 )
 """Fixed systems, every kind once: the guarantee that does not depend on what is drawn."""
+
+
+def influence_balancing(backend: Backend, *, steps: int = 100, dtype: str = "float64") -> Trial:
+    """Build the trial on which truncated BPTT has the wrong sign, with params held fixed.
+
+    There are 23 units, 13 of them with a negative sign, so that the late effects of θ outweigh the
+    early ones, with the opposite sign.
+
+    Args:
+        backend: Backend of the arrays.
+        steps: Number of steps; default 100.
+        dtype: Dtype of all floating leaves; default float64.
+
+    References:
+        Figure 2a of the paper.
+    """
+    model = InfluenceBalancing(23, 13)
+    dynamics = backend.dynamics(partial(model.transition, backend.xp), check=False)
+    numbers = {"theta": np.array(0.01)}, np.zeros(23), np.zeros(())
+    params, state, item = (backend.from_host(tree, dtype=dtype) for tree in numbers)
+    line = f"influence balancing, 23 units, {steps} steps, {dtype} on {backend.name}"
+    return Trial(dynamics, [params] * steps, state, [item] * steps, line)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from uoro_conformance.suite import Case, run_case
+from uoro_conformance.cases import Case, run_case
 
 if TYPE_CHECKING:
     from uoro_conformance.plugin import Conformance
@@ -28,7 +28,7 @@ def test_law(
 ) -> None:
     """Check one law, and leave what was found for the report."""
     begun = time.perf_counter()
-    finding = run_case(conformance_case, conformance.bench)
+    finding = run_case(conformance_case, conformance.session)
     expected = conformance_case.id in conformance.expected
     entry = {
         "id": conformance_case.id,

@@ -14,11 +14,11 @@ from uoro_conformance.exact import (
 )
 from uoro_conformance.finding import REFUSALS, Finding, Verdict
 from uoro_conformance.least import check_added_variance
-from uoro_conformance.right import RIGHT
+from uoro_conformance.mutants.right import RIGHT
+from uoro_conformance.mutants.variants import Mutant
+from uoro_conformance.mutants.wrong import WRONG
 from uoro_conformance.streams import check_streams
 from uoro_conformance.systems import Trial
-from uoro_conformance.variants import Mutant
-from uoro_conformance.wrong import WRONG
 
 BIAS: dict[str, Callable[[Trial, Any], Finding]] = {
     "chain": check_chain,

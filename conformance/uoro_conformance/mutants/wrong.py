@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from uoro.algebra import basis, coordinates, entry, mean, mix, norm, repeat, select, shift
-from uoro.backend import Backend
-from uoro.estimator import Estimate, Guarantee, Sampler
-from uoro.estimators import UORO
-from uoro.estimators.streams import Streams
-from uoro_conformance.variants import (
+from uoro_conformance.mutants.variants import (
     EPSILON,
     Moment,
     Mutant,
@@ -27,7 +22,13 @@ from uoro_conformance.variants import (
     rhos,
     times,
 )
-from uoro_conformance.wrong_joint import WRONG_JOINT
+from uoro_conformance.mutants.wrong_joint import WRONG_JOINT
+
+from uoro.algebra import basis, coordinates, entry, mean, mix, norm, repeat, select, shift
+from uoro.backend import Backend
+from uoro.estimator import Estimate, Guarantee, Sampler
+from uoro.estimators import UORO
+from uoro.estimators.streams import Streams
 
 
 def _one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:

@@ -1,4 +1,4 @@
-"""States of more than real numbers: integers that are carried along, complex numbers."""
+"""States with integers, which are carried along, and with complex numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from uoro.algebra import basis, coordinates, norm, size
 from uoro.backend import Backend
 from uoro.estimators import UORO, JointUORO
+from uoro_conformance.backend.specimens import ROUNDING
 from uoro_conformance.exact import check_chain, check_gradient_path
 from uoro_conformance.finding import UNIT, Finding, worst
 from uoro_conformance.laws import check_adjointness
 from uoro_conformance.parity import check_parity
-from uoro_conformance.primitives import ROUNDING
 from uoro_conformance.systems import Trial
 from uoro_conformance.truth import check_truth
 
@@ -26,7 +26,7 @@ JOINT = JointUORO(2, scaling="rows")
 
 
 def check_integers(backend: Backend, dtype: str) -> Finding:
-    """Check that a counter in the state is carried along, and has no tangent."""
+    """Check that an integer counter in the state is carried along, and has no tangent."""
     law, xp = "integers are carried along", backend.xp
     state = {"clock": np.array(0), "h": np.array([0.3, -0.2])}
 
@@ -44,19 +44,22 @@ def check_integers(backend: Backend, dtype: str) -> Finding:
     }
     wrong = [name for name, tangent in tangents.items() if tangent["clock"] is not None]
     if parts != [0, 1] or wrong:
-        evidence = f"parts of (integer, real): {parts}; a tangent of the integer from {wrong}."
+        evidence = (
+            f"parts of (integer, real): expected [0, 1], got {parts}. Tangents of the integer: "
+            f"expected none, got one from {wrong}."
+        )
         return Finding(law, "broken", math.nan, math.nan, evidence)
     params = {"w": np.array([0.7, -1.1])}
     trial = _trial(backend, dtype, transition, params, state, np.array([0.5, -0.4]))
     after = trial.dynamics.forward(*trial.first[1:]).next_state
     if int(after["clock"]) != 1:
-        evidence = f"0 + 1 came back as {after['clock']!r}."
+        evidence = f"The counter: expected 0 + 1 = 1, got {after['clock']!r}."
         return Finding(law, "broken", math.nan, math.nan, evidence)
     return _laws(law, trial, check_parity)
 
 
 def check_complex(backend: Backend, dtype: str) -> Finding:
-    """Check that a complex number is two coordinates, its real and its imaginary part."""
+    """Check that a complex number counts as two coordinates, the real and the imaginary part."""
     law = "a complex number is two coordinates"
     xp, rng = backend.xp, np.random.default_rng(0)
 
@@ -68,13 +71,13 @@ def check_complex(backend: Backend, dtype: str) -> Finding:
         backend.from_host(tree, dtype=dtype) for tree in (state, {"r": draw(2).real, "z": draw(2)})
     )
     host = [backend.to_host(tree) for tree in (x, y)]
-    wanted = sum(np.vdot(host[0][name], host[1][name]).real for name in state)
+    expected = sum(np.vdot(host[0][name], host[1][name]).real for name in state)
     length = math.sqrt(sum(float((abs(leaf) ** 2).sum()) for leaf in host[0].values()))
     signs: Any = np.asarray(backend.to_host(backend.random(backend.key(0), x, "signs"))["z"])
     units = np.asarray(backend.to_host(coordinates(backend, basis(backend, x))))
     gaps = {
         "parts": abs(size(backend, x) - 6),
-        "inner": abs(float(backend.inner(x, y)) - wanted) / length,
+        "inner": abs(float(backend.inner(x, y)) - expected) / length,
         "norm": abs(float(norm(backend, x)) - length) / length,
         "signs": float(np.abs(np.abs([signs.real, signs.imag]) - 1).max()),
         "basis": float(np.abs(units - np.eye(6)).max()) if units.shape == (6, 6) else math.inf,
@@ -102,7 +105,7 @@ def _trial(
 
 
 def _laws(law: str, trial: Trial, *jointly: Callable[[Trial, JointUORO], Finding]) -> Finding:
-    """Hold dynamics to their laws, and UORO on them to RTRL; joint pairs to some of the laws."""
+    """Check the laws of the dynamics, and UORO on them; joint pairs by some of the checks."""
     checks: Sequence[Callable[[], Finding]] = (
         lambda: check_adjointness(*trial.first),
         lambda: check_truth(*trial.first),

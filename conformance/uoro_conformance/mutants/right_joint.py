@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from uoro_conformance.mutants.joint_variants import JointMoment, JointVariant, Parts, Rows, optimal
+
 from uoro.algebra import coordinates, entry, repeat, shaped
 from uoro.backend import Backend
 from uoro.estimators.reduction import unit_rows
-from uoro_conformance.joint_variants import JointMoment, JointVariant, Parts, Rows, optimal
 
 
 def _turned(now: JointMoment, parts: Parts) -> Any:

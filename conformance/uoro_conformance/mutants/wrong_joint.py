@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uoro.algebra import coordinates, entry, mean, mix, repeat, shaped
-from uoro.backend import Backend
-from uoro.estimators.reduction import unit_rows, water_filling
-from uoro_conformance.joint_variants import (
+from uoro_conformance.mutants.joint_variants import (
     JointMoment,
     JointVariant,
     Parts,
@@ -21,7 +18,11 @@ from uoro_conformance.joint_variants import (
     singular,
     variance_of_rows,
 )
-from uoro_conformance.variants import Mutant
+from uoro_conformance.mutants.variants import Mutant
+
+from uoro.algebra import coordinates, entry, mean, mix, repeat, shaped
+from uoro.backend import Backend
+from uoro.estimators.reduction import unit_rows, water_filling
 
 
 def _shares(now: JointMoment, parts: Parts) -> Any:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.estimator import Estimate, Guarantee, Sampler
-from uoro.estimators import UORO
-from uoro_conformance.right_joint import RIGHT_JOINT
-from uoro_conformance.variants import (
+from uoro_conformance.mutants.right_joint import RIGHT_JOINT
+from uoro_conformance.mutants.variants import (
     Moment,
     Scales,
     Variant,
@@ -19,6 +17,9 @@ from uoro_conformance.variants import (
     rhos,
     times,
 )
+
+from uoro.estimator import Estimate, Guarantee, Sampler
+from uoro.estimators import UORO
 
 
 def _ones(now: Moment, pushed: Any, pulled: Any) -> Scales:

@@ -1,0 +1,17 @@
+"""The laws of `Backend`: each method against NumPy, on trees of every shape.
+
+Each check builds its own trees within ``backend.precision(dtype)``.
+"""
+
+from uoro_conformance.backend.draws import check_draws as check_draws
+from uoro_conformance.backend.draws import check_gaussian as check_gaussian
+from uoro_conformance.backend.dynamics import check_dynamics as check_dynamics
+from uoro_conformance.backend.dynamics import check_model_check as check_model_check
+from uoro_conformance.backend.loops import check_loops as check_loops
+from uoro_conformance.backend.odd_states import check_complex as check_complex
+from uoro_conformance.backend.odd_states import check_integers as check_integers
+from uoro_conformance.backend.products import check_products as check_products
+from uoro_conformance.backend.trees import check_border as check_border
+from uoro_conformance.backend.trees import check_trees as check_trees
+from uoro_conformance.backend.vectors import check_algebra as check_algebra
+from uoro_conformance.backend.vectors import check_norm as check_norm
