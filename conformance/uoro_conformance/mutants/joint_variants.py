@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from uoro.algebra import coordinates, entry, mix, repeat, shaped
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Moment
 from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators.projections import projections
 from uoro.estimators.reduction import unit_rows, water_filling
@@ -28,20 +28,23 @@ class JointPairs(NamedTuple):
     clock: Any
 
 
-class JointMoment(NamedTuple):
-    """Everything one step knows before the reduction.
+class JointStep(NamedTuple):
+    """What is known within one step, before the reduction.
 
     Attributes:
+        dynamics: The model.
+        at: The point at which the step is taken: params, state and item.
+        carry: The pairs that the step arrived with.
+        next_state: The next hidden state.
+        pullback: The transposed derivative of the model at the point.
         fresh: The projections ν, a stack of k.
-        signs: σ, a vector of one for each state coordinate.
-        first_signs: Those that the projections are made of.
+        signs: σ, a vector with one sign per state coordinate.
+        first_signs: The signs that the projections are made of, a vector.
+        rank: k.
     """
 
     dynamics: Dynamics[Any, Any, Any]
-    backend: Backend
-    params: Any
-    state: Any
-    item: Any
+    at: Moment
     carry: JointPairs
     next_state: Any
     pullback: Any
@@ -49,6 +52,11 @@ class JointMoment(NamedTuple):
     signs: Any
     first_signs: Any
     rank: int
+
+    @property
+    def backend(self) -> Backend:
+        """Backend of the dynamics."""
+        return self.dynamics.backend
 
 
 class Parts(NamedTuple):
@@ -68,18 +76,18 @@ def orthogonal_projections(backend: Backend, drawn: Any, rank: int) -> Any:
     return projections(backend, entry(backend, drawn, 0), rank)
 
 
-def push_all(now: JointMoment) -> Any:
+def push_all(now: JointStep) -> Any:
     """Push the carried tangents forward."""
-    push = now.backend.vmap(lambda one: now.dynamics.jvp(now.params, now.state, now.item, one)[0])
+    push = now.backend.vmap(lambda one: now.dynamics.jvp(*now.at, one)[0])
     return push(now.carry.tangent)
 
 
-def pull_all(now: JointMoment) -> Any:
+def pull_all(now: JointStep) -> Any:
     """Pull the projections back."""
     return now.backend.vmap(lambda nu: now.pullback(nu, None)[0])(now.fresh)
 
 
-def once_each(now: JointMoment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
+def once_each(now: JointStep, pushed: Any, pulled: Any) -> tuple[Any, Any]:
     """Line carried and fresh pairs up: a matrix each of tangents and cotangents, one row a pair."""
     backend, concatenate = now.backend, now.backend.xp.concatenate
     tangents = concatenate([coordinates(backend, pushed), coordinates(backend, now.fresh)], 0)
@@ -87,32 +95,32 @@ def once_each(now: JointMoment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
     return tangents, concatenate(list(cotangents), 0)
 
 
-def optimal(now: JointMoment, parts: Parts) -> Any:
+def optimal(now: JointStep, parts: Parts) -> Any:
     """Make unit rows for the p of least variance, as the library does."""
     xp = now.backend.xp
     return unit_rows(xp, water_filling(xp, parts.values, now.rank), now.rank)
 
 
-def same_signs(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def same_signs(now: JointStep, parts: Parts, rows: Any) -> Rows:
     """Give each row its sign, on both sides alike."""
     signed = now.signs[: len(parts.values)][:, None] * rows
     return signed, signed
 
 
-def variance_of_rows(now: JointMoment, parts: Parts, rows: Any) -> Any:
+def variance_of_rows(now: JointStep, parts: Parts, rows: Any) -> Any:
     """Give ``Σ d_i d_j <l_i, l_j>²`` over i ≠ j, which is the variance for any unit rows."""
     inner, d = rows @ rows.T, parts.values
     return d @ (inner**2) @ d - ((d * now.backend.xp.diagonal(inner)) ** 2).sum()
 
 
-def singular(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
+def singular(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
     """Take the singular values and vectors of the sum."""
     whole = tangents.T @ cotangents
     left, values, right = now.backend.xp.linalg.svd(whole, full_matrices=False)
     return Parts(values, left.T, right)
 
 
-def sum_of_old(now: JointMoment, new: Any, rates: Any) -> Any:
+def sum_of_old(now: JointStep, new: Any, rates: Any) -> Any:
     """Give the part of the gradient through the state: the pairs it arrived with, added up."""
     return mix(now.backend, rates, now.carry.cotangent)
 
@@ -138,14 +146,14 @@ class JointVariant:
 
     name: str
     project: Callable[[Backend, Any, int], Any] = orthogonal_projections
-    push: Callable[[JointMoment], Any] = push_all
-    pull: Callable[[JointMoment], Any] = pull_all
-    gather: Callable[[JointMoment, Any, Any], tuple[Any, Any]] = once_each
-    decompose: Callable[[JointMoment, Any, Any], Parts] = singular
-    rows: Callable[[JointMoment, Parts], Any] = optimal
-    sign: Callable[[JointMoment, Parts, Any], Rows] = same_signs
-    report: Callable[[JointMoment, Parts, Any], Any] = variance_of_rows
-    through: Callable[[JointMoment, Any, Any], Any] = sum_of_old
+    push: Callable[[JointStep], Any] = push_all
+    pull: Callable[[JointStep], Any] = pull_all
+    gather: Callable[[JointStep, Any, Any], tuple[Any, Any]] = once_each
+    decompose: Callable[[JointStep, Any, Any], Parts] = singular
+    rows: Callable[[JointStep, Parts], Any] = optimal
+    sign: Callable[[JointStep, Parts, Any], Rows] = same_signs
+    report: Callable[[JointStep, Parts, Any], Any] = variance_of_rows
+    through: Callable[[JointStep, Any, Any], Any] = sum_of_old
     draws: int = 2
     rank: int = 2
     joint: bool = True
@@ -171,14 +179,12 @@ class JointVariant:
     ) -> tuple[JointPairs, Any, Estimate]:
         """Advance by one step, piece by piece."""
         backend = dynamics.backend
-        outcome, pullback = dynamics.vjp(params, state, inputs)
+        at = Moment(params, state, inputs)
+        outcome, pullback = dynamics.vjp(*at)
         signs = coordinates(backend, drawn)
-        now = JointMoment(
+        now = JointStep(
             dynamics=dynamics,
-            backend=backend,
-            params=params,
-            state=state,
-            item=inputs,
+            at=at,
             carry=carry,
             next_state=outcome.next_state,
             pullback=pullback,

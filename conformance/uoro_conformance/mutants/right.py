@@ -7,8 +7,8 @@ from typing import Any
 
 from uoro_conformance.mutants.right_joint import RIGHT_JOINT
 from uoro_conformance.mutants.variants import (
-    Moment,
     Scales,
+    Step,
     Variant,
     balanced,
     first_sign,
@@ -22,42 +22,42 @@ from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators import UORO
 
 
-def _ones(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _ones(now: Step, pushed: Any, pulled: Any) -> Scales:
     return Scales(1.0, 1.0, 1.0, 1.0)
 
 
-def _constants(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _constants(now: Step, pushed: Any, pulled: Any) -> Scales:
     return Scales(0.5, 2.0, 2.0, 0.5)
 
 
-def _inverted(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _inverted(now: Step, pushed: Any, pulled: Any) -> Scales:
     a, b, c, d = balanced(now, pushed, pulled)
     return Scales(c, d, a, b)
 
 
-def _epsilon_elsewhere(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _epsilon_elsewhere(now: Step, pushed: Any, pulled: Any) -> Scales:
     cotangent, tangent, fresh, signs = norms(now, pushed, pulled)
     rho0 = ((cotangent + 1e-5) / (tangent + 1e-5)) ** 0.5
     rho1 = ((fresh + 1e-5) / (signs + 1e-5)) ** 0.5
     return Scales(rho0, rho1, 1.0 / rho0, 1.0 / rho1)
 
 
-def _even(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _even(now: Step, pushed: Any, pulled: Any) -> Scales:
     rho0, rho1 = rhos(now, pushed, pulled)
     even = 1.0 + 0.3 * first_sign(now) ** 2
     return Scales(rho0, rho1 * even, 1.0 / rho0, 1.0 / (rho1 * even))
 
 
-def _swapped(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _swapped(now: Step, pushed: Any, pulled: Any) -> Scales:
     rho0, rho1 = rhos(now, pushed, pulled)
     return Scales(rho1, rho0, 1.0 / rho1, 1.0 / rho0)
 
 
-def _undone(now: Moment) -> Any:
+def _undone(now: Step) -> Any:
     return now.pullback(times(now, lambda signs: 1.0 / in_turn(signs)), None)[0]
 
 
-def _minus(now: Moment, old: Any, new: Any) -> Any:
+def _minus(now: Step, old: Any, new: Any) -> Any:
     return tuple(now.backend.combine((-1.0, part)) for part in new)
 
 

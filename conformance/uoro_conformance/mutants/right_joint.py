@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from uoro_conformance.mutants.joint_variants import JointMoment, JointVariant, Parts, Rows, optimal
+from uoro_conformance.mutants.joint_variants import JointStep, JointVariant, Parts, Rows, optimal
 
 from uoro.algebra import coordinates, entry, repeat, shaped
 from uoro.backend import Backend
 from uoro.estimators.reduction import unit_rows
 
 
-def _turned(now: JointMoment, parts: Parts) -> Any:
+def _turned(now: JointStep, parts: Parts) -> Any:
     """Turn the two pairs into each other by a fixed angle."""
     rows = optimal(now, parts)
     turned = [0.8 * rows[:, 0] - 0.6 * rows[:, 1], 0.6 * rows[:, 0] + 0.8 * rows[:, 1]]
     return now.backend.xp.stack(turned, -1)
 
 
-def _equal_shares(now: JointMoment, parts: Parts) -> Any:
+def _equal_shares(now: JointStep, parts: Parts) -> Any:
     """Give strong and weak directions the same share of places."""
     equal = parts.values * 0 + now.rank / len(parts.values)
     return unit_rows(now.backend.xp, equal, now.rank)
 
 
-def _as_they_are(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
+def _as_they_are(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
     """Take the 2k pairs themselves, one side scaled to the other."""
     xp = now.backend.xp
     lengths = [(rows**2).sum(1) ** 0.5 + 1e-7 for rows in (tangents, cotangents)]
@@ -33,21 +33,21 @@ def _as_they_are(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
     return Parts(ones, balance[:, None] * tangents, cotangents / balance[:, None])
 
 
-def _old_with_fresh(now: JointMoment, parts: Parts) -> Any:
+def _old_with_fresh(now: JointStep, parts: Parts) -> Any:
     """Put each carried pair and a fresh one together, as Algorithm 1 does."""
     xp, ones = now.backend.xp, parts.values * 0 + 1
     place = (xp.cumsum(ones, 0) - 1) % now.rank
     return xp.stack([xp.where(place == j, ones, 0.0) for j in range(now.rank)], -1)
 
 
-def _fresh_signed(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def _fresh_signed(now: JointStep, parts: Parts, rows: Any) -> Rows:
     """Give the fresh pairs a sign, and the carried ones none."""
     signs = now.backend.xp.concatenate([parts.values[: now.rank], now.signs[: now.rank]], 0)
     signed = signs[:, None] * rows
     return signed, signed
 
 
-def _variance_of_two(now: JointMoment, parts: Parts, rows: Any) -> Any:
+def _variance_of_two(now: JointStep, parts: Parts, rows: Any) -> Any:
     """Give ``Σ ‖a ⊗ b' + a' ⊗ b‖²`` over the carried pairs (a, b), each with its fresh one."""
     (a, fresh_a), (b, fresh_b) = (
         (side[: now.rank], side[now.rank :]) for side in (parts.left, parts.right)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from uoro.algebra import coordinates, entry, norm, shaped
 from uoro.backend import Backend, Distribution
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Moment
 from uoro.estimator import Estimate, Guarantee, Sampler
 
 EPSILON = 1e-7
@@ -32,36 +32,47 @@ class Scales(NamedTuple):
     d: Any
 
 
-class Moment(NamedTuple):
-    """Everything one step knows."""
+class Step(NamedTuple):
+    """What is known within one step.
+
+    Attributes:
+        dynamics: The model.
+        at: The point at which the step is taken: params, state and item.
+        carry: The pair that the step arrived with.
+        signs: ν, shaped like the state.
+        next_state: The next hidden state.
+        pullback: The transposed derivative of the model at the point.
+    """
 
     dynamics: Dynamics[Any, Any, Any]
-    backend: Backend
-    params: Any
-    state: Any
-    item: Any
+    at: Moment
     carry: Pair
     signs: Any
     next_state: Any
     pullback: Any
 
+    @property
+    def backend(self) -> Backend:
+        """Backend of the dynamics."""
+        return self.dynamics.backend
 
-def push_by_jvp(now: Moment) -> Any:
+
+def push_by_jvp(now: Step) -> Any:
     """Push the tangent forward."""
-    return now.dynamics.jvp(now.params, now.state, now.item, now.carry.tangent)[0]
+    return now.dynamics.jvp(*now.at, now.carry.tangent)[0]
 
 
-def pull_by_vjp(now: Moment) -> Any:
+def pull_by_vjp(now: Step) -> Any:
     """Pull the signs back."""
     return now.pullback(now.signs, None)[0]
 
 
-def drawn(now: Moment) -> Any:
+def drawn(now: Step) -> Any:
     """Give ν as it was drawn."""
     return now.signs
 
 
-def times(now: Moment, factors: Callable[[Any], Any]) -> Any:
+def times(now: Step, factors: Callable[[Any], Any]) -> Any:
     """Multiply ν, coordinate by coordinate, by a function of the vector of its coordinates."""
     backend = now.backend
     row = coordinates(backend, backend.map(lambda leaf: leaf[None], now.signs))
@@ -73,14 +84,14 @@ def in_turn(signs: Any) -> Any:
     return 1.0 + (signs * 0.0 + 1.0).cumsum(0) % 3
 
 
-def norms(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any, Any, Any]:
+def norms(now: Step, pushed: Any, pulled: Any) -> tuple[Any, Any, Any, Any]:
     """Give ‖θ̃‖, ‖s̃'‖, ‖νᵀK‖ and ‖ν‖."""
     trees = now.carry.cotangent, pushed, pulled, now.signs
     cotangent, tangent, fresh, signs = (norm(now.backend, tree) for tree in trees)
     return cotangent, tangent, fresh, signs
 
 
-def rhos(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
+def rhos(now: Step, pushed: Any, pulled: Any) -> tuple[Any, Any]:
     """Give ρ0 and ρ1 of the paper."""
     cotangent, tangent, fresh, signs = norms(now, pushed, pulled)
     return (
@@ -89,24 +100,24 @@ def rhos(now: Moment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
     )
 
 
-def balanced(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def balanced(now: Step, pushed: Any, pulled: Any) -> Scales:
     """Scale as Algorithm 1 does."""
     rho0, rho1 = rhos(now, pushed, pulled)
     return Scales(rho0, rho1, 1.0 / rho0, 1.0 / rho1)
 
 
-def unchanged(now: Moment, old: Any, new: Any) -> Any:
+def unchanged(now: Step, old: Any, new: Any) -> Any:
     """Carry the joined pair on."""
     return new
 
 
-def old_pair(now: Moment, new: Any, state_gradient: Any) -> Any:
+def old_pair(now: Step, new: Any, state_gradient: Any) -> Any:
     """Give the part of the gradient through the state, from the pair it arrived with."""
     loss_tangent = now.backend.inner(state_gradient, now.carry.tangent)
     return now.backend.combine((loss_tangent, now.carry.cotangent))
 
 
-def first_sign(now: Moment) -> Any:
+def first_sign(now: Step) -> Any:
     """Give one coordinate of ν."""
     lifted = now.backend.map(lambda leaf: leaf[None], now.signs)
     return coordinates(now.backend, lifted)[0, 0]
@@ -129,12 +140,12 @@ class Variant:
     """
 
     name: str
-    push: Callable[[Moment], Any] = push_by_jvp
-    fresh: Callable[[Moment], Any] = drawn
-    pull: Callable[[Moment], Any] = pull_by_vjp
-    scales: Callable[[Moment, Any, Any], Scales] = balanced
-    keep: Callable[[Moment, Any, Any], Any] = unchanged
-    through: Callable[[Moment, Any, Any], Any] = old_pair
+    push: Callable[[Step], Any] = push_by_jvp
+    fresh: Callable[[Step], Any] = drawn
+    pull: Callable[[Step], Any] = pull_by_vjp
+    scales: Callable[[Step, Any, Any], Scales] = balanced
+    keep: Callable[[Step, Any, Any], Any] = unchanged
+    through: Callable[[Step, Any, Any], Any] = old_pair
     immediate: bool = True
     law: Distribution = "signs"
 
@@ -158,10 +169,9 @@ class Variant:
     ) -> tuple[Pair, Any, Estimate]:
         """Advance by one step, piece by piece."""
         backend = dynamics.backend
-        outcome, pullback = dynamics.vjp(params, state, inputs)
-        now = Moment(
-            dynamics, backend, params, state, inputs, carry, signs, outcome.next_state, pullback
-        )
+        at = Moment(params, state, inputs)
+        outcome, pullback = dynamics.vjp(*at)
+        now = Step(dynamics, at, carry, signs, outcome.next_state, pullback)
         immediate, state_gradient = pullback(None, 1.0)
         pushed, pulled = self.push(now), self.pull(now)
         a, b, c, d = self.scales(now, pushed, pulled)

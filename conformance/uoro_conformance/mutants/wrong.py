@@ -9,9 +9,9 @@ from typing import Any
 
 from uoro_conformance.mutants.variants import (
     EPSILON,
-    Moment,
     Mutant,
     Scales,
+    Step,
     Variant,
     balanced,
     first_sign,
@@ -26,56 +26,62 @@ from uoro_conformance.mutants.wrong_joint import WRONG_JOINT
 
 from uoro.algebra import basis, coordinates, entry, mean, mix, norm, repeat, select, shift
 from uoro.backend import Backend
+from uoro.dynamics import Moment
 from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators import UORO
 from uoro.estimators.streams import Streams
 
 
-def _one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _one_side(now: Step, pushed: Any, pulled: Any) -> Scales:
     rho0, rho1 = rhos(now, pushed, pulled)
     return Scales(rho0, rho1, 1.0, 1.0)
 
 
-def _multiplied(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _multiplied(now: Step, pushed: Any, pulled: Any) -> Scales:
     rho0, rho1 = rhos(now, pushed, pulled)
     return Scales(rho0, rho1, rho0, rho1)
 
 
-def _by_sign(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _by_sign(now: Step, pushed: Any, pulled: Any) -> Scales:
     rho0, rho1 = rhos(now, pushed, pulled)
     rho1 = rho1 * (1.0 + 0.3 * first_sign(now))
     return Scales(rho0, rho1, 1.0 / rho0, 1.0 / rho1)
 
 
-def _epsilon_one_side(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _epsilon_one_side(now: Step, pushed: Any, pulled: Any) -> Scales:
     rho0, rho1 = rhos(now, pushed, pulled)
     return Scales(rho0, rho1, 1.0 / rho0, 1.0 / (rho1 - EPSILON))
 
 
-def _diagonal(now: Moment) -> Any:
+def _diagonal(now: Step) -> Any:
     backend, tangent = now.backend, now.carry.tangent
-    _, rows = backend.vmap(lambda row: now.pullback(row, None))(basis(backend, now.state))
+    _, rows = backend.vmap(lambda row: now.pullback(row, None))(basis(backend, now.at.state))
     matrix = coordinates(backend, rows)
     diagonal = backend.xp.diagonal(matrix)
     lifted = backend.map(lambda leaf: leaf[None], tangent)
-    return mix(backend, diagonal * coordinates(backend, lifted)[0], basis(backend, now.state))
+    return mix(backend, diagonal * coordinates(backend, lifted)[0], basis(backend, now.at.state))
 
 
-def _transposed(now: Moment) -> Any:
+def _transposed(now: Step) -> Any:
     return now.pullback(now.carry.tangent, None)[1]
 
 
-def _jvp_later(now: Moment) -> Any:
-    return now.dynamics.jvp(now.params, now.next_state, now.item, now.carry.tangent)[0]
+def _later(now: Step) -> Moment:
+    """Return the point one step later: the next state, with the same item."""
+    return now.at._replace(state=now.next_state)
 
 
-def _vjp_later(now: Moment) -> Any:
-    return now.dynamics.vjp(now.params, now.next_state, now.item)[1](now.signs, None)[0]
+def _jvp_later(now: Step) -> Any:
+    return now.dynamics.jvp(*_later(now), now.carry.tangent)[0]
 
 
-def _block_missing(now: Moment) -> Any:
+def _vjp_later(now: Step) -> Any:
+    return now.dynamics.vjp(*_later(now))[1](now.signs, None)[0]
+
+
+def _block_missing(now: Step) -> Any:
     """Forget the last leaf of the params."""
-    leaf_count = len(now.backend.named_leaves(now.params))
+    leaf_count = len(now.backend.named_leaves(now.at.params))
     numbers = iter(range(leaf_count))
     forgotten = leaf_count - 1 if leaf_count > 1 else 0
     return now.backend.map(
@@ -83,46 +89,46 @@ def _block_missing(now: Moment) -> Any:
     )
 
 
-def _absolute(now: Moment) -> Any:
+def _absolute(now: Step) -> Any:
     return now.backend.map(abs, pull_by_vjp(now))
 
 
-def _no_signs_in_pull(now: Moment) -> Any:
+def _no_signs_in_pull(now: Step) -> Any:
     return now.pullback(now.backend.map(lambda leaf: leaf * 0 + 1, now.signs), None)[0]
 
 
-def _larger_if_equal(now: Moment) -> Any:
+def _larger_if_equal(now: Step) -> Any:
     return times(now, lambda signs: 2.0 + signs * signs[0])
 
 
-def _smaller_if_equal(now: Moment) -> Any:
+def _smaller_if_equal(now: Step) -> Any:
     """Undo `_larger_if_equal`, as one who takes a scaling of signs for one of coordinates."""
     scaled = times(now, lambda signs: 1.0 / (2.0 + signs * signs[0]))
     return now.pullback(scaled, None)[0]
 
 
-def _last_inner_step(now: Moment) -> Any:
+def _last_inner_step(now: Step) -> Any:
     """Pull the signs back through the last of the T steps of an unrolled dynamics alone."""
-    backend, state = now.backend, now.state
+    backend, state = now.backend, now.at.state
     unrolled: Any = now.dynamics
     for step in range(unrolled.span - 1):
-        item = entry(backend, now.item, step)
-        state = unrolled.dynamics.forward(now.params, state, item).next_state
-    last = entry(backend, now.item, unrolled.span - 1)
-    return unrolled.dynamics.vjp(now.params, state, last)[1](now.signs, None)[0]
+        item = entry(backend, now.at.inputs, step)
+        state = unrolled.dynamics.forward(now.at.params, state, item).next_state
+    last = entry(backend, now.at.inputs, unrolled.span - 1)
+    return unrolled.dynamics.vjp(now.at.params, state, last)[1](now.signs, None)[0]
 
 
-def _stale(now: Moment) -> Any:
-    _, pullback = now.dynamics.vjp(now.carry.params, now.state, now.item)
+def _stale(now: Step) -> Any:
+    _, pullback = now.dynamics.vjp(*now.at._replace(params=now.carry.params))
     return pullback(now.signs, None)[0]
 
 
-def _scaled(factor: float, piece: Callable[[Moment], Any]) -> Callable[[Moment], Any]:
+def _scaled(factor: float, piece: Callable[[Step], Any]) -> Callable[[Step], Any]:
     return lambda now: now.backend.combine((factor, piece(now)))
 
 
-def _clipped(piece: Callable[[Moment], Any]) -> Callable[[Moment], Any]:
-    def clip(now: Moment) -> Any:
+def _clipped(piece: Callable[[Step], Any]) -> Callable[[Step], Any]:
+    def clip(now: Step) -> Any:
         whole = piece(now)
         length: Any = norm(now.backend, whole)
         return now.backend.combine((1.0 / (1.0 + length), whole))
@@ -130,7 +136,7 @@ def _clipped(piece: Callable[[Moment], Any]) -> Callable[[Moment], Any]:
     return clip
 
 
-def _where(now: Moment, condition: Any, chosen: Any, otherwise: Any) -> Any:
+def _where(now: Step, condition: Any, chosen: Any, otherwise: Any) -> Any:
     """Pick one of two trees by a scalar condition."""
     backend = now.backend
     lift = partial(backend.map, lambda leaf: leaf[None])
@@ -138,8 +144,8 @@ def _where(now: Moment, condition: Any, chosen: Any, otherwise: Any) -> Any:
     return backend.map(lambda leaf: leaf[0], picked)
 
 
-def _cut(every: int) -> Callable[[Moment, Any, Any], Any]:
-    def keep(now: Moment, old: Any, new: Any) -> Any:
+def _cut(every: int) -> Callable[[Step, Any, Any], Any]:
+    def keep(now: Step, old: Any, new: Any) -> Any:
         at = (now.carry.clock + 1) % every == 0
         zero = tuple(now.backend.zeros(part) for part in new)
         return tuple(_where(now, at, z, part) for z, part in zip(zero, new, strict=True))
@@ -147,37 +153,37 @@ def _cut(every: int) -> Callable[[Moment, Any, Any], Any]:
     return keep
 
 
-def _detached_once(now: Moment, old: Any, new: Any) -> Any:
+def _detached_once(now: Step, old: Any, new: Any) -> Any:
     at = now.carry.clock == 1
     return new[0], _where(now, at, now.backend.zeros(new[1]), new[1])
 
 
-def _decayed(now: Moment, old: Any, new: Any) -> Any:
+def _decayed(now: Step, old: Any, new: Any) -> Any:
     return now.backend.combine((0.99, new[0])), new[1]
 
 
-def _not_carried(now: Moment, old: Any, new: Any) -> Any:
+def _not_carried(now: Step, old: Any, new: Any) -> Any:
     return tuple(now.backend.zeros(part) for part in new)
 
 
-def _not_updated(now: Moment, old: Any, new: Any) -> Any:
+def _not_updated(now: Step, old: Any, new: Any) -> Any:
     return new[0], now.backend.combine((1.0, new[1]), (-0.5, old[1]))
 
 
-def _no_signs_in_tangent(now: Moment, pushed: Any, pulled: Any) -> Scales:
+def _no_signs_in_tangent(now: Step, pushed: Any, pulled: Any) -> Scales:
     scales = balanced(now, pushed, pulled)
     return scales._replace(b=0.0)
 
 
-def _new_pair(now: Moment, new: Any, state_gradient: Any) -> Any:
+def _new_pair(now: Step, new: Any, state_gradient: Any) -> Any:
     return now.backend.combine((now.backend.inner(state_gradient, new[0]), new[1]))
 
 
-def _mixed_pair(now: Moment, new: Any, state_gradient: Any) -> Any:
+def _mixed_pair(now: Step, new: Any, state_gradient: Any) -> Any:
     return now.backend.combine((now.backend.inner(state_gradient, now.carry.tangent), new[1]))
 
 
-def _clipped_if_large(now: Moment, new: Any, state_gradient: Any) -> Any:
+def _clipped_if_large(now: Step, new: Any, state_gradient: Any) -> Any:
     whole: Any = old_pair(now, new, state_gradient)
     length: Any = norm(now.backend, whole)
     return now.backend.combine((100.0 / (100.0 + (length > 100.0) * (length - 100.0)), whole))
@@ -325,7 +331,7 @@ WRONG: tuple[Mutant, ...] = (
     _wrong("ρ multiplied where it must divide", scales=_multiplied),
     _wrong("ρ depends on a sign of ν", "equivariance", scales=_by_sign),
     _wrong("ε on one side only", scales=_epsilon_one_side),
-    _wrong("jvp omitted", push=lambda now: now.backend.zeros(now.state)),
+    _wrong("jvp omitted", push=lambda now: now.backend.zeros(now.at.state)),
     _wrong("jvp replaced by the identity", push=lambda now: now.carry.tangent),
     _wrong("jvp of the Jacobian's diagonal", push=_diagonal),
     _wrong("jvp transposed", push=_transposed),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uoro_conformance.mutants.joint_variants import (
-    JointMoment,
+    JointStep,
     JointVariant,
     Parts,
     Rows,
@@ -22,18 +22,19 @@ from uoro_conformance.mutants.variants import Mutant
 
 from uoro.algebra import coordinates, entry, mean, mix, repeat, shaped
 from uoro.backend import Backend
+from uoro.dynamics import Moment
 from uoro.estimators.reduction import unit_rows, water_filling
 
 
-def _shares(now: JointMoment, parts: Parts) -> Any:
+def _shares(now: JointStep, parts: Parts) -> Any:
     return water_filling(now.backend.xp, parts.values, now.rank)
 
 
-def _not_rescaled(now: JointMoment, parts: Parts) -> Any:
+def _not_rescaled(now: JointStep, parts: Parts) -> Any:
     return optimal(now, parts) * _shares(now, parts)[:, None] ** 0.5
 
 
-def _cut_shares(now: JointMoment, parts: Parts) -> Any:
+def _cut_shares(now: JointStep, parts: Parts) -> Any:
     """Divide by p that are cut at one and not shared out anew: they do not add up to k."""
     xp, values, kept = now.backend.xp, parts.values, _shares(now, parts)
     total = values.sum()
@@ -43,63 +44,63 @@ def _cut_shares(now: JointMoment, parts: Parts) -> Any:
     return optimal(now, parts) * ratio[:, None] ** 0.5
 
 
-def _one_place_fewer(now: JointMoment, parts: Parts) -> Any:
+def _one_place_fewer(now: JointStep, parts: Parts) -> Any:
     xp = now.backend.xp
     rows = unit_rows(xp, water_filling(xp, parts.values, now.rank - 1), now.rank - 1)
     return xp.concatenate([rows, 0.0 * rows[:, :1]], 1)
 
 
-def _strongest(now: JointMoment, parts: Parts) -> Any:
+def _strongest(now: JointStep, parts: Parts) -> Any:
     """Give the k strongest directions a pair each, and the others none."""
     xp, ones = now.backend.xp, parts.values * 0 + 1
     place = xp.cumsum(ones, 0) - 1
     return xp.stack([xp.where(place == j, ones, 0.0) for j in range(now.rank)], -1)
 
 
-def _strongest_for_all(now: JointMoment, parts: Parts) -> Any:
+def _strongest_for_all(now: JointStep, parts: Parts) -> Any:
     """Scale what is kept of the truncation so that the singular values add up again."""
     kept, total = parts.values[: now.rank].sum(), parts.values.sum()
     ratio = total / now.backend.xp.where(kept > 0, kept, 1.0)
     return _strongest(now, parts) * ratio**0.5
 
 
-def _one_side(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def _one_side(now: JointStep, parts: Parts, rows: Any) -> Rows:
     return same_signs(now, parts, rows)[0], rows
 
 
-def _others_on_the_right(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def _others_on_the_right(now: JointStep, parts: Parts, rows: Any) -> Rows:
     flipped = now.backend.xp.flip(now.signs, (0,))[: len(parts.values)]
     return same_signs(now, parts, rows)[0], flipped[:, None] * rows
 
 
-def _no_signs(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def _no_signs(now: JointStep, parts: Parts, rows: Any) -> Rows:
     return rows, rows
 
 
-def _signs_of_the_projections(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def _signs_of_the_projections(now: JointStep, parts: Parts, rows: Any) -> Rows:
     return same_signs(now._replace(signs=now.first_signs), parts, rows)
 
 
-def _last_signs(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def _last_signs(now: JointStep, parts: Parts, rows: Any) -> Rows:
     """Sign by what the last step drew; by plus one at the first."""
     before = now.backend.xp.where(now.carry.clock > 0, now.carry.signs, 1.0)
     return same_signs(now._replace(signs=before), parts, rows)
 
 
-def _signs_for_each_pair(now: JointMoment, parts: Parts, rows: Any) -> Rows:
+def _signs_for_each_pair(now: JointStep, parts: Parts, rows: Any) -> Rows:
     """Sign the pairs, where the directions should be."""
     signed = rows * now.signs[: now.rank]
     return signed, signed
 
 
-def _flipped_apart(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
+def _flipped_apart(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
     """Make the sum of each singular vector positive, on both sides by itself."""
     parts = singular(now, tangents, cotangents)
     flip = [now.backend.xp.where(rows.sum(1) < 0, -1.0, 1.0) for rows in parts[1:]]
     return parts._replace(left=flip[0][:, None] * parts.left, right=flip[1][:, None] * parts.right)
 
 
-def _weak_dropped(now: JointMoment, tangents: Any, cotangents: Any) -> Parts:
+def _weak_dropped(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
     parts = singular(now, tangents, cotangents)
     values = parts.values
     return parts._replace(values=now.backend.xp.where(values > 0.1 * values[0], values, 0.0))
@@ -126,21 +127,26 @@ def _uneven_projections(backend: Backend, drawn: Any, rank: int) -> Any:
     return shaped(backend, xp.stack(rows) * signs, entry(backend, drawn, 0))
 
 
-def _push_later(now: JointMoment) -> Any:
-    return push_all(now._replace(state=now.next_state))
+def _later(now: JointStep) -> Moment:
+    """Return the point one step later: the next state, with the same item."""
+    return now.at._replace(state=now.next_state)
 
 
-def _pull_later(now: JointMoment) -> Any:
-    pullback = now.dynamics.vjp(now.params, now.next_state, now.item)[1]
+def _push_later(now: JointStep) -> Any:
+    return push_all(now._replace(at=_later(now)))
+
+
+def _pull_later(now: JointStep) -> Any:
+    pullback = now.dynamics.vjp(*_later(now))[1]
     return pull_all(now._replace(pullback=pullback))
 
 
-def _pull_stale(now: JointMoment) -> Any:
-    pullback = now.dynamics.vjp(now.carry.params, now.state, now.item)[1]
+def _pull_stale(now: JointStep) -> Any:
+    pullback = now.dynamics.vjp(*now.at._replace(params=now.carry.params))[1]
     return pull_all(now._replace(pullback=pullback))
 
 
-def _pull_one(now: JointMoment) -> Any:
+def _pull_one(now: JointStep) -> Any:
     """Pull the sum of the projections back, and give a share of it to each."""
     backend = now.backend
     pulled = now.pullback(mean(backend, now.fresh), None)[0]
@@ -148,29 +154,29 @@ def _pull_one(now: JointMoment) -> Any:
 
 
 def _weighted(carried: float, fresh: float) -> Any:
-    def gather(now: JointMoment, pushed: Any, pulled: Any) -> tuple[Any, Any]:
+    def gather(now: JointStep, pushed: Any, pulled: Any) -> tuple[Any, Any]:
         combine = now.backend.combine
         return once_each(now, combine((carried, pushed)), combine((fresh, pulled)))
 
     return gather
 
 
-def _averaged(now: JointMoment, new: Any, rates: Any) -> Any:
+def _averaged(now: JointStep, new: Any, rates: Any) -> Any:
     return mix(now.backend, rates / now.rank, now.carry.cotangent)
 
 
-def _new_pairs(now: JointMoment, new: Any, rates: Any) -> Any:
+def _new_pairs(now: JointStep, new: Any, rates: Any) -> Any:
     backend = now.backend
     state_gradient = now.pullback(None, 1.0)[1]
     row = coordinates(backend, repeat(backend, state_gradient, 1))[0]
     return mix(backend, coordinates(backend, new[0]) @ row, new[1])
 
 
-def _no_variance(now: JointMoment, parts: Parts, rows: Any) -> Any:
+def _no_variance(now: JointStep, parts: Parts, rows: Any) -> Any:
     return 0.0 * variance_of_rows(now, parts, rows)
 
 
-def _dropped_variance(now: JointMoment, parts: Parts, rows: Any) -> Any:
+def _dropped_variance(now: JointStep, parts: Parts, rows: Any) -> Any:
     """Give what a truncation leaves out."""
     return (parts.values[now.rank :] ** 2).sum()
 
