@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from uoro import Learner
@@ -224,3 +226,49 @@ def test_the_command_line_without_its_libraries_says_what_to_install(tmp_path: P
 def test_every_command_shows_an_example(tmp_path: Path) -> None:
     for command in ("compare", "backends"):
         assert "Example: uoro" in _run(command, "--help", cwd=tmp_path).stdout
+
+
+COMMANDS = [command.callback.__name__ for command in app_module.app.registered_commands]  # type: ignore[union-attr]  # all have one
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns_and_wraps_by_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    result = CliRunner().invoke(app_module.app, [*([command] if command else []), "--help"])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines), result.output
+    for word in ("<bool>", "BOOLEAN"):
+        assert word not in result.output
+    # A line that ends early is the last of its paragraph, as nothing but the width breaks one.
+    prose = [line.strip() for line in lines if line.startswith(" ") and "Usage" not in line]
+    for line, following in pairwise(prose):
+        assert not line or not following or len(f"{line} {following.split()[0]}") > 78
+
+
+def test_every_option_is_described_in_one_phrase() -> None:
+    for command in typer.main.get_command(app_module.app).commands.values():  # type: ignore[attr-defined]  # a group
+        for option in command.params:
+            if getattr(option, "hidden", False):
+                continue
+            text = option.help or ""
+            assert text, (command.name, option.name)
+            assert not text.endswith("."), (command.name, option.name, text)
+            assert ". " not in text, (command.name, option.name, text)
+
+
+def test_an_old_flag_warns_in_one_line(tmp_path: Path) -> None:
+    done = _run(
+        "compare", "influence-balancing", "--backends", "autograd", "--estimators", "rtrl",
+        "--steps", "20", "--rate", "0.01", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "--rate is deprecated" in done.stderr
+    assert "Write --learning-rate." in done.stderr
+    document = json.loads((tmp_path / "results/influence-balancing/compare.json").read_text())
+    assert document["settings"]["learning_rate"] == 0.01
+    assert "--rate" not in _run("compare", "--help", cwd=tmp_path).stdout

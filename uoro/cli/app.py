@@ -13,7 +13,7 @@ from uoro.cli.backends import backends
 from uoro.cli.bench import bench
 from uoro.cli.check import check
 from uoro.cli.compare import compare
-from uoro.cli.help import FLAG, Command
+from uoro.cli.help import FLAG, Command, Group
 from uoro.cli.report import report
 from uoro.cli.reproduce import reproduce
 from uoro.cli.runs import plot, runs
@@ -22,6 +22,7 @@ from uoro.cli.train import train
 from uoro.errors import UOROError
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     help="Unbiased online gradients for recurrent models, on any autodiff framework.",

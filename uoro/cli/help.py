@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 FLAG = ""
 """What an option takes that takes nothing; typer shows its type without it."""
@@ -25,10 +25,21 @@ class Command(TyperCommand):
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the option ``--help``, without a type."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar, option.help = FLAG, "Show this help"
-        return option
+        return _untyped(super().get_help_option(ctx))
+
+
+class Group(TyperGroup):
+    """The commands together."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option ``--help``, without a type."""
+        return _untyped(super().get_help_option(ctx))
+
+
+def _untyped(option: Any) -> Any:
+    if option is not None:
+        option.metavar, option.help = FLAG, "Show this help"
+    return option
 
 
 def renamed_flag(old: str, new: str, value: Any, present: Any) -> Any:
@@ -42,7 +53,10 @@ def renamed_flag(old: str, new: str, value: Any, present: Any) -> Any:
     """
     if value is None:
         return present
-    print(f"uoro: {old} is deprecated and goes with 0.3.0. Write {new}.", file=sys.stderr)
+    print(
+        f"uoro: {old} is deprecated and goes with the next minor release. Write {new}.",
+        file=sys.stderr,
+    )
     return value if present is None else present
 
 

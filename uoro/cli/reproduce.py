@@ -32,7 +32,7 @@ def reproduce(
         list[str],
         typer.Argument(
             help="fig1a, fig1b, fig1c, fig2a, fig2b, fig4, table1, sec3.4, rank-noise, "
-            "rank-learning, or all"
+            "rank-learning, or all",
         ),
     ],
     scale: Annotated[

@@ -49,7 +49,8 @@ def runs(
 
 def plot(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs, or folders with runs below them")
+        list[Path],
+        typer.Argument(metavar="runs...", help="Folders of runs, or folders with runs below them"),
     ],
     out: Annotated[
         Path | None,

@@ -149,7 +149,13 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     written = _read(call, Path(path))
     if written is None:
         raise CheckpointError(f"{call}: there is no such file. Give the metrics.jsonl of a run.")
-    return [floats(line.record) for line in _lines(call, written)]
+    return [floats(_renewed(line.record)) for line in _lines(call, written)]
+
+
+def _renewed(record: dict[str, Any]) -> dict[str, Any]:
+    """Rename the throughput, which version 0.1 called ``rate``."""
+    names = {"rate": "throughput"}
+    return {names.get(name, name): value for name, value in record.items()}
 
 
 class _Line(NamedTuple):

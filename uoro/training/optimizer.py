@@ -111,7 +111,7 @@ def _own(call: str, name: str, options: dict[str, Any]) -> Optimizer:
 
 
 def _of_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """Call a user's function; until 0.3.0 its learning rate may be called ``rate``."""
+    """Call a user's function; its learning rate may be called ``rate``, as in version 0.1."""
     names = inspect.signature(function).parameters
     if "learning_rate" in options and "learning_rate" not in names and "rate" in names:
         options["rate"] = options.pop("learning_rate")
