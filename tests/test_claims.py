@@ -405,7 +405,7 @@ def test_figures_are_drawn_and_the_page_names_them(
 
 
 def test_a_folder_without_results_makes_no_page(tmp_path: Path) -> None:
-    with pytest.raises(ReproductionError, match="no results"):
+    with pytest.raises(ReproductionError, match="expected results, got none"):
         report(tmp_path, tmp_path / "page.md")
 
 

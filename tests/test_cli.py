@@ -97,7 +97,10 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["text", "--encoding", "latin"], "expected one of 'utf-8', 'bytes'"),
         (["influence-balancing", "--steps", "0"], "steps: expected an integer >= 1"),
         (["influence-balancing", "--steps", "5", "--estimators", "rtrl,tbptt:9"], "Raise --steps"),
-        (["influence-balancing", "--backends", "autograd", "--steps", "99"], "takes 200 items"),
+        (
+            ["influence-balancing", "--backends", "autograd", "--steps", "99"],
+            "steps: expected 200 items or more, for one update of 'tbptt:200', got 99",
+        ),
         (["influence-balancing", "--seed", "-1"], "seed=-1"),
         (["influence-balancing", "--file", "book.txt"], "no option --file"),
         (["text", "--minus", "3"], "no option --minus"),

@@ -301,7 +301,11 @@ def test_the_command_runs_resumes_and_adds_seeds(tmp_path: Path) -> None:
     ("words", "error", "what"),
     [
         (["fig2z"], UnknownNameError, "Did you mean 'fig2"),
-        (["fig2a", "--scale", "huge"], SettingError, "quick, paper"),
+        (
+            ["fig2a", "--scale", "huge"],
+            SettingError,
+            "scale: expected one of 'quick', 'paper', got 'huge'",
+        ),
         (["fig2a", "--seeds", "0"], SettingError, "--seeds 0"),
         (["fig2a", "--jobs", "0"], SettingError, "--jobs 0"),
         (["fig2a", "--backend", "jxa"], UnknownNameError, "Did you mean 'jax'"),

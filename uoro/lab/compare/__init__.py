@@ -1,4 +1,4 @@
-"""Experiments: what the command line runs, without the command line."""
+"""Comparisons of backends and estimators on one task."""
 
 from uoro.estimators.spelling import Choice as Choice
 from uoro.estimators.spelling import parse_estimator as parse_estimator

@@ -31,29 +31,28 @@ EAGER_CHUNK = 50
 PROBES_PER_DECADE = 8
 
 Gradient = list[Any]
-"""A gradient on the host: its leaves in order."""
+"""Leaves of a gradient, on the host."""
 
-
-Progress = Callable[[int, float], None]
-"""Called with the items done so far and the recent loss."""
+OnItems = Callable[[int, float], None]
+"""Called with the number of items so far and the recent loss."""
 
 
 def compare(
-    plan: Comparison, progress: Callable[[Backend, Choice, int], Progress]
+    plan: Comparison, progress: Callable[[Backend, Choice, int], OnItems]
 ) -> Iterator[Compared]:
-    """Run every estimator on every backend, one cell after the other.
+    """Run every estimator on every backend, one after the other.
 
     Args:
-        plan: What to compare.
-        progress: Called at the start of each cell with the items it is to consume; what it
-            returns is called as they are.
+        plan: Comparison.
+        progress: Called at the start of each run with backend, estimator and number of items;
+            returns a function to call along the run.
 
     Yields:
-        Each cell when it is done.
+        Each run when it is done.
 
     Raises:
-        SettingError: If the plan is none.
-        KeyboardInterrupt: On Ctrl-C, after the cell it interrupted has been yielded.
+        SettingError: If ``plan`` is no comparison.
+        KeyboardInterrupt: On Ctrl-C, after the interrupted run has been yielded.
     """
     require_kind("compare(plan, progress)", "plan", plan, Comparison, "a Comparison")
     references: dict[tuple[str, int], dict[int, Gradient]] = {}
@@ -78,9 +77,9 @@ def compare(
 
 
 def _run(
-    plan: Comparison, backend: Backend, choice: Choice, span: int, progress: Progress
+    plan: Comparison, backend: Backend, choice: Choice, span: int, progress: OnItems
 ) -> tuple[Compared, dict[int, Gradient]]:
-    """Run one cell, and keep the gradients of some updates, ever rarer."""
+    """Run one estimator on one backend; keep gradients at logarithmically spaced updates."""
     task, asked = plan.task, plan.items(backend)
     updates = asked // span
     curve = Curve(span=span, scale=task.loss_scale)
@@ -90,7 +89,7 @@ def _run(
     note = ""
     failed = False
 
-    # NumPy would warn of an overflow; a loss that is not finite is found and named anyway.
+    # A loss that is not finite is reported; warnings of NumPy are not needed.
     with backend.precision(plan.dtype), np.errstate(over="ignore", invalid="ignore"):
         learner = _learner(plan, backend, choice, span)
         items = task.stream(plan.seed)
@@ -142,10 +141,9 @@ def _run(
 
 
 def _stretches(updates: int, span: int) -> Iterator[int]:
-    """Cut a run into stretches, each behind a single update whose gradient can be looked at.
+    """Cut a run into single updates, whose gradients are compared, and stretches between them.
 
-    The cuts are the same on every backend, and have few lengths, each of which a compiler has
-    to compile.
+    The cuts are equal on every backend, and of few lengths, as each length is compiled.
     """
     done = 0
     while done < updates:
@@ -159,7 +157,7 @@ def _stretches(updates: int, span: int) -> Iterator[int]:
 
 
 def _learner(plan: Comparison, backend: Backend, choice: Choice, span: int) -> Learner:
-    """Start from the same bits whatever the backend: numbers and noise come from NumPy."""
+    """Build a learner that starts from equal bits on every backend, with signs from NumPy."""
     params, state = plan.task.model.init(np.random.default_rng(plan.seed))
     state = map_host(lambda leaf: leaf.astype(plan.dtype), state)
     signs = SharedNoise(choice.estimator.draw, state, plan.seed)
@@ -176,7 +174,7 @@ def _learner(plan: Comparison, backend: Backend, choice: Choice, span: int) -> L
 
 
 def _differences(mine: dict[int, Gradient], theirs: dict[int, Gradient]) -> list[float]:
-    """Relative differences, leaves together, at the updates both have."""
+    """Return the relative differences of gradients, at the updates of both runs."""
     differences = []
     for step in mine.keys() & theirs.keys():
         a, b = mine[step], theirs[step]
@@ -187,7 +185,7 @@ def _differences(mine: dict[int, Gradient], theirs: dict[int, Gradient]) -> list
 
 
 def _verdict(task: Task, curve: Curve) -> str:
-    """Judge a run by its recent loss."""
+    """Return the verdict on a run, by its recent loss."""
     if task.solved_below is not None and curve.recent < task.solved_below:
         return "converged"
     if not curve.points:

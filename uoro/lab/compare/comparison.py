@@ -1,4 +1,4 @@
-"""What a comparison is to do, what came of it, and both as JSON."""
+"""A comparison, its results, and both as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uoro.arguments import (
+    mismatch,
     require_choice,
     require_count,
     require_kind,
@@ -26,26 +27,26 @@ DTYPES = ("float32", "float64")
 
 @dataclass(frozen=True)
 class Compared:
-    """One run: a backend, an estimator, and what came of them.
+    """Result of one estimator on one backend.
 
     Attributes:
         backend: Name of the backend.
-        device: Where it ran.
-        estimator: As it was written.
-        asked: Items of the stream the whole comparison asked for.
-        items: Items done; fewer on eager backends, or if it failed, or for an odd rest.
+        device: Device.
+        estimator: Estimator, as spelled.
+        asked: Number of items of the comparison.
+        items: Number of items done; fewer on eager backends, after a failure, or for a remainder.
         first_loss: Loss of the first update, per item.
         final_loss: Loss of the last update, per item.
         recent_loss: Mean over the last thousand items, or the last tenth of a shorter run.
         verdict: ``"converged"``, the recent loss is below what solves the task; ``"learning"``,
             it is 5 % or more below the first; ``"diverged"``, it is above the first and near its
             worst, or not finite; ``"undecided"``, it is above the first and falling; ``"flat"``.
-        note: What else there is to say.
-        items_per_second: Median over chunks, those that had to be compiled left out; ``None`` if
-            none is left.
-        deviation: Largest relative difference of its gradients from the reference backend's
-            over the probed updates that both made; ``None`` for the reference itself.
-        compared: How many updates that is the largest of.
+        note: Remark.
+        items_per_second: Throughput, median over chunks without those that compile; ``None`` if
+            every chunk compiles.
+        deviation: Largest relative difference of the gradients from those of the reference
+            backend; ``None`` for the reference itself.
+        compared: Number of updates compared.
         curve: Mean losses along the run.
     """
 
@@ -67,15 +68,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to compare.
+    """What to compare: estimators on backends, on the same task, stream, numbers and signs.
 
     Attributes:
-        task: The task.
-        backends: The first one is the reference.
-        choices: The estimators.
-        steps: Items of the stream each run shall consume.
-        eager_steps: The same for backends on which Python runs each step.
-        seed: Determines the initial numbers and the noise.
+        task: Task.
+        backends: Backends; the first is the reference.
+        choices: Estimators.
+        steps: Number of items of each run.
+        eager_steps: Largest number of items where Python runs each step.
+        seed: Seed of the initial numbers and the signs.
         dtype: ``"float32"`` or ``"float64"``.
 
     Raises:
@@ -98,7 +99,7 @@ class Comparison:
         for what, kept in (("backends", self.backends), ("choices", self.choices)):
             if not isinstance(kept, (list, tuple)) or not kept:
                 raise SettingError(
-                    f"compare({what}={spelled(kept)}): wanted is a list of at least one."
+                    mismatch("compare", what, "a list of at least one", spelled(kept))
                 )
         for backend in self.backends:
             wanted = "a backend, as load_backend(name) returns"
@@ -113,23 +114,22 @@ class Comparison:
             for choice in self.choices:
                 if self.span(backend, choice) > self.items(backend):
                     eager = "" if backend.compiled else " (or --eager-steps)"
-                    raise SettingError(
-                        f"compare: '{choice.name}' takes {choice.span} items for one update, and "
-                        f"on {backend.name} the run has {self.items(backend)}. Raise --steps"
-                        f"{eager}, or leave it out with --estimators."
-                    )
+                    least = f"{choice.span} items or more, for one update of '{choice.name}'"
+                    got = f"{self.items(backend)} on {backend.name}"
+                    hint = f"Raise --steps{eager}, or leave '{choice.name}' out of --estimators."
+                    raise SettingError(mismatch("compare", "steps", least, got, hint))
         require_choice(f"compare(dtype={spelled(self.dtype)})", "dtype", self.dtype, DTYPES)
 
     def items(self, backend: Backend) -> int:
-        """How many items a run on this backend shall consume."""
+        """Return the number of items of a run on a backend."""
         return self.steps if backend.compiled else min(self.steps, self.eager_steps)
 
     def span(self, backend: Backend, choice: Choice) -> int:
-        """How many items one update takes; all of them for full BPTT."""
+        """Return the number of items of an update; all items for full BPTT."""
         return self.items(backend) if choice.span is None else choice.span
 
     def record(self) -> dict[str, Any]:
-        """Everything needed to do it again."""
+        """Return everything needed to repeat the comparison."""
         return {
             "task": self.task.name,
             "title": self.task.title,
@@ -146,16 +146,16 @@ class Comparison:
 
 
 def write_json(path: Path, plan: Comparison, cells: list[Compared], *, complete: bool) -> None:
-    """Write the plan and the cells done so far.
+    """Write a comparison and the runs done so far.
 
     Args:
-        path: Where to; its folder is made if it is missing.
-        plan: What was to be compared.
-        cells: What was.
-        complete: Whether that is all.
+        path: JSON file to write; its folder is created.
+        plan: Comparison.
+        cells: Runs done so far.
+        complete: Whether all runs are done.
 
     Raises:
-        SettingError: If nothing can be written there, or the plan is none.
+        SettingError: If the file cannot be written, or ``plan`` is no comparison.
     """
     require_kind("write_json(path, plan, …)", "plan", plan, Comparison, "a Comparison")
     path = require_path("write_json(path, …)", "path", path)
@@ -163,4 +163,5 @@ def write_json(path: Path, plan: Comparison, cells: list[Compared], *, complete:
     try:
         write_document(path, document)
     except (OSError, ValueError) as error:
-        raise SettingError(f"write_json({str(path)!r}): it cannot be written: {error}") from error
+        call = f"write_json({str(path)!r})"
+        raise SettingError(mismatch(call, "", "a writable file", str(error))) from error

@@ -16,8 +16,8 @@ class Point(NamedTuple):
     """Mean loss over a stretch of the stream.
 
     Attributes:
-        item: How many items had been seen at its end.
-        loss: Mean loss per item over the stretch.
+        item: Number of items up to the end of the stretch.
+        loss: Mean loss per item.
     """
 
     item: int
@@ -28,8 +28,8 @@ class Curve:
     """Mean losses over stretches whose length grows in proportion to time.
 
     Args:
-        span: Items that each reported loss sums over.
-        scale: What to multiply the loss by.
+        span: Number of items that each reported loss sums over.
+        scale: Factor of the losses.
     """
 
     def __init__(self, *, span: int = 1, scale: float = 1.0) -> None:
@@ -69,7 +69,7 @@ class Curve:
         return float(np.mean(kept[-tenth:])) if kept else math.nan
 
     def finished(self) -> list[Point]:
-        """Give all points, the last stretch included even if it is not full."""
+        """Return all points, the last stretch included even if incomplete."""
         if self._count:
             self._close()
         return self.points
@@ -80,7 +80,7 @@ class Curve:
 
 
 def _next_bin(item: int) -> int:
-    """Give the first item of the next bin; every bin has one item at least."""
+    """Return the first item of the next bin; every bin has at least one item."""
     if item == 0:
         return 1
     number = math.floor(math.log10(item) * BINS_PER_DECADE + 1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from uoro.arguments import mismatch
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.lab.reproduce.experiment import Experiment
 from uoro.lab.reproduce.figure_1a import Figure1a
@@ -32,15 +33,16 @@ OTHER_NAMES = {"table1": "fig4"}
 
 
 def find(names: Sequence[str]) -> list[Experiment]:
-    """Look experiments up; ``"all"`` stands for every one.
+    """Return experiments by their names; ``"all"`` stands for all.
 
     Raises:
-        UnknownNameError: If there is no such experiment; the nearest is named.
-        SettingError: If it is no list of names, or an empty one.
+        UnknownNameError: If a name is unknown; the message suggests the nearest.
+        SettingError: If ``names`` is no list, or empty.
     """
     if not isinstance(names, (list, tuple)) or not names:
+        hint = "Try ['fig2a']."
         raise SettingError(
-            f"reproduce {spelled(names)}: wanted is a list of at least one name, such as 'fig2a'."
+            mismatch("reproduce", "names", "a list of at least one name", spelled(names), hint)
         )
     known = {experiment.name: experiment for experiment in EXPERIMENTS}
     found: dict[str, Experiment] = {}

@@ -1,4 +1,4 @@
-"""Claims of the paper, what was measured of them, and the verdict."""
+"""Claims of the paper, the measurements, and the verdicts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ UNDECIDED: Verdict = "not decided at this scale"
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the paper's, held against what was measured.
+    """One claim of the paper, compared with measurements.
 
     Attributes:
-        sentence: The claim.
-        support: What was measured, in words and numbers, and where the line was drawn.
-        verdict: What follows.
+        sentence: Claim.
+        support: Measurements, in words and numbers, with the threshold.
+        verdict: Verdict.
     """
 
     sentence: str
@@ -33,12 +33,17 @@ class Claim:
 
 
 def judge(holds: bool, fails: bool) -> Verdict:
-    """Turn two questions into a verdict; neither means that it is not decided."""
+    """Return a verdict; undecided if the claim neither holds nor fails."""
     return "holds" if holds else "does not hold" if fails else UNDECIDED
 
 
+def not_run(*sentences: str) -> list[Claim]:
+    """Return undecided claims without measurements."""
+    return [Claim(each, "It was not run.", UNDECIDED) for each in sentences]
+
+
 def settled(claims: list[Claim], done: int, wanted: int) -> list[Claim]:
-    """Leave everything open while runs are missing."""
+    """Return the claims, all undecided while runs are missing."""
     if done >= wanted:
         return claims
     note = f" Incomplete: {done} of {wanted} runs are done."
@@ -50,7 +55,7 @@ class Slope:
     """Slope of a straight line through points, with its 95 % interval.
 
     Attributes:
-        value: The least-squares slope.
+        value: Least-squares slope.
         low: Lower end.
         high: Upper end.
     """
@@ -64,11 +69,11 @@ class Slope:
 
 
 def slope(x: list[float], y: list[float]) -> Slope:
-    """Fit a line; the interval makes no assumption of equal variances (HC3).
+    """Fit a line; the interval allows for unequal variances (HC3).
 
     Args:
-        x: At least four values.
-        y: As many.
+        x: Abscissae, at least four.
+        y: Ordinates.
 
     References:
         MacKinnon & White, "Some heteroskedasticity-consistent covariance matrix estimators with
@@ -86,15 +91,15 @@ def slope(x: list[float], y: list[float]) -> Slope:
 
 
 def slope_in_time(times: Values, values: Values, blocks: int = 20) -> Slope:
-    """Fit a line to a series; the interval allows for neighbours in time that are alike.
+    """Fit a line to a time series; the interval allows for correlation in time.
 
-    Its width comes from leaving out one block of consecutive values at a time, and is right where
-    a block is much longer than what is alike.
+    The width comes from leaving out one block of consecutive values at a time, and is valid if a
+    block is much longer than the correlation time.
 
     Args:
-        times: The abscissae, in order of time.
-        values: The ordinates.
-        blocks: How many.
+        times: Abscissae, in order of time.
+        values: Ordinates.
+        blocks: Number of blocks.
 
     References:
         Efron, "The jackknife, the bootstrap and other resampling plans", 1982, chapter 3, with
@@ -120,7 +125,7 @@ def in_stretches(times: Values, values: Values, per_decade: int) -> tuple[list[f
     """Average over stretches whose length grows in proportion to time.
 
     Returns:
-        The geometric middle of each, and the mean over it.
+        The geometric middle of each stretch, and the mean over the stretch.
     """
     # A stretch ends with, and not before, a round number.
     numbers = np.ceil(np.log10(times) * per_decade - 1e-9)

@@ -1,4 +1,4 @@
-"""What an experiment is."""
+"""The protocol of an experiment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Experiment(Protocol):
     """A figure or a table of the paper, or a statement in its text.
 
     Attributes:
-        name: As on the command line.
+        name: Name, as on the command line.
         title: One line.
-        paper: What the paper shows, in our words, with its numbers.
-        ours: How it was done here, and where that differs.
+        paper: Result of the paper, in our words, with its numbers.
+        ours: Method here, with the differences.
     """
 
     name: str
@@ -27,17 +27,17 @@ class Experiment(Protocol):
     ours: str
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """List the runs it takes."""
+        """Return the jobs of the experiment."""
         ...
 
     def claims(self, results: Results) -> list[Claim]:
-        """Judge each claim by what was measured; by whatever runs there are."""
+        """Judge each claim by the results so far."""
         ...
 
     def draw(self, results: Results, path: Path) -> None:
-        """Write the figure as a PNG."""
+        """Draw the figure, as a PNG."""
         ...
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give the numbers as rows of cells, the heading first; empty if there is no table."""
+        """Return the numbers as rows of cells, the heading first; empty without a table."""
         ...

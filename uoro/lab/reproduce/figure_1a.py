@@ -9,7 +9,7 @@ import numpy as np
 
 from uoro.drawing import colour, figure
 from uoro.lab.jobs import Done, Job, Results
-from uoro.lab.reproduce.claims import Claim, Values, in_stretches, judge, slope_in_time
+from uoro.lab.reproduce.claims import Claim, Values, in_stretches, judge, not_run, slope_in_time
 from uoro.lab.reproduce.paper_tasks import network
 from uoro.lab.reproduce.plan import ReproductionPlan
 
@@ -32,13 +32,13 @@ class Figure1a:
     )
     ours = (
         "The same on the plays in Markdown, 5.3 million characters again and again, trained by "
-        "UORO with Adam at 1e-3/(1 + 0.03 √t). In place of the mean of the "
-        "runs we take the exact gradient, by RTRL for the whole state, so that the small mean "
-        "cannot be drowned by noise; and the mean of the runs is held against it."
+        "UORO with Adam at 1e-3/(1 + 0.03 √t). The reference is the exact gradient, by RTRL for the "
+        "whole state, in place of the mean of the runs, whose noise would hide the small mean; the "
+        "mean of the runs is compared with the reference."
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """One for each network; the paper has one."""
+        """Return one job for each network; the paper has one."""
         train, items, reruns = (
             (10**7, 10_000, 100)
             if plan.paper
@@ -62,13 +62,11 @@ class Figure1a:
         ]
 
     def claims(self, results: Results) -> list[Claim]:
-        """The slope, and that the estimate is unbiased along the way."""
+        """Judge the slope, and unbiasedness along the way."""
         sentence = "The relative variance of UORO's gradient does not grow with time."
         unbiased = "The mean of the runs agrees with the exact gradient."
         if not results:
-            return [
-                Claim(each, "It was not run.", judge(False, False)) for each in (sentence, unbiased)
-            ]
+            return not_run(sentence, unbiased)
         found = []
         for id, done in results.items():
             times, variance = _steps(done)
@@ -120,7 +118,7 @@ class Figure1a:
             axes.legend(frameon=False)
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give the level by decades."""
+        """Return the level by decades."""
         if not results:
             return []
         rows = [["steps", *results]]
@@ -141,6 +139,6 @@ def _loss(done: Done) -> str:
 
 
 def _steps(done: Done) -> tuple[Values, Values]:
-    """Give the number of every step, counted from 1, and the relative variance there."""
+    """Return the number of every step, from 1, and the relative variance there."""
     variance = np.array(done.result["relative_variance"])
     return np.arange(len(variance)) + done.settings["skipped"] + 1.0, variance

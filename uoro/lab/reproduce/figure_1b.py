@@ -31,7 +31,7 @@ class Figure1b:
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """One for each size and initialisation."""
+        """Return one job for each size and initialisation."""
         sizes = [2**k for k in range(3, plan.length(paper=11, quick=9, eager=7))]
         reruns = plan.length(paper=100, quick=50, eager=30)
         return [
@@ -66,7 +66,7 @@ class Figure1b:
         )
 
     def claims(self, results: Results) -> list[Claim]:
-        """The slope."""
+        """Judge the slope."""
         sentence = "The relative variance of UORO's gradient grows with the number of units."
         points = self._points(results)
         sizes = {point[0] for point in points}
@@ -107,7 +107,7 @@ class Figure1b:
             axes.legend(frameon=False)
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give the mean for each size."""
+        """Return the mean for each size."""
         points = self._points(results)
         rows = [["units", "relative variance", "networks"]]
         for size in sorted({point[0] for point in points}):

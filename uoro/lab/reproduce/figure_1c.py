@@ -34,7 +34,7 @@ class Figure1c:
     )
     ours = (
         "The same lag and schedule, with Adam. Task, sizes and length are ours, as the paper does "
-        f"not say them: 8 letters drawn anew at every step, {ITEMS:,} of them. A first try at the "
+        f"not state them: 8 letters drawn anew at every step, {ITEMS:,} steps. A first try at the "
         "paper's rate with up to 256 units over 50,000 letters showed no rise of the loss beyond "
         "chance, so two higher rates with the same decay were added. A jump is a mean loss over "
         f"{ITEMS // BLOCKS} letters that is {JUMP} bits or more above that of a guess, at any time "
@@ -42,7 +42,7 @@ class Figure1c:
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """One for each size, rate and seed."""
+        """Return one job for each size, learning rate and seed."""
         items = plan.length(paper=ITEMS, quick=ITEMS, eager=2_000)
         return [
             learning_run(
@@ -69,7 +69,7 @@ class Figure1c:
         return dict(sorted(groups.items()))
 
     def claims(self, results: Results) -> list[Claim]:
-        """Who jumps, at the paper's rate and at any."""
+        """Judge which sizes jump, at the paper's rate and at any rate."""
         excess = {
             key: [_excess(one.values("blocks")) for one in group]
             for key, group in self._groups(results).items()
@@ -125,7 +125,7 @@ class Figure1c:
             panels[0].legend(frameon=False)
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give the highest and the last loss."""
+        """Return the highest and the last loss."""
         rows = [["units", "rate", "highest mean loss less a guess", "last tenth"]]
         for (units, rate), group in self._groups(results).items():
             rows.append(
@@ -140,5 +140,5 @@ class Figure1c:
 
 
 def _excess(blocks: Sequence[float]) -> float:
-    """Give the highest mean over a block, less the loss of a guess."""
+    """Return the highest mean over a block, less the loss of a guess."""
     return max(blocks) - math.log2(LETTERS)

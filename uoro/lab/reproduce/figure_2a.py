@@ -37,13 +37,13 @@ class Figure2a:
         "cross the system, and converges for T = 200."
     )
     ours = (
-        "In float64. UORO at η = 1e-3 with 20 seeds; truncation at five rates, so that none can "
-        "be said to have been badly chosen. Time counts items of the stream. Losses are means over "
+        "In float64. UORO at η = 1e-3 with 20 seeds; truncation at five learning rates, to exclude "
+        "a bad choice. Time counts items of the stream. Losses are means over "
         "the last 1,000 items."
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """UORO with all seeds side by side; truncation, which draws nothing, once each."""
+        """Return one job for UORO with all seeds, and one for each truncation, without signs."""
         items = FULL_LENGTH if plan.paper else 50_000
         rates = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4) if plan.paper else (1e-2, 1e-3, 1e-4)
         spans = [(t, rate) for t in (*FAILING, CONVERGING) for rate in rates]
@@ -70,7 +70,7 @@ class Figure2a:
         return replicas(results, lambda s: (s["estimator"], s["arguments"]["learning_rate"]))
 
     def claims(self, results: Results) -> list[Claim]:
-        """UORO solves it; short spans move away; long ones converge; and how long they must be."""
+        """Judge that UORO solves the task, short spans move away, long spans converge."""
         groups = self._groups(results)
         mine = groups.get(("uoro", RATE), [])
         ends = [one.value("last") for one in mine]
@@ -141,7 +141,7 @@ class Figure2a:
             axes.legend(frameon=False, ncols=2)
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give the last loss of every span and rate."""
+        """Return the last loss of every span and rate."""
         groups = self._groups(results)
         rates = sorted({rate for _, rate in groups}, reverse=True)
         names = sorted(

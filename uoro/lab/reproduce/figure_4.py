@@ -7,7 +7,7 @@ from pathlib import Path
 
 from uoro.drawing import curves, figure, level
 from uoro.lab.jobs import Job, Results
-from uoro.lab.reproduce.claims import Claim, judge
+from uoro.lab.reproduce.claims import Claim, judge, not_run
 from uoro.lab.reproduce.learning import learning_run
 from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
@@ -58,14 +58,13 @@ class Figure4:
     ours = (
         "The same networks, initialisation, stream, optimizer and schedule; memory-T and chunked "
         "truncation make one update per T characters. Every seed has its own initial numbers, "
-        "signs and stream, and one seed differs much from the next: the paper shows one, we show "
-        "three, and six of the cell in which we differ from the paper. (That cell, plain "
-        "UORO with the GRU at 0.155, differs within the paper too: memory-2, which is less noisy, "
-        "is at 0.174 there.)"
+        "signs and stream, and seeds differ widely: the paper shows one seed, this page three, and "
+        "six for the cell that differs from the paper. (That cell, plain UORO with the GRU at "
+        "0.155, is inconsistent within the paper too: memory-2, with less noise, is at 0.174.)"
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """One for each cell of the table and each seed."""
+        """Return one job for each cell of the table and each seed."""
         items = plan.length(paper=FULL_LENGTH, quick=300_000, eager=4_000)
         found = []
         for cell, estimator in PAPER:
@@ -90,7 +89,7 @@ class Figure4:
         return replicas(results, lambda s: (s["network"]["cell"], s["estimator"]))
 
     def claims(self, results: Results) -> list[Claim]:
-        """Reliability, and the single numbers."""
+        """Judge reliability, and single numbers."""
         cells = self._cells(results)
         source = AnBn(1, 32)
         found = []
@@ -130,7 +129,7 @@ class Figure4:
         losses = [one.value("last") for one in group]
         sentence = f"{_spell(key)} ends at {theirs} bits per character, within {NEAR}."
         if not losses:
-            return Claim(sentence, "It was not run.", judge(False, False))
+            return not_run(sentence)[0]
         whole = all(one.settings["items"] >= FULL_LENGTH for one in group)
         close = sum(abs(loss - theirs) <= NEAR for loss in losses)
         support = (
@@ -160,7 +159,7 @@ class Figure4:
             panels[1].legend(frameon=False)
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Set the twelve numbers of table 1 beside ours."""
+        """Return the twelve numbers of table 1 beside ours."""
         cells = self._cells(results)
         rows = [["estimator", "LSTM, paper", "LSTM, ours", "GRU, paper", "GRU, ours"]]
         for estimator in dict.fromkeys(key[1] for key in PAPER):
@@ -176,7 +175,7 @@ class Figure4:
 
 
 def _seeds(cell: str, estimator: str) -> int:
-    """Give the cell in which the paper and we differ more seeds than the others."""
+    """Return the number of seeds; more where this library and the paper differ."""
     return 6 if (cell, estimator) == ("gru", "uoro") else 3
 
 

@@ -1,4 +1,4 @@
-"""The kinds of runs, by name, so that a run can be handed to another process."""
+"""The kinds of jobs by name, for other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning runs: one task, one estimator, one or several seeds side by side."""
+"""Learning runs: one task, one estimator, one seed or several side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EAGER_CHUNK = 100
 
 
 def make_task(settings: JobSettings) -> Task:
-    """Make the task that the settings name, with its network."""
+    """Build the task of the settings, with its network."""
     arguments = dict(settings["arguments"])
     if settings["network"] is not None:
         arguments["network"] = Network(**settings["network"])
@@ -48,19 +48,19 @@ def learning_run(
     window: int,
     microseconds: float,
 ) -> Job:
-    """Describe a learning run.
+    """Return the job of a learning run.
 
     Args:
-        id: Its name.
-        common: As `ReproductionPlan.common` gives them.
-        task: A key of `TASKS`.
-        arguments: What to call it with.
-        network: Fields of `Network`, or ``None`` where the task has no choice.
-        estimator: As on the command line.
-        items: How many items of the stream to consume.
-        seeds: Those that run side by side.
-        window: Over how many of the last items to take the mean loss.
-        microseconds: What an item costs with the JAX backend on one core, roughly.
+        id: Name of the job.
+        common: Settings from `ReproductionPlan.common`.
+        task: Key of `TASKS`.
+        arguments: Arguments of the task.
+        network: Fields of `Network`; ``None`` if the task has its own model.
+        estimator: Estimator, as on the command line.
+        items: Number of items of the stream.
+        seeds: Seeds that run side by side.
+        window: Number of last items for the mean loss.
+        microseconds: Rough cost of an item, with the JAX backend on one core.
     """
     settings = common | {
         "task": task,
@@ -76,13 +76,13 @@ def learning_run(
 
 
 class Trace:
-    """What is kept of one replica's losses.
+    """Record of the losses of one replica.
 
     Args:
-        span: Items each loss sums over.
-        scale: What to multiply a loss by to have it in the task's unit.
-        items: How many items the run is to have.
-        window: Over how many of the last ones to take the mean.
+        span: Number of items that each loss sums over.
+        scale: Factor from a loss to the unit of the task.
+        items: Number of items of the run.
+        window: Number of last items for the mean loss.
     """
 
     def __init__(self, span: int, scale: float, items: int, window: int) -> None:
@@ -108,11 +108,11 @@ class Trace:
 
     @property
     def last(self) -> float:
-        """The mean over the last items."""
+        """Mean over the last items."""
         return float(np.mean(self._last)) if self._last else math.nan
 
     def record(self) -> dict[str, Any]:
-        """Give the record: curve, blocks of equal length, and the means that claims rest on."""
+        """Return the curve, blocks of equal length, and the means behind the claims."""
         points = self._curve.finished()
         lengths = np.diff([0, *(point.item for point in points)])
         means = np.array([point.loss for point in points])
@@ -136,13 +136,13 @@ def _short(value: float) -> float:
 
 
 class Learning(NamedTuple):
-    """A learning run that is ready to begin.
+    """A learning run, ready to begin.
 
     Attributes:
-        task: What is learned.
-        span: How many items a step consumes.
-        replicas: The learners, one for each seed.
-        streams: What each of them learns from, as many items as are asked for.
+        task: Task.
+        span: Number of items per update.
+        replicas: Learners, one for each seed.
+        streams: Streams, one for each learner.
     """
 
     task: Task
@@ -152,7 +152,7 @@ class Learning(NamedTuple):
 
 
 def prepare(backend: Backend, settings: JobSettings) -> Learning:
-    """Make task, learners and streams; to be called within the precision of the settings."""
+    """Build task, learners and streams; call within the precision of the settings."""
     dtype, seeds = settings["dtype"], settings["seeds"]
     task = make_task(settings)
     choice = parse_estimator(settings["estimator"])
@@ -175,13 +175,13 @@ def prepare(backend: Backend, settings: JobSettings) -> Learning:
 
 
 def learn(settings: JobSettings, report: Report) -> dict[str, Any]:
-    """Run it.
+    """Run a learning job.
 
     Returns:
-        ``replicas``: a record for each seed, as `Trace.record` gives it; and the device.
+        ``replicas``: a record for each seed, from `Trace.record`; and facts about device and task.
     """
     backend = load_backend(settings["backend"], device=settings["device"])
-    # NumPy would warn of overflows; a run that diverges says so by its losses.
+    # Losses show that a run diverges; warnings of NumPy are not needed.
     with backend.precision(settings["dtype"]), np.errstate(over="ignore", invalid="ignore"):
         task, span, replicas, streams = prepare(backend, settings)
         steps = settings["items"] // span
@@ -204,10 +204,10 @@ def learn(settings: JobSettings, report: Report) -> dict[str, Any]:
 
 
 def time_estimators(settings: JobSettings, report: Report) -> dict[str, Any]:
-    """Let the learners of several estimators take turns, and see what an item takes each.
+    """Time an item of several estimators, whose learners take turns.
 
     Returns:
-        ``seconds_per_item``: for each estimator a time for each round.
+        ``seconds_per_item``: for each estimator, one time for each round.
     """
     backend = load_backend(settings["backend"], device=settings["device"])
     names, rounds = settings["estimators"], settings["rounds"]
@@ -225,6 +225,6 @@ def time_estimators(settings: JobSettings, report: Report) -> dict[str, Any]:
                 replicas.run(streams, steps, chunk=steps)
                 took[name].append((time.perf_counter() - begun) / (steps * span))
             report((number + 1) / (rounds + 1))
-    # In the first round they are compiled.
+    # The first round compiles.
     seconds = {name: [_short(each) for each in found[1:]] for name, found in took.items()}
     return {"device": backend.device, "seconds_per_item": seconds}

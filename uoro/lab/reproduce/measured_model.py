@@ -1,4 +1,4 @@
-"""What a measurement starts from: a task's model on a backend, its stream, its noise."""
+"""The model under measurement: a task on a backend, with its stream and its signs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from uoro.registry import load_backend
 
 
 class MeasuredModel:
-    """A task's model on a backend, with the numbers that a run starts from.
+    """The model of a task on a backend, with its initial parameters and state.
 
     Args:
-        settings: Of a run; ``seed`` is that of the network and of the draws.
+        settings: Settings of a job; ``seed`` determines the network and the signs.
     """
 
     def __init__(self, settings: JobSettings) -> None:
@@ -42,7 +42,7 @@ class MeasuredModel:
         self.dynamics = self.backend.dynamics(partial(self.task.model.transition, self.backend.xp))
 
     def items(self, count: int, *, start: int = 0) -> Any:
-        """Give items of the stream as one stack."""
+        """Return items of the stream as one stack."""
         stream = self.task.stream(self.seed)
         stream.take(start)
         stack, _ = read(self.backend, stream, count)
@@ -53,7 +53,7 @@ class MeasuredModel:
         """Train with UORO on the stream.
 
         Returns:
-            The params at some numbers of items, and the mean loss over the last tenth.
+            The params after each number of items, and the mean loss over the last tenth.
         """
         learner = Learner(
             self.dynamics, UORO(), self.task.optimizer, self.params, self.state, seed=self.seed
@@ -77,12 +77,12 @@ class MeasuredModel:
         return kept, trace.last
 
     def draw(self, estimator: Estimator, number: int, *counts: int) -> Any:
-        """Draw independent noise, a stack of stacks of as many as wanted.
+        """Draw independent signs of an estimator, as nested stacks.
 
         Args:
-            estimator: Whose noise.
-            number: Draws of different numbers are independent.
-            counts: The lengths of the stacks, the outermost first.
+            estimator: Estimator.
+            number: Number of the draw; draws of different numbers are independent.
+            counts: Lengths of the stacks, the outermost first.
         """
         like = self.state
         for count in reversed(counts):

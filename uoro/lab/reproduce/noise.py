@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from uoro.algebra import entry, repeat, size
+from uoro.arguments import mismatch
 from uoro.backend import Backend
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
@@ -27,31 +28,30 @@ STEPS_AT_ONCE = 250
 
 
 def square(backend: Backend, tree: Any) -> Any:
-    """Sum of squares."""
+    """Return the sum of squares."""
     return backend.inner(tree, tree)
 
 
 def difference(backend: Backend, x: Any, y: Any) -> Any:
-    """``x - y``."""
+    """Return ``x - y``."""
     return backend.combine((1.0, x), (-1.0, y))
 
 
 def noise_in_time(settings: JobSettings, report: Report) -> dict[str, Any]:
-    """Train, hold the params, and run many times over the same items from the zero state.
+    """Train, fix the params, and run many times over the same items from the zero state.
 
-    All runs see the same state, as signs do not change it, so that one pass gives the exact
-    gradient and every estimate of it.
+    Signs do not change the hidden state, so all runs share the states, and one pass gives the exact
+    gradient with every estimate of it.
 
     Returns:
-        ``relative_variance``: for each step, ``mean ‖g̃ - g‖² / ‖g‖²``, the first ``skipped``
-        left out; ``mean_error``: for each step, ``‖mean g̃ - g‖² / ‖g‖²``, which for an unbiased
-        estimate is the former divided by the number of runs; ``training_loss``: its mean over the
-        last tenth of training.
+        ``relative_variance``: for each step, ``mean ‖g̃ - g‖² / ‖g‖²``, without the first
+        ``skipped`` steps; ``mean_error``: for each step, ``‖mean g̃ - g‖² / ‖g‖²``, which for an
+        unbiased estimate is the former divided by the number of runs; ``training_loss``: mean
+        loss over the last tenth of training.
     """
     if settings["items"] % STEPS_AT_ONCE:
-        raise SettingError(
-            f"noise_in_time(items={settings['items']}): they must come in {STEPS_AT_ONCE}s."
-        )
+        call, got = "noise_in_time(settings)", str(settings["items"])
+        raise SettingError(mismatch(call, "items", f"a multiple of {STEPS_AT_ONCE}", got))
     backend, runs = load_backend(settings["backend"], device=settings["device"]), settings["reruns"]
     with backend.precision(settings["dtype"]):
         model = MeasuredModel(settings)
@@ -107,9 +107,9 @@ def noise_in_time(settings: JobSettings, report: Report) -> dict[str, Any]:
 
 
 def noise_by_units(settings: JobSettings, report: Report) -> dict[str, Any]:
-    """Run an untrained network for a few steps, many times over.
+    """Run an untrained network for a few steps, many times.
 
-    The exact gradient of the last loss comes from backpropagation through all of them.
+    Backpropagation through all steps gives the exact gradient of the last loss.
 
     Returns:
         ``relative_variance`` of the last step's gradient, and its standard error over the runs.
@@ -120,7 +120,7 @@ def noise_by_units(settings: JobSettings, report: Report) -> dict[str, Any]:
         dynamics, steps, runs = model.dynamics, settings["steps"], settings["reruns"]
         items, estimator = model.items(steps, start=settings["start"]), UORO()
 
-        # Zeros made inside would be constants, which a compiler takes long to fold.
+        # An argument, as a compiler folds constants slowly.
         zero = backend.zeros(model.params)
         first = entry(backend, items, 0)
 
@@ -169,10 +169,10 @@ def noise_by_units(settings: JobSettings, report: Report) -> dict[str, Any]:
 
 
 def noise_by_estimator(settings: JobSettings, report: Report) -> dict[str, Any]:
-    """Compare estimators on what they all estimate: the gradient of a window's losses together.
+    """Compare estimators of one quantity: the gradient of the summed losses of a window.
 
-    A window has as many items as the longest memory; an estimator of shorter memory gives the
-    sum of its gradients over the window. The params are held, at some stages of training.
+    A window has as many items as the longest memory; an estimator of shorter memory adds up its
+    gradients over the window. The params are fixed, at several stages of training.
 
     Returns:
         ``relative_variance``: for each estimator, and for each stage, the sum over the windows of
@@ -208,7 +208,7 @@ def noise_by_estimator(settings: JobSettings, report: Report) -> dict[str, Any]:
 
 
 def _exact(model: MeasuredModel, length: int) -> Callable[..., Any]:
-    """Make the function that gives the exact gradient of each window, by RTRL from the start."""
+    """Return a function that computes the exact gradient of each window, by RTRL."""
     backend, whole, exact = model.backend, unroll(model.dynamics, length), RTRL()
 
     @backend.compile
@@ -227,7 +227,7 @@ def _exact(model: MeasuredModel, length: int) -> Callable[..., Any]:
 def _measure(
     model: MeasuredModel, name: str, length: int, settings: JobSettings
 ) -> Callable[..., Any]:
-    """Make the function that gives the squared errors, for each window and run."""
+    """Return a function that computes the squared errors of each window and run."""
     backend, choice, runs = model.backend, parse_estimator(name), settings["reruns"]
     estimator, span = choice.estimator, choice.span or 1
     dynamics: Dynamics[Any, Any, Any] = unroll(model.dynamics, span) if span > 1 else model.dynamics

@@ -1,4 +1,4 @@
-"""What is claimed of the runs of `rank_learning.py`: sooner, faster, and as low."""
+"""The claims on the runs of `rank_learning.py`: sooner, faster, and as low."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from uoro.lab.jobs import Results
-from uoro.lab.reproduce.claims import Claim, judge
+from uoro.lab.reproduce.claims import Claim, judge, not_run
 from uoro.lab.reproduce.learning import BLOCKS
 from uoro.lab.reproduce.rank_results import (
     SETUPS,
@@ -46,7 +46,7 @@ FLOOR = "Joint rank 8 or 16 comes within 0.01 bit of 16-truncated BPTT with the 
 
 
 def judge_ranks(results: Results) -> list[Claim]:
-    """Say how much sooner, how much faster, how low."""
+    """Judge how much sooner, how much faster, how low."""
     groups, seconds = groups_of(results), seconds_of(results)
     best = groups.get(BEST, [])
     high = {
@@ -63,7 +63,7 @@ def judge_ranks(results: Results) -> list[Claim]:
 
 
 def _first(group: list[Replica], loss: float) -> list[float]:
-    """Give, for every seed, after how many characters the loss is below a value."""
+    """Return, for every seed, the number of characters until the loss is below a value."""
     ends, means = smoothed(group)
     width = round(SMOOTH * BLOCKS / group[0].settings["items"])
     return [
@@ -76,14 +76,14 @@ def _first(group: list[Replica], loss: float) -> list[float]:
 
 
 def _sooner(lead: str, groups: Groups, seconds: Seconds) -> list[Claim]:
-    """Tell after how many characters, and how much of the time, an estimator has caught up."""
+    """Judge after how many characters, and how much time, an estimator has caught up."""
     setup = SETUPS[0]
     names = [claim.format(LEADS[lead]) for claim in (SOONER, FASTER)]
     plain, mine = (groups.get((*setup, each), []) for each in ("uoro", lead))
     times = [seconds.get((*setup, each), []) for each in ("uoro", lead)]
     soon = loss_at(mine, SOON) if mine else []
     if not plain or not soon or not all(times):
-        return [Claim(each, "It was not run.", judge(False, False)) for each in names]
+        return not_run(*names)
     ends = [one.value("last") for one in plain]
     length = plain[0].settings["items"]
     whole = length >= 10_000_000
@@ -112,12 +112,12 @@ def _capital(words: str) -> str:
 
 
 def _list(numbers: Sequence[float], form: str) -> str:
-    """Spell numbers; infinity is what was never reached."""
+    """Return numbers in words; infinity stands for never."""
     return ", ".join(f"{each:{form}}" if math.isfinite(each) else "never" for each in numbers)
 
 
 def _pays(lead: str, groups: Groups, seconds: Seconds) -> Claim:
-    """Tell from which second on each rank is ahead of rank 1 for as long as both were run."""
+    """Judge from which second on each rank stays ahead of rank 1."""
     sentence = PAYS.format(LEADS[lead])
     said, found = list[str](), list[float]()
     for task, cell in SETUPS:
@@ -134,7 +134,7 @@ def _pays(lead: str, groups: Groups, seconds: Seconds) -> Claim:
         each = ", ".join(f"{short(name)} {_spell_second(at)}" for name, at in ahead.items())
         said.append(f"{TITLES[task]}, {cell.upper()}: {each}")
     if not found:
-        return Claim(sentence, "It was not run.", judge(False, False))
+        return not_run(sentence)[0]
     return Claim(
         sentence,
         "Second from which the median loss is below that of rank 1, to the end of the shorter one. "
@@ -149,7 +149,7 @@ def _median_curve(group: list[Replica], times: list[float]) -> tuple[Any, Any]:
 
 
 def _ahead_from(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> float:
-    """Give the time from which a curve stays below another; infinity if it ends above it."""
+    """Return the time from which a curve stays below another; infinity if the curve ends above."""
     common = mine[0][(mine[0] >= theirs[0][0]) & (mine[0] <= theirs[0][-1])]
     other = np.interp(np.log(common), np.log(theirs[0]), theirs[1])
     ahead = mine[1][np.searchsorted(mine[0], common)] < other
@@ -165,7 +165,7 @@ def _spell_second(second: float) -> str:
 
 def _floor(best: list[Replica], high: dict[tuple[str, str], list[Replica]]) -> Claim:
     if not best or not high:
-        return Claim(FLOOR, "It was not run.", judge(False, False))
+        return not_run(FLOOR)[0]
     whole = all(one.settings["items"] >= BEST_LENGTH for one in best)
     floor = [one.value("last") for one in best]
     line = math.fsum(floor) / len(floor) + NEAR

@@ -80,7 +80,7 @@ class RankLearning:
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """One for each task, cell, estimator and seed, and one to time them all."""
+        """Return one job for each task, cell, estimator and seed, and one for the times."""
         found = []
         for task, cell in SETUPS if plan.paper else SETUPS[:1]:
             found.append(_timing(plan, task, cell))
@@ -107,7 +107,7 @@ class RankLearning:
         return found
 
     def claims(self, results: Results) -> list[Claim]:
-        """How much sooner, how much faster, how low."""
+        """Judge how much sooner, how much faster, how low."""
         return judge_ranks(results)
 
     def draw(self, results: Results, path: Path) -> None:
@@ -135,7 +135,7 @@ class RankLearning:
             panels[0].legend(frameon=False, fontsize=9)
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give what a character costs, and the loss at some of them and at the end."""
+        """Return the time of a character, and the losses along the run and at the end."""
         groups, seconds = groups_of(results), seconds_of(results)
         if not groups:
             return []
@@ -161,7 +161,7 @@ class RankLearning:
 
 
 def _lengths(plan: ReproductionPlan, task: str, cell: str) -> dict[str, float]:
-    """Give the estimators of a task and cell, and how many millions of characters each has."""
+    """Return the estimators of a task and cell, each with its millions of characters."""
     slow = () if plan.paper else (joint(8), joint(16), scaled(8))
     column = 0 if (task, cell) == SETUPS[0] else 1
     return {name: each[column] for name, each in LENGTHS.items() if name not in slow}

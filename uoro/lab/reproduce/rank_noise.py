@@ -8,7 +8,7 @@ from typing import Any
 
 from uoro.drawing import MARKERS, colour, figure
 from uoro.lab.jobs import Job, Results
-from uoro.lab.reproduce.claims import Claim, judge
+from uoro.lab.reproduce.claims import Claim, judge, not_run
 from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.rank_places import (
@@ -58,7 +58,7 @@ class RankNoise:
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """One for each network."""
+        """Return one job for each network."""
         sizes = UNITS if plan.paper else UNITS[:1] if plan.eager else UNITS[:2]
         networks = [("rnn", units) for units in sizes] + [("gru", 64)] * plan.paper
         return [
@@ -68,14 +68,13 @@ class RankNoise:
         ]
 
     def claims(self, results: Results) -> list[Claim]:
-        """Whether reducing together pays, and whether it ends in no noise at all."""
+        """Judge whether joint reduction pays, and whether full rank has no noise."""
         places = list(places_of(results))
         ratios = ratios_of(places, "optimal", "independent")
         scaled = [one for one in ratios_of(places, "optimal, scaled", "optimal") if one.gated]
         ends = [place.values["optimal", place.units][0] for place in places if _ends(place)]
         if not ratios or not ends:
-            missing = (JOINT, LATE, EXACT, GATED)
-            return [Claim(each, "It was not run.", judge(False, False)) for each in missing]
+            return not_run(JOINT, LATE, EXACT, GATED)
         late = [ratio for ratio in ratios if ratio.trained and ratio.rank >= 4]
         return [
             Claim(
@@ -123,7 +122,7 @@ class RankNoise:
             _tell_reductions(many[0])
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give the relative variance by rank, a row for each network, stage and reduction."""
+        """Return the relative variance by rank, one row for each network, stage and reduction."""
         places = list(places_of(results))
         if not places:
             return []

@@ -1,4 +1,4 @@
-"""What the runs of `rank_learning.py` came to: losses by characters, and what a character takes."""
+"""Results of `rank_learning.py`: losses by characters, and the time of a character."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from uoro.lab.reproduce.reading import Replica, replicas
 SETUPS = (("anbn", "gru"), ("anbn", "lstm"), ("brackets", "gru"), ("brackets", "lstm"))
 TITLES = {"anbn": "aⁿbⁿ(1, 32)", "brackets": "distant brackets (1, 5, 10)"}
 
-# Losses are averaged over that many characters, as those of fewer are noise.
+# Losses are averaged over this number of characters; means over fewer are noise.
 SMOOTH = 50_000
 
 Key: TypeAlias = tuple[str, str, str]
 """Task, cell, estimator."""
 Groups: TypeAlias = dict[Key, list[Replica]]
 Seconds: TypeAlias = dict[Key, list[float]]
-"""What a character takes, a time for each round."""
+"""Seconds per character, one number for each round."""
 
 
 def joint(rank: int) -> str:
-    """Spell an estimator of joint pairs."""
+    """Return the spelling of joint pairs."""
     return f"uoro:rank={rank},reduction=optimal"
 
 
 def scaled(rank: int) -> str:
-    """Spell an estimator of joint pairs whose projections are scaled."""
+    """Return the spelling of joint pairs with scaled projections."""
     return f"{joint(rank)},scaling=rows"
 
 
 def groups_of(results: Results) -> Groups:
-    """Give the runs of all seeds, by task, cell and estimator."""
+    """Return the runs of all seeds, by task, cell and estimator."""
     return replicas(results, lambda s: (s["task"], s["network"]["cell"], s["estimator"]))
 
 
 def short(estimator: str) -> str:
-    """Spell an estimator for a table."""
+    """Return the name of an estimator in a table."""
     for option, word in (
         ("uoro:", ""),
         (",reduction=optimal", ", joint"),
@@ -50,7 +50,7 @@ def short(estimator: str) -> str:
 
 
 def seconds_of(results: Results) -> Seconds:
-    """Give what a character takes, a time for each round, by task, cell and estimator."""
+    """Return the seconds per character of each round, by task, cell and estimator."""
     return {
         (done.settings["task"], done.settings["network"]["cell"], estimator): times
         for done in results.values()
@@ -59,7 +59,7 @@ def seconds_of(results: Results) -> Seconds:
 
 
 def smoothed(group: list[Replica]) -> tuple[list[float], list[list[float]]]:
-    """Give the means over some blocks, and where they end."""
+    """Return the ends of stretches, and the mean losses over the stretches."""
     items = group[0].settings["items"]
     width = max(1, round(SMOOTH * BLOCKS / items))
     blocks = [one.values("blocks") for one in group]
@@ -73,7 +73,7 @@ def smoothed(group: list[Replica]) -> tuple[list[float], list[list[float]]]:
 
 
 def loss_at(group: list[Replica], items: int) -> list[float]:
-    """Give every seed's loss over the characters up to some number; none if there are fewer."""
+    """Return every seed's loss at a number of characters; empty if the runs are shorter."""
     ends, means = smoothed(group)
     reached = [i for i, end in enumerate(ends) if end >= items * (1 - 1e-9)]
     return [each[reached[0]] for each in means] if reached else []

@@ -1,4 +1,4 @@
-"""Results of learning runs, sorted by what was run."""
+"""Results of learning runs, grouped by settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Replica(NamedTuple):
     """One seed of a learning run.
 
     Attributes:
-        settings: Of the run.
-        seed: Which of its seeds.
-        record: As `uoro.lab.reproduce.learning.Trace.record` gives it.
-        entropy_rate: Of the task, or ``None``.
+        settings: Settings of the run.
+        seed: Seed.
+        record: Record, from `uoro.lab.reproduce.learning.Trace.record`.
+        entropy_rate: Entropy rate of the task, or ``None``.
     """
 
     settings: JobSettings
@@ -26,17 +26,17 @@ class Replica(NamedTuple):
     entropy_rate: float | None
 
     def value(self, name: str) -> float:
-        """Give a number of the record; infinity for one that is not a number."""
+        """Return a number of the record, infinity in the place of NaN."""
         value = float(self.record[name])
         return math.inf if math.isnan(value) else value
 
     def values(self, name: str) -> list[float]:
-        """Give a curve of the record, likewise."""
+        """Return a curve of the record, infinity in the place of NaN."""
         return [math.inf if math.isnan(value) else value for value in map(float, self.record[name])]
 
 
 def replicas(results: Results, by: Callable[[JobSettings], Any]) -> dict[Any, list[Replica]]:
-    """Group the seeds of all learning runs by something in their settings, in order of seeds."""
+    """Return the replicas of all learning runs, grouped by a function of their settings."""
     groups: dict[Any, dict[int, Replica]] = defaultdict(dict)
     for done in results.values():
         if "replicas" not in done.result:
@@ -48,7 +48,7 @@ def replicas(results: Results, by: Callable[[JobSettings], Any]) -> dict[Any, li
 
 
 def mean_and_spread(values: list[float]) -> str:
-    """Say the mean, and the least and the most where there are several."""
+    """Return the mean, and the range if there are several values, in words."""
     mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return f"{mean:.4f}"

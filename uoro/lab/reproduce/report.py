@@ -1,4 +1,4 @@
-"""The page of results, made from the JSON files and nothing else."""
+"""The page of results, from the JSON files alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from uoro.arguments import require_path
+from uoro.arguments import mismatch, require_path
 from uoro.errors import ReproductionError
 from uoro.lab.jobs import Results
 from uoro.lab.reproduce.catalogue import EXPERIMENTS
@@ -18,27 +18,27 @@ from uoro.lab.reproduce.experiment import Experiment
 
 HEADING = """# Reproduction
 
-What the paper shows, what came of it here, and a verdict on each of its claims. This page is made
-from the JSON files beside it, which hold every curve and every setting:
+The results of the paper, the results here, and a verdict on each claim. This page is generated from
+the JSON files beside it, which hold every curve and every setting:
 
 ```sh
-uoro reproduce all --scale paper --out {folder}   # makes what is missing
+uoro reproduce all --scale paper --out {folder}   # runs what is missing
 uoro report {folder} --write docs/reproduction.md
 ```
 
-`uoro reproduce all` alone does it on a small scale, in minutes. Ctrl-C keeps what is done.
+`uoro reproduce all` alone runs a small scale, in minutes. Ctrl-C keeps finished runs.
 """
 
 
 def report(folder: Path, page: Path) -> str:
-    """Write the page for a folder of results.
+    """Return the page for a folder of results, as Markdown.
 
     Args:
-        folder: Where the JSON and PNG files are.
-        page: Where the page will be, for its links.
+        folder: Folder of the JSON and PNG files.
+        page: Path of the page, for its links.
 
     Raises:
-        SettingError: If folder or page is no path.
+        SettingError: If ``folder`` or ``page`` is no path.
         ReproductionError: If the folder holds no results, or a file cannot be read.
     """
     folder = require_path("report(folder, page)", "folder", folder)
@@ -46,9 +46,8 @@ def report(folder: Path, page: Path) -> str:
     found = [(one, folder / f"{one.name}.json") for one in EXPERIMENTS]
     there = [(one, *read_document(path)) for one, path in found if os.path.exists(path)]
     if not there:
-        raise ReproductionError(
-            f"report {folder}: there are no results. Make some: uoro reproduce all --out {folder}"
-        )
+        hint = f"Try: uoro reproduce all --out {folder}"
+        raise ReproductionError(mismatch("report", str(folder), "results", "none", hint))
     parts = [HEADING.format(folder=folder.as_posix()), _summary(there)]
     link = Path(os.path.relpath(folder, page.parent))
     for experiment, results, missing in there:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from uoro.drawing import figure, marked
 from uoro.lab.jobs import Done, Job, Results
-from uoro.lab.reproduce.claims import Claim, judge
+from uoro.lab.reproduce.claims import Claim, judge, not_run
 from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 
@@ -35,7 +35,7 @@ class Section34:
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
-        """One for each network."""
+        """Return one job for each network."""
         last = plan.length(paper=1_000_000, quick=100_000, eager=1_000)
         stages = [stage for stage in (0, 1_000, 10_000, 100_000, 1_000_000) if stage <= last]
         windows = plan.length(paper=60, quick=25, eager=12)
@@ -62,11 +62,11 @@ class Section34:
         ]
 
     def claims(self, results: Results) -> list[Claim]:
-        """Rank at every stage, memory at the first ones."""
+        """Judge the rank at every stage, the memory at the first stages."""
         rank = "Rank 2 visibly reduces the variance."
         memory = "Memory-T reduces the variance early in training."
         if not results:
-            return [Claim(each, "It was not run.", judge(False, False)) for each in (rank, memory)]
+            return not_run(rank, memory)
         ratios = [_ratio(done, "uoro:rank=2") for done in results.values()]
         every = [one for each in ratios for one in each]
         early = {
@@ -119,7 +119,7 @@ class Section34:
             axes.legend(frameon=False)
 
     def table(self, results: Results) -> Sequence[Sequence[str]]:
-        """Give the relative variance at every stage, of the first network."""
+        """Return the relative variance of the first network at every stage."""
         if not results:
             return []
         id, done = next(iter(results.items()))
