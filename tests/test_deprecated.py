@@ -41,6 +41,16 @@ SPELLINGS = (
     ),
     # Modules that have moved.
     ("from uoro.transition import checked", r"uoro\.derivatives\.transition\.checked"),
+    # PyTorch.
+    ("from uoro_torch import Step", r"uoro_torch\.SingleStep"),
+    (
+        "import torch; from uoro_torch import Online\n"
+        "Online(model=lambda w, s, x: (s, x), params={'w': torch.ones(2)}, state=torch.ones(2))",
+        r"Online\(transition=\.\.\.\)",
+    ),
+    ("from uoro_torch import TorchDynamics", r"uoro_torch\.dynamics\.TorchDynamics"),
+    ("from uoro_torch import ModuleDynamics", r"uoro_torch\.module_dynamics\.ModuleDynamics"),
+    ("from uoro_torch import ModuleTransition", r"uoro_torch\.module\.ModuleTransition"),
 )
 
 

@@ -75,5 +75,7 @@ def test_streams_in_two_torch_processes(tmp_path: Path) -> None:
 
 
 def test_streams_of_no_group_are_refused() -> None:
-    with pytest.raises(SettingError, match=r"no group of processes.*init_process_group"):
+    with pytest.raises(
+        SettingError, match=r"expected a group of processes, got none.*init_process_group"
+    ):
         DistributedStreams(UORO(), 2)

@@ -181,6 +181,9 @@ def test_it_goes_on_from_a_state_dict(estimator: Any, streams: int | None) -> No
     assert mine["steps"] == theirs["steps"] == 6
     for one, two in zip(mine["carry"], theirs["carry"], strict=True):
         assert torch.equal(one, two)
+    before = {"memory" if name == "carry" else name: value for name, value in mine.items()}
+    other.load_state_dict(before)  # as it was saved before 0.2
+    assert torch.equal(online.step(inputs[0], targets[0]), other.step(inputs[0], targets[0]))
     strange = Online.for_module(nn.LSTM(IN, UNITS, 1), MSE)
     with pytest.raises(StructureError, match="another model"):
         strange.load_state_dict(mine)

@@ -27,17 +27,17 @@ from uoro_torch.tracing import mapping, traced
 from uoro_torch.trees import as_real, coordinates_of, differentiable, map_leaves, widen
 
 WRONG = (TypeError, ValueError, OverflowError)
-"""What PyTorch and NumPy raise where something is of the wrong kind."""
+"""Errors of PyTorch and NumPy for an argument of the wrong kind."""
 
 
 class TorchBackend:
-    """Tensors on one device; trees are those of optree.
+    """Tensors on one device, in trees of optree.
 
     Args:
-        device: As `torch.device` spells it.
+        device: Device, as `torch.device` spells it: ``"cpu"``, ``"cuda:0"``.
 
     Raises:
-        SettingError: If there is no such device.
+        SettingError: If PyTorch cannot use the device.
     """
 
     name = "torch"
@@ -50,7 +50,8 @@ class TorchBackend:
             self._device = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError, NotImplementedError, *WRONG) as error:
             raise SettingError(
-                f"TorchBackend(device={spelled(device)}): PyTorch cannot use it here. {error}"
+                f"TorchBackend(device=...): expected a device that PyTorch can use here, got "
+                f"{spelled(device)}. {error}"
             ) from error
         self.device = str(self._device)
 
@@ -62,16 +63,16 @@ class TorchBackend:
         return routed(make, self._device, check=check)
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
-        """List the leaves with their paths."""
+        """Return the leaves with their paths."""
         paths, leaves, _ = optree.tree_flatten_with_path(tree)
         return [("/".join(map(str, path)), leaf) for path, leaf in zip(paths, leaves, strict=True)]
 
     def parts(self, leaf: Any) -> int:
-        """Count the coordinates of an entry."""
+        """Return the number of coordinates of an entry."""
         return coordinates_of(leaf)
 
     def map(self, function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-        """Apply a function leaf by leaf, keeping the dtypes of the first tree."""
+        """Apply a function leaf by leaf, in the dtypes of the first tree."""
         try:
             with torch.no_grad():
                 return map_leaves(
@@ -81,14 +82,14 @@ class TorchBackend:
             raise StructureError(f"backend.map(function, *trees): {error}") from error
 
     def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
-        """Make the zero tangent, shaped ``batch + leaf.shape``."""
+        """Return the zero tangent, of shapes ``batch + leaf.shape``."""
         return optree.tree_map(
             lambda leaf: torch.zeros(batch + leaf.shape, dtype=leaf.dtype, device=leaf.device),
             differentiable(like),
         )
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
-        """Add up ``scalar * tree``, all leaves at once where they are of one wide dtype."""
+        """Return the sum of ``scalar * tree``, all leaves at once if they have one wide dtype."""
         scalars = [scalar for scalar, _ in terms]
         if not traced():
             flat = [optree.tree_flatten(tree) for _, tree in terms]
@@ -105,7 +106,7 @@ class TorchBackend:
 
         def times(scalar: Any, leaf: Tensor) -> Tensor:
             wide = widen(leaf)
-            if isinstance(scalar, Tensor):  # A wider one would have a compiler widen every entry.
+            if isinstance(scalar, Tensor):  # A compiler would widen every entry to a wider scalar.
                 scalar = scalar.to((wide.real if wide.is_complex() else wide).dtype)
             scaled: Tensor = scalar * wide
             return scaled
@@ -119,20 +120,20 @@ class TorchBackend:
         return self.map(add, *(tree for _, tree in terms))
 
     def matmul(self, weights: Any, matrix: Any) -> Any:
-        """Multiply; PyTorch has to be told to promote."""
+        """Multiply in the wider dtype; PyTorch does not promote matrices."""
         dtype = torch.promote_types(widen(weights).dtype, widen(matrix).dtype)
         return weights.to(dtype) @ matrix.to(dtype)
 
     @torch.no_grad()
     def inner(self, x: Any, y: Any) -> Any:
-        """Sum of products, in at least float32."""
+        """Return the sum of products, in at least float32."""
         pairs = zip(optree.tree_leaves(x), optree.tree_leaves(y), strict=True)
         products = [_product(widen(a), widen(b)).sum() for a, b in pairs]
         return sum(products[1:], products[0]) if products else torch.zeros((), device=self.device)
 
     @torch.no_grad()
     def with_norms(self, make: Callable[[], tuple[Any, ...]]) -> tuple[tuple[Any, ...], Any]:
-        """Make trees and take their norms; on a CPU these are Python's own numbers."""
+        """Return trees and their norms; on a CPU the norms are Python's own numbers."""
         trees = make()
         each = [[as_real(leaf) for leaf in optree.tree_leaves(x)] for x in trees]
         if self._device.type == "cpu" and not traced():
@@ -155,7 +156,9 @@ class TorchBackend:
                 results.append(result_structure)
                 return tuple(outputs)
 
-            if torch.compiler.is_compiling():  # A compiler cannot set the variable, nor needs it.
+            if (
+                torch.compiler.is_compiling()
+            ):  # A compiler can set no context variable, and needs none.
                 outputs = torch.func.vmap(flat)(*leaves)
                 return optree.tree_unflatten(results[0], outputs)
             with mapping():
@@ -180,21 +183,21 @@ class TorchBackend:
         return eager_scan(self, body, carry, entries, reverse=reverse, bounds=bounds)
 
     def compile(self, function: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
-        """Leave the function as it is: PyTorch runs eagerly."""
+        """Return the function as it is: PyTorch runs eagerly."""
         return function
 
     def compile_step(
         self, function: Callable[..., Any], *, donate: bool = False
     ) -> Callable[..., Any]:
-        """Compile one step by `torch.compile`; see `CompiledStep`."""
+        """Return one step compiled by `torch.compile`, as a `CompiledStep`."""
         return CompiledStep(function, self._device, donate=donate)
 
     def key(self, seed: int) -> tuple[int, ...]:
-        """Make a key of a seed."""
+        """Return the key of a seed."""
         return (require_seed("TorchBackend.key(seed)", seed),)
 
     def fold(self, key: tuple[int, ...], number: int) -> tuple[int, ...]:
-        """Derive the key numbered ``number``."""
+        """Return the key numbered ``number`` under a key."""
         return (*key, number)
 
     def random(
@@ -209,7 +212,7 @@ class TorchBackend:
         return draw(self._device, key, like, distribution, batch, stacked)
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
-        """Turn numbers into tensors on the device; cast floating leaves if asked to."""
+        """Return tensors on the device, floating ones in a dtype if one is given."""
         if dtype is not None:
             require_choice("backend.from_host(tree, dtype=...)", "dtype", dtype, DTYPES)
 
@@ -219,22 +222,22 @@ class TorchBackend:
                 if isinstance(leaf, Tensor)
                 else torch.tensor(np.array(leaf), device=self._device)
             )
-            wanted = tensor.dtype
+            target = tensor.dtype
             if dtype is not None and coordinates_of(tensor):
                 real = getattr(torch, dtype)
-                wanted = real.to_complex() if wanted.is_complex else real
-            return tensor.to(self._device, wanted)
+                target = real.to_complex() if target.is_complex else real
+            return tensor.to(self._device, target)
 
         try:
             return optree.tree_map(convert, tree)
         except WRONG as error:
             raise StructureError(
-                f"backend.from_host({spelled(tree)}): {error} Wanted are numbers, or arrays of "
-                "them, in dicts, tuples or lists."
+                "backend.from_host(tree): expected numbers, or arrays of numbers, in dicts, tuples "
+                f"or lists, got {spelled(tree)}. {error}"
             ) from error
 
     def collect(self, items: Sequence[Any]) -> Any:
-        """Stack trees."""
+        """Return a stack of trees."""
         try:
             return optree.tree_map(
                 lambda *leaves: torch.stack([self.from_host(leaf) for leaf in leaves]), *items
@@ -243,15 +246,16 @@ class TorchBackend:
             raise
         except (RuntimeError, *WRONG) as error:
             raise StructureError(
-                f"backend.collect(items): they have not all one structure and shape: {error}"
+                "backend.collect(items): expected items of one structure and shape, got others. "
+                f"{error}"
             ) from error
 
     def to_host(self, tree: Any) -> Any:
-        """Turn every leaf into a NumPy array."""
+        """Return the tree with NumPy arrays as leaves."""
         return optree.tree_map(lambda leaf: np.asarray(_storable(leaf.detach().cpu())), tree)
 
     def precision(self, dtype: str) -> AbstractContextManager[None]:
-        """PyTorch has every precision at all times."""
+        """Return an empty context: PyTorch has every precision at all times."""
         require_choice("backend.precision(dtype)", "dtype", dtype, DTYPES)
         return nullcontext()
 

@@ -1,4 +1,4 @@
-"""Parallel streams shared out over the processes of a group."""
+"""Parallel streams distributed over the processes of a group."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from uoro_torch.trees import as_real, widen
 
 
 class DistributedStreams:
-    """Run B streams on several processes: what `Streams` does, and gives, to rounding.
+    """Run B streams on several processes, with the results of `Streams` up to rounding.
 
-    Each process runs ``B / processes`` of the streams, those numbered in `rows`: it makes the
-    stacks of their states, reads their items, and has their pairs (s̃, θ̃), which nobody else
-    sees. Loss and gradient are averaged over all processes at each step, so that every process
-    makes the same update of its own copy of the params.
+    Each process runs ``B / processes`` of the streams, those numbered in `rows`: it stacks their
+    states, reads their items, and keeps their pairs (s̃, θ̃, the two vectors that UORO carries),
+    which are never sent. Loss and gradient are averaged over all processes at each step, so that
+    every process makes the same update of its own copy of the params.
 
-    The signs are those of `Streams` with the same seed, of which each process keeps its own.
+    The signs are those of `Streams` with the same seed; each process keeps its share of them.
 
-    Every process must take every step; one that fails leaves the others waiting. A reset is
-    each process' own affair.
+    Every process must run every step; one that fails leaves the others waiting. Each process
+    resets its own streams.
 
     Args:
-        estimator: What to run on each stream.
+        estimator: Estimator to run on each stream.
         count: B, a multiple of the number of processes.
-        group: The processes, all of them if not given. The params must be on a device that its
+        group: Group of processes; all of them by default. The params must be on a device that its
             backend serves: any for ``gloo``, a GPU for ``nccl``.
 
     Attributes:
-        rows: Which of the streams this process runs.
+        rows: Range of the streams that this process runs.
 
     Raises:
-        SettingError: If there is no group, this process is not of it, the count is no such
-            multiple, or the estimator none.
+        SettingError: If there is no group, this process is not in it, the count is not a multiple
+            of the number of processes, or the estimator is none.
 
     Example:
         >>> import torch, torch.distributed as dist
@@ -68,19 +68,19 @@ class DistributedStreams:
         require_estimator(call, estimator)
         if not (dist.is_available() and dist.is_initialized()):
             raise SettingError(
-                f"{call}: there is no group of processes. Start them with torchrun, and call "
-                "torch.distributed.init_process_group(...) in each of them first."
+                f"{call}: expected a group of processes, got none. Start them with torchrun, and "
+                "call torch.distributed.init_process_group(...) in each of them first."
             )
         processes, rank = dist.get_world_size(group), dist.get_rank(group)
         if rank < 0:
             raise SettingError(
-                f"{call}: this process is not of the group. Make no streams in it, or give a "
-                "group that it is of."
+                f"{call}: group: expected a group of this process, got one without it. Build no "
+                "streams in this process, or pass a group that it is in."
             )
         if count % processes:
             raise SettingError(
-                f"{call}: {count} streams cannot be shared out evenly over {processes} processes. "
-                f"Wanted is a multiple, such as count={processes * -(-count // processes)}."
+                f"{call}: expected a multiple of the number of processes, {processes}, got "
+                f"{count}. Try count={processes * -(-count // processes)}."
             )
         here = count // processes
         self.estimator = estimator
@@ -93,21 +93,21 @@ class DistributedStreams:
 
     @property
     def guarantee(self) -> Guarantee:
-        """What the estimator claims holds of the average too."""
+        """Return the guarantee of the estimator; it holds for the average too."""
         return guarantee_of(self.estimator)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
     ) -> Any:
-        """Make a memory for each stream of this process.
+        """Return a carry for each stream of this process.
 
         The first call, which every process must make, compares the params.
 
         Args:
-            dynamics: The model of one stream.
-            params: The same in all processes.
-            state: A stack of the states of this process.
-            inputs: A stack of its items, where the estimator needs one.
+            dynamics: Model of one stream.
+            params: Params, the same in all processes.
+            state: Stack of the states of this process.
+            inputs: Stack of the items of this process, where the estimator needs one.
 
         Raises:
             StructureError: If a stack does not have one row for each stream of this process, or
@@ -116,12 +116,14 @@ class DistributedStreams:
         self._require_stack(dynamics.backend, state, "init(state)")
         self._require_stack(dynamics.backend, inputs, "init(inputs)")
         if not self._params_compared:
-            self.require_same(params, f"{self._call}.init(params)", "Give all the same to start")
+            self.require_same(
+                params, f"{self._call}.init(params)", "Start all processes with the same"
+            )
             self._params_compared = True
         return self._alone.init(dynamics, params, state, inputs=inputs)
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
-        """Draw what `Streams` draws for all streams, and keep what is of this process."""
+        """Draw as `Streams` does for all streams, and keep the rows of this process."""
 
         def of_all(leaf: Tensor) -> Tensor:
             return leaf[:1].expand(self.count, *leaf.shape[1:])
@@ -149,11 +151,11 @@ class DistributedStreams:
         inputs: Any,
         signs: Any,
     ) -> tuple[Any, Any, Estimate]:
-        """Advance the streams of this process, and average over all processes.
+        """Run a step of the streams of this process, and average over all processes.
 
         Returns:
-            The stacks of next memories and states, and one estimate: loss and gradient, the means
-            over all streams, and the stack of aux of this process.
+            Stacks of next carries and states, and one estimate: means of loss and gradient over
+            all streams, and the stack of aux of this process.
 
         Raises:
             StructureError: If a stack does not have one row for each stream of this process.
@@ -175,7 +177,7 @@ class DistributedStreams:
         *,
         inputs: Any = None,
     ) -> tuple[Any, Any]:
-        """Start some streams of this process anew; `Streams.reset` says how.
+        """Reset some streams of this process; the arguments are those of `Streams.reset`.
 
         Raises:
             StructureError: If a stack does not have one row for each stream of this process.
@@ -186,17 +188,17 @@ class DistributedStreams:
         return self._alone.reset(dynamics, params, carry, state, mask, fresh, inputs=inputs)
 
     def require_same(self, tree: Any, call: str, hint: str) -> None:
-        """Refuse tensors that are not the same, bit for bit, in all processes.
+        """Check that tensors are the same, bit for bit, in all processes.
 
-        Every process must call this.
+        Every process must make this call.
 
         Args:
             tree: Tensors.
-            call: What was called with them.
-            hint: The way out; that they can be broadcast is said besides.
+            call: The call, as the user wrote it.
+            hint: The way out, without a full stop; the message adds how to broadcast.
 
         Raises:
-            StructureError: In every process, naming the leaves that differ.
+            StructureError: In every process, if a leaf differs, naming it.
         """
         paths, leaves, _ = optree.tree_flatten_with_path(tree)
         names = [leaf_name("/".join(map(str, path))) for path in paths]
@@ -208,19 +210,21 @@ class DistributedStreams:
         ]
         if not all(self._agree([repr((self.count, shapes)).encode()], device)):
             raise StructureError(
-                f"{call}: the processes do not have the same count and leaves of the same names, "
-                f"shapes and dtypes. Here there are {self.count} streams and {shapes}."
+                f"{call}: expected the same count, and leaves of the same names, shapes and "
+                f"dtypes, in all processes, got others than the {self.count} streams and {shapes} "
+                "of this one. Build the same model in each."
             )
         same = self._agree([_content(leaf) for leaf in leaves], device)
         others = [name for name, agreed in zip(names, same, strict=True) if not agreed]
         if others:
             raise StructureError(
-                f"{call}: not the same in all processes: {', '.join(others)}. {hint}, by one seed "
-                "for all or torch.distributed.broadcast(tensor, src=0)."
+                f"{call}: expected the same numbers in all processes, got others in "
+                f"{', '.join(others)}. {hint}, by one seed for all or "
+                "torch.distributed.broadcast(tensor, src=0)."
             )
 
     def _agree(self, contents: list[bytes], device: torch.device) -> list[bool]:
-        """Tell of each content whether all processes have the same."""
+        """Return for each content whether all processes have the same."""
         digests = [hashlib.blake2b(content, digest_size=8).digest() for content in contents]
         mine = torch.tensor([int.from_bytes(d, signed=True) for d in digests], device=device)
         everyone = [torch.empty_like(mine) for _ in range(self._processes)]
@@ -229,7 +233,7 @@ class DistributedStreams:
         return agreed
 
     def _average(self, tree: Any) -> Any:
-        """Average a tree over the processes, in one exchange for each dtype."""
+        """Return the average of a tree over the processes, by one exchange for each dtype."""
         leaves, structure = optree.tree_flatten(tree)
         numbers = [as_real(widen(leaf)) for leaf in leaves]
         averaged = list(leaves)
@@ -253,6 +257,6 @@ class DistributedStreams:
 
 
 def _content(leaf: Tensor) -> bytes:
-    """Give the bytes of a tensor."""
+    """Return the bytes of a tensor."""
     numbers = as_real(leaf.detach()).cpu().contiguous().reshape(-1)
     return numbers.view(torch.uint8).numpy().tobytes()

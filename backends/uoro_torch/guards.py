@@ -93,6 +93,22 @@ def require_streams(streams: int | None, estimator: Estimator | None) -> Paralle
     return estimator
 
 
+def require_saved(call: str, saved: Any) -> dict[str, Any]:
+    """Return what `Online.state_dict` returned, under its present keys.
+
+    Raises:
+        StructureError: If a key is missing.
+    """
+    if isinstance(saved, dict) and "memory" in saved:  # The key of "carry" before 0.2.
+        saved = {"carry": saved["memory"], **saved}
+    if not isinstance(saved, dict) or not saved.keys() >= {"steps", "seed", "state", "carry"}:
+        raise StructureError(
+            f"{call}: expected what state_dict() returned, got {spelled(saved)}. Pass its result "
+            "as it is."
+        )
+    return saved
+
+
 def filled(tree: Any, leaves: Any, what: str) -> Any:
     """Return a tree with saved leaves in the places of its own, on their devices, in their dtypes.
 

@@ -1,4 +1,4 @@
-"""Sums and norms of whole lists of tensors, with as few calls as there can be."""
+"""Sums and norms of whole lists of tensors, in as few calls as possible."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def add_up(scalars: Sequence[Any], lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Add up lists of tensors of one dtype, each list times its scalar.
+    """Return the sum of lists of tensors of one dtype, each list times its scalar.
 
     Args:
-        scalars: Numbers or tensors of shape ().
-        lists: As many lists, all of the same shapes.
+        scalars: Numbers or tensors of shape (), one for each list.
+        lists: Lists of tensors, all of the same shapes.
     """
     weights = [_number(scalar) for scalar in scalars]
     (first, *rest), (tensors, *others) = weights, lists
@@ -42,18 +42,18 @@ def add_up(scalars: Sequence[Any], lists: Sequence[Sequence[Tensor]]) -> list[Te
 
 
 def _number(scalar: Any) -> Any:
-    """Make a number of a tensor where that waits for no device."""
+    """Return the number in a tensor, where this waits for no device."""
     if isinstance(scalar, Tensor) and scalar.device.type == "cpu":
         return scalar.item()
     return scalar
 
 
 def quick_norms(lists: Sequence[Sequence[Tensor]]) -> list[float] | None:
-    """Take the norm of each list as a Python number, in the tensors' own precision.
+    """Compute the norm of each list as a Python number, in the tensors' own precision.
 
     Returns:
-        ``None`` if the square of something is near the ends of what a float32 can be, or the
-        dtypes are narrow or various: then more care is needed.
+        The norms; ``None`` where `careful_norm` is needed: if a square is near the ends of the
+        range of float32, or the dtypes are narrow or mixed.
     """
     tensors = [leaf for leaves in lists for leaf in leaves]
     dtype = tensors[0].dtype if tensors else None
@@ -65,16 +65,16 @@ def quick_norms(lists: Sequence[Sequence[Tensor]]) -> list[float] | None:
 
 
 def careful_norm(leaves: Sequence[Tensor], device: torch.device, traced: bool) -> Tensor:
-    """Take the norm of real tensors with care.
+    """Compute the norm of real tensors without overflow or underflow.
 
-    Eagerly it is taken in float64, which has room for the squares of smaller floats. What is
-    mapped or compiled is scaled by its largest entry instead: a compiler would make each
-    entry wide, which takes it twice as long.
+    Eagerly the sum is in float64, which has room for the squares of smaller floats. Under a map
+    or a compiler the tensors are scaled by their largest entry instead: a compiler would widen
+    each entry, at twice the time.
 
     Args:
-        leaves: Float64 tensors among them are scaled in any case.
-        device: Of the result, if there is nothing to take the norm of.
-        traced: Whether a map or a compiler looks on.
+        leaves: Tensors; those of float64 are scaled in any case.
+        device: Device of the result if there are no leaves.
+        traced: Whether the caller runs under a map or a compiler.
     """
     leaves = [leaf for leaf in leaves if leaf.numel()]
     if not leaves:

@@ -19,24 +19,30 @@ from uoro.arguments import (
     require_seed,
     require_stack,
 )
+from uoro.deprecation import renamed_keywords
 from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError, StructureError, spelled
+from uoro.errors import SettingError
 from uoro.estimator import Estimator
 from uoro.estimators import UORO
 from uoro.estimators.streams import ParallelEstimator
 from uoro_torch.backend import TorchBackend
 from uoro_torch.compiling import CompiledStep, require_no_draws
 from uoro_torch.gradients import accumulate
-from uoro_torch.guards import filled, require_mask, require_params, require_state, require_streams
+from uoro_torch.guards import (
+    filled,
+    require_mask,
+    require_params,
+    require_saved,
+    require_state,
+    require_streams,
+)
 from uoro_torch.module_online import TrainedModule
 from uoro_torch.trained import Trained, TrainedTransition
 
 
 class Online:
-    """Add an online gradient to ``.grad`` at every item; your optimizer does the rest.
-
-    This is the form for a function; for an `nn.Module` there is `for_module`.
+    """Add an online gradient to ``.grad`` at every item; for an `nn.Module`, see `for_module`.
 
     Args:
         transition: Function ``(params, state, inputs) -> (next_state, loss)``, or dynamics made
@@ -80,6 +86,7 @@ class Online:
         ...     optimizer.zero_grad()
     """
 
+    @renamed_keywords("Online", {"model": "transition"})
     def __init__(
         self,
         transition: Callable[..., Any] | Dynamics[Any, Any, Any],
@@ -98,7 +105,7 @@ class Online:
             require_estimator("Online(estimator=...)", estimator)
         self.params = params
         self.state = state
-        self.estimator = estimator if estimator is not None else UORO()
+        self.estimator = estimator or UORO()
         self._streams = self.estimator if isinstance(self.estimator, ParallelEstimator) else None
         if compile and self._streams is not None:
             raise SettingError(
@@ -219,22 +226,16 @@ class Online:
                 initial one.
         """
         fresh = self._initial if state is None else state
-        require_state("Online.reset(state=...)", fresh)
-        backend = self.dynamics.backend
-        require_like(
-            backend,
-            fresh,
-            self._initial,
-            call="Online.reset(state=...)",
-            hint="Give one like the initial state.",
-        )
+        backend, call = self.dynamics.backend, "Online.reset(state=...)"
+        require_state(call, fresh)
+        require_like(backend, fresh, self._initial, call=call, hint="Keep the initial form.")
         if mask is None:
             self.state, self.carry = fresh, None
             return
         if self._streams is None:
             raise SettingError(
                 "Online.reset(mask): expected no mask for a single stream, got one. Leave it out, "
-                "or use streams=..., or estimator=Streams(UORO(), count)."
+                "or use several streams."
             )
         mask = require_mask(mask, len(self._streams.rows), backend.device)
         if self.carry is None:
@@ -247,10 +248,8 @@ class Online:
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, but for the model and its parameters.
 
-        Each of several processes returns its own.
-
-        Returns:
-            Tensors, numbers and lists of them: what `torch.save` and `torch.load` take.
+        It consists of tensors, numbers and lists, as `torch.save` takes them; each of several
+        processes returns its own.
         """
         return {
             "steps": self.steps,
@@ -272,13 +271,7 @@ class Online:
                 nothing that `state_dict` returned; nothing is changed then.
         """
         call = "Online.load_state_dict(saved)"
-        if isinstance(saved, dict) and "memory" in saved:
-            saved = {"carry": saved["memory"], **saved}
-        if not isinstance(saved, dict) or not saved.keys() >= {"steps", "seed", "state", "carry"}:
-            raise StructureError(
-                f"{call}: expected what state_dict() returned, got {spelled(saved)}. Try "
-                "torch.load of a file with nothing else in it."
-            )
+        saved = require_saved(call, saved)
         seed = require_seed(call, saved["seed"])
         steps = require_count(call, "steps", saved["steps"], least=0)
         state, carry = filled(self.state, saved["state"], "state"), None

@@ -306,7 +306,9 @@ def test_what_a_module_draws_differs_between_processes_and_repeats_itself() -> N
 
 def test_buffers_of_one_process_alone_are_refused() -> None:
     streams = DistributedStreams(UORO(), COUNT)
-    with pytest.raises(StructureError, match=r"not the same in all processes: leaf 'mean'\. A buf"):
+    with pytest.raises(
+        StructureError, match=r"expected the same numbers.*got others in leaf 'mean'\. A buf"
+    ):
         _train_module(Running().double(), streams, _mine)
 
 
@@ -316,7 +318,7 @@ def test_params_that_differ_are_refused_by_name_in_every_process() -> None:
     streams = DistributedStreams(UORO(), COUNT)
     with pytest.raises(
         StructureError,
-        match=r"DistributedStreams\(count=6\).init\(params\): not the same.*: leaf 'input'\. Give",
+        match=r"Streams\(count=6\).init\(params\): expected the same.*in leaf 'input'\. Start",
     ):
         streams.init(dynamics, params, _mine(state))
     if RANK == 0:
@@ -329,18 +331,18 @@ def test_counts_that_differ_are_refused() -> None:
     dynamics, params, state = _model()
     streams = DistributedStreams(UORO(), COUNT * (1 + RANK))
     stack = optree.tree_map(lambda leaf: leaf[: len(streams.rows)], state)
-    with pytest.raises(StructureError, match=f"there are {streams.count} streams"):
+    with pytest.raises(StructureError, match=f"others than the {streams.count} streams"):
         streams.init(dynamics, params, stack)
 
 
 def test_what_cannot_be_shared_out_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"count=5.*over 2 processes.*such as count=6"):
+    with pytest.raises(SettingError, match=r"count=5.*the number of processes, 2, got 5.*count=6"):
         DistributedStreams(UORO(), 5)
     with pytest.raises(SettingError, match="count: expected an integer >= 1"):
         DistributedStreams(UORO(), 0)
     first = dist.new_group([0])
     if RANK:
-        with pytest.raises(SettingError, match="this process is not of the group"):
+        with pytest.raises(SettingError, match="got one without it"):
             DistributedStreams(UORO(), COUNT, first)
     else:
         assert DistributedStreams(UORO(), COUNT, first).rows == range(COUNT)
