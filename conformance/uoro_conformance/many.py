@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uoro.algebra import entry, mean, shift
-from uoro.derivatives.sweep import mean_direct
+from uoro.derivatives.sweep import mean_immediate
 from uoro.dynamics import Batched, Dynamics
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
@@ -19,7 +19,7 @@ def check_many(
 ) -> Finding:
     """Check the mean immediate gradient over streams, and the model of many streams if any.
 
-    For all dynamics, `uoro.derivatives.sweep.mean_direct` must be the mean of ∂ℓ/∂θ over streams.
+    `uoro.derivatives.sweep.mean_immediate` must be the mean of ∂ℓ/∂θ over streams.
     For `Batched` dynamics, the step of ``many()`` must return the stack of the next states and the
     mean of the losses, and its pullback the sum over streams of what is pulled back to the params.
 
@@ -41,7 +41,7 @@ def check_many(
     alone = [dynamics.vjp(params, each, inputs) for each in states]
     immediate = backend.collect([pullback(None, 1.0)[0] for _, pullback in alone])
     expected = mean(backend, immediate)
-    direct = mean_direct(dynamics, params, stack, items, immediate)
+    direct = mean_immediate(dynamics, params, stack, items, immediate)
     gaps = {"mean immediate gradient": relative_gap(backend, direct, expected)}
     together = dynamics.many() if isinstance(dynamics, Batched) else None
     if together is not None:
