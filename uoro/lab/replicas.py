@@ -1,4 +1,4 @@
-"""Several learners side by side that differ in their seed, numbers and stream alone."""
+"""Several learners side by side that differ only in seed, initial values and stream."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from uoro.algebra import entry, repeat
 from uoro.arguments import (
+    mismatch,
     require_callable,
     require_count,
     require_dynamics,
@@ -27,27 +28,27 @@ from uoro.learning.windows import windowed
 from uoro.optimizer import Optimizer
 
 Losses: TypeAlias = list[list[float]]
-"""A list of losses for each replica."""
+"""One list of losses per replica."""
 
 
 class Replicas:
-    """What a run can be expected to do: the same learner again and again, with other seeds.
+    """Run the same learner with several seeds, to see how much results vary.
 
-    Where the backend compiles, several replicas run in one mapped loop, and otherwise one after
-    the other. Each is what a `Learner` with its params, state, stream and seed would be, but a loss
-    that is not finite stops nothing: its replica goes on, or stands still, with losses that are
-    not finite.
+    Where the backend compiles, several replicas run in one mapped loop, otherwise one after the
+    other. Each replica is a `uoro.Learner` with its own parameters, state, stream and seed, except
+    that a loss that is not finite raises no error: the losses of that replica are not finite from
+    there on.
 
     Args:
-        dynamics: The model.
-        estimator: Where the gradient comes from.
-        optimizer: What to do with it.
-        starts: Params and state of each replica.
-        seeds: One for each replica.
+        dynamics: Model.
+        estimator: Gradient estimator.
+        optimizer: Optimizer.
+        starts: Initial parameters and hidden state of each replica, a list of pairs.
+        seeds: Seed of each replica.
 
     Raises:
-        SettingError: If there are not as many seeds as starts, or none, or one of the things given
-            is not what it is to be.
+        SettingError: If seeds and starts differ in number or there are none, or an argument has
+            another type.
 
     Example:
         >>> from itertools import repeat
@@ -83,11 +84,11 @@ class Replicas:
         starts = require_list(call, "starts", starts)
         seeds = [require_seed(call, seed) for seed in require_list(call, "seeds", seeds)]
         if not all(isinstance(start, tuple) and len(start) == 2 for start in starts):
-            raise SettingError(f"{call}: wanted of each start is a tuple (params, state).")
+            raise SettingError(mismatch(call, "starts", "tuples (params, state)", spelled(starts)))
         if not starts or len(starts) != len(seeds):
             raise SettingError(
-                f"{call}: wanted are as many seeds as starts, at least one; there are "
-                f"{len(starts)} starts."
+                f"{call}: expected as many seeds as starts, at least one, got {len(seeds)} seeds "
+                f"and {len(starts)} starts."
             )
         self.steps = 0
         self._backend = dynamics.backend
@@ -105,7 +106,7 @@ class Replicas:
 
     @property
     def params(self) -> list[Any]:
-        """The present params of each replica."""
+        """Parameters of each replica."""
         if self._learners:
             return [learner.params for learner in self._learners]
         if self._progress is None:
@@ -123,18 +124,18 @@ class Replicas:
         """Take many steps with each replica.
 
         Args:
-            streams: One for each replica, endless or all of one length.
-            steps: How many to take at most.
-            chunk: How many to take between two reports.
-            report: Called with the index of the first step of a chunk and the losses of each
-                replica; what is left of one that failed is NaN.
+            streams: Stream of each replica, endless or all of one length.
+            steps: Largest number of steps.
+            chunk: Largest number of steps between two reports, default 256.
+            report: Function called with the index of the first step of a chunk and the losses of
+                each replica; missing losses of a replica that failed are NaN.
 
         Returns:
-            How many were taken.
+            The number of steps.
 
         Raises:
-            SettingError: If there are not as many streams as replicas, or a number is too small.
-            StreamError: If one of them is nothing that can be iterated over.
+            SettingError: If streams and replicas differ in number, or a number is out of range.
+            StreamError: If a stream is not iterable.
         """
         call = f"Replicas.run(streams, steps={spelled(steps)}, chunk={spelled(chunk)})"
         steps = require_count(call, "steps", steps, least=0)
@@ -142,8 +143,8 @@ class Replicas:
         streams = require_list(call, "streams", streams)
         if len(streams) != len(self._starts):
             raise SettingError(
-                f"{call}: there are {len(streams)} streams, wanted are {len(self._starts)}, one "
-                "for each replica."
+                f"{call}: expected {len(self._starts)} streams, one per replica, got "
+                f"{len(streams)}."
             )
         if report is not None:
             require_callable(call, "report", report, "a function or None")

@@ -1,4 +1,4 @@
-"""A learner: stream, estimator and optimizer in one loop."""
+"""The learner: stream, estimator and optimizer in one loop."""
 
 from uoro.learning.carry import Metrics as Metrics
 from uoro.learning.carry import Summary as Summary

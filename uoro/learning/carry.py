@@ -1,4 +1,4 @@
-"""What a learner carries from step to step, and what it reports."""
+"""The state of a learner, and what it reports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 
 class Progress(NamedTuple):
-    """Everything a learner carries from step to step.
+    """Everything that a learner carries from step to step.
 
     Attributes:
-        params: The parameters.
-        state: The state of the model.
-        carry: The estimator's memory.
-        optimizer: The optimizer's memory.
+        params: Parameters.
+        state: Hidden state of the model.
+        carry: Carry of the estimator; ``None`` before the first step.
+        optimizer: State of the optimizer; ``None`` before the first step.
     """
 
     params: Any
@@ -22,11 +22,11 @@ class Progress(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What one chunk of steps gave.
+    """Losses of one chunk of steps.
 
     Attributes:
-        first_step: Index of its first step, counted from 0.
-        losses: The loss of each step; with unrolled dynamics, of its T items together.
+        first_step: Index of the first step, counted from 0.
+        losses: Loss of each step; the sum over its T items where a step takes T items.
     """
 
     first_step: int
@@ -34,12 +34,12 @@ class Metrics(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a run gave.
+    """Summary of a run.
 
     Attributes:
-        steps: How many steps were taken; fewer than asked for if the stream ended.
-        mean_loss: Mean over those steps; NaN if there were none.
-        last_loss: Loss of the last one; NaN if there were none.
+        steps: Number of steps; fewer than asked for if the stream ended.
+        mean_loss: Mean of the finite losses; NaN if there are none.
+        last_loss: Loss of the last step; NaN if there was none.
     """
 
     steps: int

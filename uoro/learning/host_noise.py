@@ -1,4 +1,4 @@
-"""Random trees drawn on the host, so that every backend can be given the same ones."""
+"""Random signs drawn on the host, equal for every backend."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NOISE = 1
 
 
 def numbered_generator(seed: int, *numbers: int) -> np.random.Generator:
-    """Make a generator of its own for each sequence of numbers under a seed.
+    """Return an independent generator for each sequence of numbers under a seed.
 
-    One number is a block of a stream of data; noise has two, so that a run whose stream and
-    noise have the same seed does not draw both from the same bits.
+    One number stands for a block of a stream of data. Signs take two numbers, so that data and
+    signs of the same seed never share random bits.
     """
     seeds = np.random.SeedSequence(seed, spawn_key=numbers)
     return np.random.Generator(np.random.Philox(seeds))
@@ -48,14 +48,14 @@ def draw_leaves(
     batch: tuple[int, ...],
     stacked: int,
 ) -> list[np.ndarray[Any, Any]]:
-    """Draw one tree's leaves; the arguments are those of `uoro.backend.Backend.random`.
+    """Draw the leaves of one tree; `uoro.backend.Backend.random` documents the arguments.
 
     Args:
-        generator: Where the numbers come from.
-        distribution: What to draw.
-        likes: Arrays whose shapes and dtypes count.
-        batch: Axes to add after the stacked ones.
-        stacked: How many leading axes of each leaf are stack axes.
+        generator: Source of random numbers.
+        distribution: Distribution of the coordinates.
+        likes: Arrays whose shapes and dtypes the leaves take.
+        batch: Axes to add after the stacked axes.
+        stacked: Number of leading axes of each leaf that are stack axes.
     """
     draws = []
     for like in likes:
@@ -80,7 +80,7 @@ def draw_leaves(
 
 @contextmanager
 def numpy_random_state_kept() -> Iterator[None]:
-    """Leave NumPy's global random state as it was."""
+    """Restore NumPy's global random state on exit."""
     get_state: Any = np.random.get_state
     state = get_state()
     try:
@@ -90,16 +90,16 @@ def numpy_random_state_kept() -> Iterator[None]:
 
 
 class SharedNoise:
-    """The noise of an estimator as a stream of host trees, equal for every backend.
+    """The random signs of an estimator as a stream of host trees, equal for every backend.
 
-    Draws come in blocks of steps, each from its own seed, so that neither the order in which
-    they are asked for nor how many at a time changes them.
+    Signs are drawn in blocks of steps, each from its own seed. The signs of a step therefore
+    depend neither on the order of the draws nor on how many are drawn at a time.
 
     Args:
-        draw: The estimator's `draw`.
-        state: The initial state, a nested dict of NumPy arrays or one array, whose shapes and
-            dtypes the noise takes.
-        seed: Equal seeds give equal noise.
+        draw: Method `draw` of the estimator.
+        state: Initial hidden state, one NumPy array or a nested dict of them, whose shapes and
+            dtypes the signs take.
+        seed: Seed; equal seeds give equal signs.
     """
 
     def __init__(self, draw: Callable[..., Any], state: Any, seed: int) -> None:
@@ -111,7 +111,7 @@ class SharedNoise:
 
     @property
     def used(self) -> bool:
-        """Whether the estimator takes any noise."""
+        """Whether the estimator draws any signs."""
         return self._at(0) is not None
 
     def __iter__(self) -> SharedNoise:
@@ -122,19 +122,19 @@ class SharedNoise:
 
     @property
     def position(self) -> int:
-        """The step whose noise comes next."""
+        """Step whose signs come next."""
         return self._next
 
     def seek(self, position: Any) -> None:
-        """Go on with the noise of a step.
+        """Continue with the signs of a step.
 
         Raises:
-            StreamError: If that is not the number of a step.
+            StreamError: If the position is no integer >= 0.
         """
         self._next = require_number("SharedNoise", position, "the number of a step")
 
     def take(self, count: int) -> Any:
-        """Give the noise of the next ``count`` steps as a stack."""
+        """Return the signs of the next ``count`` steps as a stack."""
         parts = []
         while count > 0:
             number, offset = divmod(self._next, BLOCK)
@@ -162,7 +162,7 @@ class SharedNoise:
 
 
 def map_host(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Apply a function to each array of nested dicts, in the order of their sorted keys."""
+    """Return nested dicts with a function applied to each array, in the order of sorted keys."""
     if isinstance(tree, dict):
         return {
             name: map_host(function, tree[name], *(other[name] for other in others))

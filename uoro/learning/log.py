@@ -1,9 +1,9 @@
-"""What the library reports while it works: silent until the user's own logging listens."""
+"""The library's logger, ``"uoro"``: silent until the user configures logging."""
 
 from __future__ import annotations
 
 import logging
 
 LOGGER = logging.getLogger("uoro")
-# Without it, warnings would be printed where logging was never set up.
+# Without a handler, Python prints warnings where logging was never configured.
 LOGGER.addHandler(logging.NullHandler())

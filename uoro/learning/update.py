@@ -1,4 +1,4 @@
-"""One update as a pure function: what `Learner` and `Replicas` repeat."""
+"""One update as a pure function: one gradient estimate, one step of the optimizer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from uoro.learning.carry import Progress
 from uoro.optimizer import Optimizer
 
 ERA = 2**31
-"""How many steps a 32-bit integer can number."""
+"""Number of steps that a 32-bit integer can count."""
 _ERAS = 2**32 - 1
 
 
 class Clock(NamedTuple):
-    """Which step it is, in integers that a compiler can count with.
+    """The index of a step, in integers that a compiler can count with.
 
     Attributes:
-        key: What the noise of this era is drawn with.
-        era: How many times `ERA` steps are behind.
-        number: How many steps since.
+        key: Random key of this era.
+        era: Number of whole eras of `ERA` steps before the step.
+        number: Number of steps since.
     """
 
     key: Any
@@ -35,12 +35,12 @@ class Clock(NamedTuple):
 
     @classmethod
     def at(cls, backend: Backend, key: Any, steps: int) -> Clock:
-        """Make the clock of a step.
+        """Return the clock of a step.
 
         Args:
-            backend: The backend of the key.
-            key: That of the whole run.
-            steps: How many steps are behind.
+            backend: Backend of the key.
+            key: Random key of the run.
+            steps: Number of steps before the step.
         """
         era, number = divmod(steps, ERA)
         if era:
@@ -49,18 +49,18 @@ class Clock(NamedTuple):
 
     @property
     def room(self) -> int:
-        """How many steps the era has left."""
+        """Number of steps left in the era."""
         return ERA - int(self.number)
 
 
 @dataclass(frozen=True)
 class Update:
-    """Estimate the gradient on one item, then let the optimizer step.
+    """One gradient estimate on one item, and one step of the optimizer.
 
     Attributes:
-        dynamics: The model.
-        estimator: Where the gradient comes from.
-        optimizer: What to do with it.
+        dynamics: Model.
+        estimator: Gradient estimator.
+        optimizer: Optimizer.
     """
 
     dynamics: Dynamics[Any, Any, Any]
@@ -91,29 +91,29 @@ class Update:
         probe(self.dynamics, now.params, state, inputs)
 
     def start(self, now: Progress, inputs: Any) -> Progress:
-        """Make the memories; ``inputs`` is one item, for its shape."""
+        """Return the progress with initial carry and optimizer state; ``inputs`` is one item."""
         return now._replace(
             carry=self.estimator.init(self.dynamics, now.params, now.state, inputs=inputs),
             optimizer=self.optimizer.init(self.backend, now.params),
         )
 
     def draw(self, now: Progress, clock: Clock) -> Any:
-        """Draw the noise of a step."""
+        """Draw the signs of a step."""
         drawn = self.backend.fold(clock.key, clock.number)
         return self.estimator.draw(partial(self.backend.random, drawn), now.state)
 
     def estimate(
         self, now: Progress, inputs: Any, signs: Any, clock: Clock
     ) -> tuple[Any, Any, Estimate]:
-        """Step the estimator; noise that is ``None`` is drawn."""
+        """Take a step of the estimator; signs that are ``None`` are drawn."""
         if signs is None:
             signs = self.draw(now, clock)
         return self.estimator.step(self.dynamics, now.params, now.carry, now.state, inputs, signs)
 
     def apply(self, now: Progress, carry: Any, state: Any, gradient: Any, clock: Clock) -> Progress:
-        """Step the optimizer; time counts items of the stream."""
+        """Take a step of the optimizer; time counts items of the stream."""
         span = self.span
-        # Floating, as integers would overflow in a run of days.
+        # A float, because an integer would overflow in a run of days.
         time = clock.era * (float(ERA) * span) + clock.number * float(span) + (span - 1)
         params, optimizer = self.optimizer.update(
             self.backend, gradient, now.optimizer, now.params, time
@@ -123,7 +123,7 @@ class Update:
     def advance(
         self, now: Progress, inputs: Any, signs: Any, clock: Clock
     ) -> tuple[Progress, Estimate, Any]:
-        """Take one step; also give the norm of the gradient."""
+        """Take one step; return the progress, the estimate, and the norm of the gradient."""
         carry, state, estimate = self.estimate(now, inputs, signs, clock)
         after = self.apply(now, carry, state, estimate.gradient, clock)
         return after, estimate, norm(self.backend, estimate.gradient)
@@ -137,19 +137,18 @@ class Update:
         indices: Any,
         bounds: tuple[Any, Any] | None = None,
     ) -> tuple[Progress, Any, Any]:
-        """Take a step on each of a stack of items.
+        """Take a step on each item of a stack.
 
         Args:
-            now: Where to start from.
-            inputs: A stack of items.
-            signs: A stack of noise, or ``None`` to draw it.
-            clock: Numbers the first item of the stack.
-            indices: 0, 1, …, one for each item, as an array.
-            bounds: If given, only the items from the first index up to but without the second
-                are taken.
+            now: Progress before the first step.
+            inputs: Stack of items.
+            signs: Stack of signs, or ``None`` to draw them.
+            clock: Clock of the first item.
+            indices: Array 0, 1, …, one entry per item.
+            bounds: Index of the first item to take, and index after the last; default: all.
 
         Returns:
-            What is carried on, the loss of each step, and the norm of the params.
+            The progress, the loss of each step, and the norm of the parameters.
         """
 
         def body(now: Progress, item: tuple[Any, Any, Any]) -> tuple[Progress, Any]:
