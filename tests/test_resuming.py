@@ -233,7 +233,7 @@ def test_another_model_estimator_or_optimizer_is_refused_by_name(backend: Backen
     rolling = _learner(backend, RollingTruncated(3))
     rolling.run(_items(3))
     saved = rolling.export()
-    with pytest.raises(SettingError, match="stores items"):
+    with pytest.raises(SettingError, match="expected an item of the stream"):
         rolling.restore(saved)
 
 
