@@ -1,4 +1,4 @@
-"""What a run's files say, as columns of numbers to draw."""
+"""The metrics of a run as columns of numbers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from uoro.training.status import read_status
 
 METRICS = "metrics.jsonl"
 _OWN = ("step", "items", "loss", "recent", "cumulated", "seconds", "event")
-# Ends of the band about the monitor of that name.
+# Suffixes of the ends of a band about a monitor.
 LOW, HIGH = "_low", "_high"
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Column(NamedTuple):
-    """What was written under one name.
+    """Numbers logged under one name.
 
     Attributes:
-        items: How many items of the stream had been seen, each time it was written.
-        values: What was written.
+        items: Number of items of the stream seen at each of them.
+        values: Numbers.
     """
 
     items: Numbers
@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that happened to a run, such as a step that was skipped."""
+    """Event of a run, such as a skipped step."""
 
     items: float
     kind: str
@@ -43,13 +43,13 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class RunCurve:
-    """A run's curves.
+    """Curves of a run.
 
     Attributes:
-        path: Its folder.
-        status: Its status; empty if it has none that can be read.
-        columns: Every number that was written, by name; ``"loss"`` and ``"recent"`` among them.
-        events: What happened, in the order of its lines.
+        path: Folder of the run.
+        status: Status of the run; empty if it cannot be read.
+        columns: Every logged number by name, such as ``"loss"`` and ``"recent"``.
+        events: Events, in the order of their lines.
     """
 
     path: Path
@@ -59,33 +59,33 @@ class RunCurve:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """Name of the folder."""
         return self.path.resolve().name
 
     @property
     def monitors(self) -> list[str]:
-        """Names of the numbers beside the loss."""
+        """Names of the numbers other than losses."""
         return sorted(set(self.columns) - set(_OWN))
 
     @property
     def entropy_rate(self) -> float | None:
-        """The least mean loss that any predictor can reach, if it is known."""
+        """Smallest mean loss that any predictor can reach, if known."""
         rate = self.status.get("entropy_rate")
         return float(rate) if isinstance(rate, (int, float)) and np.isfinite(rate) else None
 
     def column(self, name: str) -> Column:
-        """Give the numbers of that name; none if it was never written."""
+        """Return the numbers of a name; an empty column if there are none."""
         return self.columns.get(name, Column(np.zeros(0), np.zeros(0)))
 
 
 def read_curve(folder: str | os.PathLike[str]) -> RunCurve:
-    """Read a run's curves.
+    """Read the curves of a run.
 
     Args:
-        folder: The run's folder; the run may be at work.
+        folder: Folder of the run, which may be at work.
 
     Raises:
-        CheckpointError: If it has no metrics, or they are damaged.
+        CheckpointError: If there are no metrics, or they are damaged.
     """
     folder = Path(folder)
     records = read_metrics(folder / METRICS)
@@ -113,7 +113,7 @@ def read_curve(folder: str | os.PathLike[str]) -> RunCurve:
 
 
 def _places(records: list[dict[str, Any]]) -> Callable[[dict[str, Any]], float]:
-    """Say where a record stands; one that names its step alone, by those that name both."""
+    """Return a function from a record to its items, interpolated if it names its step only."""
     both = [(_number(record.get("step")), _number(record.get("items"))) for record in records]
     known = sorted((s, i) for s, i in both if s is not None and i is not None)
     steps, items = [step for step, _ in known], [item for _, item in known]

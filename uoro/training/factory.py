@@ -1,4 +1,4 @@
-"""Find a user's function by ``package.module:name`` or ``file.py:name``."""
+"""Load a user's function by ``package.module:name`` or ``file.py:name``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from uoro.errors import SettingError, UnknownNameError
 
 
 def load_factory(command: str, spelling: str) -> Callable[..., Any]:
-    """Import a function; modules are also looked for in the working folder.
+    """Import a function; the working folder is searched for modules, too.
 
     Args:
-        command: Who asks, for the errors.
+        command: Command to name in errors.
         spelling: ``package.module:name``, or ``path/to/file.py:name``.
 
     Raises:
-        SettingError: If the spelling is another, or the module cannot be imported.
+        SettingError: If the spelling is malformed, or the module cannot be imported.
         UnknownNameError: If the module has no such function.
     """
     place, _, name = spelling.rpartition(":")
     if not place or not name:
         raise SettingError(
-            f"{command} {spelling}: wanted is 'package.module:factory' or 'file.py:factory'."
+            f"{command}: expected 'package.module:factory' or 'file.py:factory', got {spelling}."
         )
     module = _import(f"{command} {spelling}", place)
     function = getattr(module, name, None)
@@ -49,8 +49,8 @@ def _import(call: str, place: str) -> ModuleType:
         raise SettingError(f"{call}: there is no file '{place}'.") from error
     except ModuleNotFoundError as error:
         raise SettingError(
-            f"{call}: the module '{error.name}' cannot be found. It is looked for among what is "
-            f"installed and in the working folder {Path.cwd()}."
+            f"{call}: the module '{error.name}' cannot be found, neither installed nor in the "
+            f"working folder {Path.cwd()}."
         ) from error
     except Exception as error:
         raise SettingError(

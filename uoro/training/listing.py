@@ -1,4 +1,4 @@
-"""Which runs there are, and which of them are really at work."""
+"""The runs below a folder, and which of them are at work."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from uoro.training.status import STATUS, read_status
 
 
 class RunEntry(NamedTuple):
-    """One run.
+    """A run.
 
     Attributes:
-        path: Its folder.
-        name: Its path below the folder that was listed.
-        state: As the run says in its status, but ``"killed"`` if it says that it is running and
-            nobody is at work there, ``"running"`` if somebody is, whatever it says; and
-            ``"unreadable"`` if its status cannot be read.
-        status: Its status; of one that cannot be read, nothing but the ``"reason"``.
+        path: Folder of the run.
+        name: Path below the listed folder.
+        state: ``"running"`` while a process works on the run; otherwise the state in its status,
+            but ``"killed"`` for ``"running"``, and ``"unreadable"`` if there is no valid status.
+        status: Status of the run; only a ``"reason"`` if it cannot be read.
     """
 
     path: Path
@@ -30,13 +29,13 @@ class RunEntry(NamedTuple):
 
 
 def list_runs(folder: str | os.PathLike[str]) -> list[RunEntry]:
-    """Find every run in a folder or below it; nothing is written there.
+    """List the runs in a folder and below it; nothing is written.
 
     Args:
-        folder: Where to look. Folders within a run's are not looked into.
+        folder: Folder to search; folders inside a run are skipped.
 
     Returns:
-        The runs, sorted by name.
+        Runs, sorted by name.
 
     Raises:
         CheckpointError: If there is no such folder.
@@ -44,7 +43,7 @@ def list_runs(folder: str | os.PathLike[str]) -> list[RunEntry]:
     root = Path(folder)
     if not root.is_dir():
         raise CheckpointError(
-            f"list_runs({str(root)!r}): there is no such folder. Give one that holds runs."
+            f"list_runs({str(root)!r}): there is no such folder. Give a folder that holds runs."
         )
     entries = []
     for place, inner, files in os.walk(root):
@@ -57,7 +56,7 @@ def list_runs(folder: str | os.PathLike[str]) -> list[RunEntry]:
 
 def _entry(root: Path, path: Path) -> RunEntry:
     name = path.name if path == root else str(path.relative_to(root))
-    # Asked first: a run that ends in between has written its last word before it lets go.
+    # Asked first: a run writes its last status before it releases the lock.
     at_work = is_locked(path)
     try:
         status = read_status(path)

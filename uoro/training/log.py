@@ -1,4 +1,4 @@
-"""The metrics of a run: one line of JSON for each record, and no line is ever half there."""
+"""The metrics of a run: one line of JSON for each record, whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from uoro.learning.log import LOGGER
 class MetricsLog:
     """A file to which records are appended, one line of JSON each.
 
-    A line is with the system as soon as `write` returns, so that it outlasts the process. Where it
-    cannot be written, for want of room, say, it is kept in memory and written before the next one:
-    a run does not stop for want of its log.
+    `write` hands a line to the operating system, so that it outlives the process. A line that
+    cannot be written, as on a full disk, waits in memory and is written before the next one.
 
     Args:
-        path: The file; made by the first record. Its folder exists. A last line that was left
-            half written is written over.
+        path: File in an existing folder; the first record creates it. A half-written last line is
+            overwritten.
 
     Attributes:
-        failures: How many attempts to write have failed.
+        failures: Number of failed attempts to write.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -40,17 +39,17 @@ class MetricsLog:
 
     @property
     def waiting(self) -> int:
-        """How many lines are in memory, as they could not be written."""
+        """Number of lines in memory that could not be written."""
         return len(self._waiting)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record.
 
         Args:
-            record: What JSON can say, and numbers of arrays; NaN and infinities become strings.
+            record: Anything JSON holds, and numbers of arrays; NaN and infinities become strings.
 
         Raises:
-            StructureError: If JSON cannot say it.
+            StructureError: If JSON cannot hold the record.
         """
         try:
             numbers = plain(record)
@@ -58,13 +57,13 @@ class MetricsLog:
             self._waiting.append((numbers, line.encode() + b"\n"))
         except (TypeError, ValueError) as error:
             raise StructureError(
-                f"MetricsLog.write({record!r}): it cannot be written as JSON: {error}. Wanted are "
-                "numbers, text, and lists and dictionaries of them."
+                "MetricsLog.write(record): expected numbers, text, or lists and dictionaries of "
+                f"those, got {record!r}: {error}."
             ) from error
         self.flush()
 
     def flush(self) -> bool:
-        """Try to write what could not be written; say whether nothing is left."""
+        """Write the lines in memory; return whether none is left."""
         if not self._waiting:
             return True
         try:
@@ -86,13 +85,13 @@ class MetricsLog:
         return True
 
     def truncate_after(self, step: int) -> None:
-        """Drop the records of later steps, and a last line that is half written, all at once.
+        """Drop the records after a step, and a half-written last line, atomically.
 
-        For a run that goes on from a checkpoint of that step. Lines without a step stay; those that
-        say ``"partial": true``, as the run ended between two of its lines, go.
+        Called when a run resumes from a checkpoint of that step. Lines without a step stay; lines
+        with ``"partial": true``, written when a run ended between two lines, are dropped.
 
         Args:
-            step: The ``"step"`` of the last records that stay.
+            step: ``"step"`` of the last record to keep.
 
         Raises:
             CheckpointError: If the file is damaged elsewhere, or cannot be written.
@@ -114,7 +113,7 @@ class MetricsLog:
         self._end = len(kept)
 
     def _append(self, lines: bytes) -> None:
-        """Write after the last whole line, wherever an earlier attempt has stopped."""
+        """Write after the last whole line, wherever an earlier attempt stopped."""
         mode = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
         handle = os.open(self.path, mode, 0o666)
         try:
@@ -134,16 +133,16 @@ class MetricsLog:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read the records of a run; a last line that is half written is passed over.
+    """Read the records of a run; a half-written last line is skipped.
 
     Args:
-        path: A file that `MetricsLog` wrote, which it may still be writing.
+        path: File of a `MetricsLog`, which may be at work.
 
     Returns:
-        The records, in the order in which they were written, with NaN and infinities as floats.
+        Records in the order of the file, with NaN and infinities as floats.
 
     Raises:
-        CheckpointError: If there is no such file, or another line is damaged, which is named.
+        CheckpointError: If there is no such file, or a line before the last is damaged.
     """
     call = f"read_metrics({os.fspath(path)!r})"
     written = _read(call, Path(path))
@@ -164,7 +163,7 @@ class _Line(NamedTuple):
 
 
 def _lines(call: str, written: bytes) -> Iterator[_Line]:
-    """Go through the lines; the last one may be torn."""
+    """Iterate over the lines; a torn last one is skipped."""
     lines = io.BytesIO(written).readlines()
     for number, text in enumerate(lines, start=1):
         if not text.strip():
@@ -172,9 +171,9 @@ def _lines(call: str, written: bytes) -> Iterator[_Line]:
         try:
             record = json.loads(text)
             if not isinstance(record, dict):
-                raise ValueError("it is no object")
+                raise ValueError("expected an object")
             if not text.endswith(b"\n"):
-                raise ValueError("it has no end")
+                raise ValueError("expected a line end")
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 return
@@ -196,7 +195,7 @@ def _read(call: str, path: Path) -> bytes | None:
 
 
 def _last_line_end(handle: int, size: int) -> int:
-    """Find the end of the last whole line, from behind."""
+    """Return the end of the last whole line, searched backwards."""
     end = size
     while end > 0:
         begin = max(0, end - 4096)

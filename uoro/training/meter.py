@@ -1,4 +1,4 @@
-"""The loss along a run: lately, and over all of it."""
+"""Means of the loss: recent, and of the whole run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-# The window of the recent loss is moved on by a part of it.
+# The window of the recent loss moves by one part at a time.
 _PARTS = 16
 
 
 class Meter:
-    """Keep the mean loss since the last line, over the last items, and over the whole run.
+    """Mean loss since the last line, over the last items, and over the whole run.
 
-    Losses that are not finite are left out of every mean. How many losses are added at a time
-    changes no bit of what comes of them.
+    Losses that are not finite are left out of every mean. The means do not depend, to the bit, on
+    how many losses are added at a time.
 
     Args:
-        span: Items that each loss sums over.
-        scale: What to multiply a loss by to have it in the task's unit.
-        recent: Over how many of the last items the recent loss is taken; up to a sixteenth more,
-            as they are dropped some at a time.
+        span: Number of items that each loss sums over.
+        scale: Factor from a loss to the task's unit.
+        recent: Number of last items that the recent loss averages over; up to a sixteenth more, as
+            items are dropped in parts.
     """
 
     def __init__(self, span: int, scale: float, recent: int) -> None:
@@ -36,7 +36,7 @@ class Meter:
         self._recent_count = 0
 
     def add(self, losses: list[float]) -> None:
-        """Take the losses of consecutive steps in."""
+        """Add the losses of consecutive steps."""
         array = np.asarray(losses, np.float64)
         array = array[np.isfinite(array)] * self._factor
         count = len(array)
@@ -55,18 +55,18 @@ class Meter:
 
     @property
     def recent(self) -> float:
-        """The mean over the last items."""
-        # Summed anew, as what was added and taken away again leaves its rounding behind.
+        """Mean over the last items."""
+        # Summed anew: adding and subtracting would leave rounding errors behind.
         return _mean(math.fsum(total for _, total in self._recent), self._recent_count)
 
     @property
     def cumulated(self) -> float:
-        """The mean over the whole run."""
+        """Mean over the whole run."""
         return _mean(self._total, self._count)
 
     @property
     def line(self) -> float:
-        """The mean since the last line."""
+        """Mean since the last line."""
         return _mean(self._line_total, self._line_count)
 
     def next_line(self) -> None:
@@ -74,7 +74,7 @@ class Meter:
         self._line_total, self._line_count = 0.0, 0
 
     def export(self) -> dict[str, Any]:
-        """Give what it holds, as JSON can say it."""
+        """Return sums and counts, as JSON holds them."""
         return {
             "total": self._total,
             "count": self._count,
@@ -83,10 +83,10 @@ class Meter:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Become what was exported.
+        """Load what `export` returned.
 
         Raises:
-            ValueError: If it is something else; so do `TypeError`, `KeyError` and the like.
+            ValueError: If ``saved`` is anything else; or `TypeError`, `KeyError` and the like.
         """
         total, count = _pair(saved["total"], saved["count"])
         line_total, line_count = _pair(*saved["line"])
@@ -98,14 +98,14 @@ class Meter:
 
 
 def _on(total: float, losses: Any) -> float:
-    """Go on with a sum, from left to right."""
-    # Not `sum`, which adds in another order for another number of losses.
+    """Add losses to a sum, from left to right."""
+    # `np.sum` adds in another order for another number of losses.
     return float(np.add.accumulate(np.concatenate([[total], losses]))[-1])
 
 
 def _pair(total: Any, count: Any) -> tuple[float, int]:
     if type(count) is not int or count < 0:
-        raise ValueError(f"{count!r} is no count")
+        raise ValueError(f"expected a count, got {count!r}")
     return float(total), count
 
 

@@ -1,4 +1,4 @@
-"""Let a trained model write: its params and state as NumPy arrays, one symbol after the other."""
+"""Sample symbols from a trained model, whose params and state are NumPy arrays."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Symbols:
-    """Go on from a prompt, each symbol drawn from what the model predicts and then read by it.
+    """Continue a prompt: draw each symbol from the model's prediction, and let the model read it.
 
     Args:
-        model: The model.
-        params: Its params, host arrays; see `unflatten`.
-        state: The state to start from, of one stream.
-        prompt: The numbers of at least one symbol, which are read first.
-        count: How many symbols to draw.
-        temperature: What logits are divided by; at 0 the most likely symbol is taken.
-        seed: Determines what is drawn.
+        model: Model.
+        params: Parameters, host arrays; see `unflatten`.
+        state: Initial hidden state, of one stream.
+        prompt: Numbers of at least one symbol, which the model reads first.
+        count: Number of symbols to draw.
+        temperature: Divisor of the logits; 0 takes the likeliest symbol.
+        seed: Seed of the draws.
 
     Returns:
-        The numbers of the symbols drawn, without the prompt.
+        Numbers of the symbols drawn, without the prompt; shape (count,).
 
     Raises:
-        SettingError: If there is no prompt, a symbol of it is not in the alphabet, the temperature
-            is negative, or the model predicts what is not finite.
+        SettingError: If there is no prompt, a symbol is not in the alphabet, the temperature is
+            negative, or a logit is not finite.
     """
     call = f"sample(count={count!r}, temperature={temperature!r})"
     count = require_count(call, "number of symbols", count)
     if not (math.isfinite(temperature) and temperature >= 0.0):
-        raise SettingError(f"{call}: the temperature must be a number >= 0.")
+        raise SettingError(f"{call}: temperature: expected a number >= 0, got {temperature!r}.")
     given = [int(symbol) for symbol in prompt]
     if not given or not all(0 <= symbol < model.alphabet for symbol in given):
         raise SettingError(
-            f"{call}: the prompt is {given[:20]}; wanted is at least one symbol, each a number "
-            f"from 0 to {model.alphabet - 1}."
+            f"{call}: prompt: expected at least one symbol, numbers from 0 to "
+            f"{model.alphabet - 1}, got {given[:20]}."
         )
     generator = np.random.default_rng(seed)
     logits = np.zeros(model.alphabet)
@@ -63,25 +63,25 @@ def sample(
             state, logits = model.predict(np, params, state, np.asarray(drawn[i - 1]))
         if not np.all(np.isfinite(logits)):
             raise SettingError(
-                f"{call}: before symbol {i} the model's logits are not finite. Its params have "
-                "diverged; take an earlier checkpoint."
+                f"{call}: expected finite logits, got others before symbol {i}, as the params have "
+                "diverged. Try an earlier checkpoint."
             )
         drawn[i] = _draw(generator, np.asarray(logits, np.float64), temperature)
     return drawn
 
 
 def unflatten(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Make nested dictionaries of the arrays whose names begin with a prefix.
+    """Return the arrays whose names begin with a prefix, as nested dictionaries.
 
     Args:
-        arrays: Arrays by names such as ``"params/0/gates"``, as a snapshot has them.
-        prefix: The first parts of the names, such as ``"params"``.
+        arrays: Arrays of a snapshot, by names such as ``"params/0/gates"``.
+        prefix: First part of the names, such as ``"params"``.
 
     Returns:
-        What is below it, such as ``{"0": {"gates": ...}}``.
+        Arrays below the prefix, such as ``{"0": {"gates": ...}}``.
 
     Raises:
-        StructureError: If there is nothing below it, or a name stands for an array and for a
+        StructureError: If there is no such array, or a name stands for an array and for a
             dictionary.
     """
     call = f"unflatten(..., {prefix!r})"
@@ -97,20 +97,20 @@ def unflatten(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
                 break
         if not isinstance(branch, dict) or last in branch:
             raise StructureError(
-                f"{call}: {name!r} stands for an array, and there are arrays below it or instead "
-                "of it. Wanted are names of which none is the beginning of another."
+                f"{call}: expected names of which none begins another, got {name!r}, with arrays "
+                "below it or a second time."
             )
         branch[last] = array
     if not tree:
         known = sorted({name.partition("/")[0] for name in arrays})
-        raise StructureError(f"{call}: there is no such array. Known beginnings: {known}.")
+        raise StructureError(f"{call}: expected one of the prefixes {known}, got {prefix!r}.")
     return tree
 
 
 def _draw(generator: np.random.Generator, logits: Any, temperature: float) -> int:
     if temperature == 0.0:
         return int(np.argmax(logits))
-    # Shifted first, so that no temperature makes anything overflow.
+    # Shifted first, so that no temperature makes the exponential overflow.
     with np.errstate(over="ignore", under="ignore"):
         weights = np.exp((logits - np.max(logits)) / temperature)
     return int(generator.choice(len(weights), p=weights / np.sum(weights)))

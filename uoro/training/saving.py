@@ -15,6 +15,7 @@ from uoro.learning.host_noise import SharedNoise
 from uoro.learning.learner import Learner
 from uoro.learning.log import LOGGER
 from uoro.learning.saved import Saved
+from uoro.learning.stream import Growing
 from uoro.training.alarm import PairAlarm
 from uoro.training.problem import Problem
 from uoro.training.record import Record
@@ -143,7 +144,7 @@ class Saving:
 
     def _example(self, saved: Saved) -> Any:
         """Return an item like those of the stream."""
-        if not hasattr(self._problem.stream, "waiting"):
+        if not isinstance(self._problem.stream, Growing):
             return self._tap.first()
         # A growing stream may not have an item yet, but the stored ones look alike.
         stored: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import SharedNoise
 from uoro.learning.learner import Learner
 from uoro.learning.log import LOGGER
+from uoro.learning.stream import Growing
 from uoro.monitors import Monitor
 from uoro.training.problem import Problem
 from uoro.training.record import Live, Record
@@ -99,9 +100,8 @@ class Session:
         self.stalled = False
         self.chunk = settings.chunk if problem.backend.compiled else EAGER_CHUNK
         # A stream that is still being written asks whether to wait for more.
-        stream: Any = problem.stream
-        if hasattr(stream, "waiting"):
-            stream.waiting = self._waiting
+        if isinstance(problem.stream, Growing):
+            problem.stream.waiting = self._waiting
             # Its items are learned as they come, not a chunk later.
             self.chunk = self.chunk if problem.backend.compiled else 1
 

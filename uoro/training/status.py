@@ -1,4 +1,4 @@
-"""How a run stands: ``run.json`` in its folder."""
+"""``run.json``: the status of a run, in its folder."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ STATES = ("running", "done", "stopped", "failed", "interrupted")
 
 
 def write_status(folder: str | os.PathLike[str], status: dict[str, Any]) -> None:
-    """Write how a run stands, whole or not at all.
+    """Write the status of a run, whole or not at all.
 
     Args:
-        folder: The run's folder, which exists.
-        status: What JSON can say, and numbers of arrays: ``state``, one of `STATES`; ``reason``,
+        folder: Folder of the run, which exists.
+        status: Anything JSON holds, and numbers of arrays: ``state``, one of `STATES`; ``reason``,
             ``started``, ``updated`` (ISO 8601), ``step``, ``items``, ``steps_wanted``,
             ``seconds``, ``recent``, ``cumulated``, ``loss_name``, ``entropy_rate``, ``title``,
             ``backend``, ``estimator``. ``format`` is added.
 
     Raises:
-        StructureError: If JSON cannot say it.
-        CheckpointError: If the system refuses to write; what was there before is as it was.
+        StructureError: If JSON cannot hold the status.
+        CheckpointError: If the file cannot be written; the status before it is kept.
     """
     path = Path(folder) / STATUS
     call = f"write_status({os.fspath(folder)!r})"
@@ -38,8 +38,8 @@ def write_status(folder: str | os.PathLike[str], status: dict[str, Any]) -> None
         written = json.dumps(fields, indent=1, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise StructureError(
-            f"{call}: {status!r} cannot be written as JSON: {error}. Wanted are numbers, text, and "
-            "lists and dictionaries of them."
+            f"{call}: status: expected numbers, text, or lists and dictionaries of those, got "
+            f"{status!r}: {error}."
         ) from error
     try:
         write_atomically(path, [written, b"\n"])
@@ -52,22 +52,22 @@ def write_status(folder: str | os.PathLike[str], status: dict[str, Any]) -> None
 
 
 def read_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how a run stands, as it last said itself: one that was killed says it is running.
+    """Read the status of a run; that of a killed run says that it is running.
 
     Args:
-        folder: The run's folder.
+        folder: Folder of the run.
 
     Returns:
-        What was written, NaN and infinities as floats.
+        Status, with NaN and infinities as floats.
 
     Raises:
-        CheckpointError: If there is no such file, or it is damaged or of a newer format.
+        CheckpointError: If there is no status, or it is damaged or of a newer format.
     """
     call = f"read_status({os.fspath(folder)!r})"
     try:
         status = json.loads((Path(folder) / STATUS).read_bytes())
         if not isinstance(status, dict):
-            raise ValueError("it is no object")
+            raise ValueError("expected an object")
     except OSError as error:
         raise CheckpointError(
             f"{call}: its {STATUS} cannot be read: {error.strerror or error}. Give the folder of a "
@@ -75,12 +75,12 @@ def read_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{call}: its {STATUS} is damaged: {error}. It is written anew when the run goes on."
+            f"{call}: its {STATUS} is damaged: {error}. It is written anew when the run resumes."
         ) from error
     number = status.get("format")
     if isinstance(number, int) and number > FORMAT:
         raise CheckpointError(
-            f"{call}: the format of its {STATUS} is {number}, and this version of uoro reads "
-            f"{FORMAT}. Install a newer uoro."
+            f"{call}: expected {STATUS} in format {FORMAT}, which this version reads, got format "
+            f"{number}. Install a newer uoro."
         )
     return dict(floats(status))

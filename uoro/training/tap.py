@@ -1,4 +1,4 @@
-"""A stream with a counter on it: where it stands, and what it gave last."""
+"""A stream that counts its items, checks them, and resumes at a position."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from uoro.learning.log import LOGGER
 from uoro.learning.stream import BlockStream, Growing, read
 from uoro.learning.windows import Windows
 
-# Items that are drawn at a time to be dropped.
+# Number of items that are drawn at a time to be dropped.
 _BLOCK = 256
 
 
 class Tap:
-    """Pass a stream on; note how many items it gave, and the newest.
+    """A stream that counts its items and keeps the newest.
 
     Args:
-        backend: Where the items go.
-        stream: Any. Items of one that gives them one by one are checked to be like the first.
-        span: How many of them make one; where it is more than 1, "items" are windows from here on.
-        dtype: What to make of numbers that are not integers; what they are if not given.
+        backend: Backend of the items.
+        stream: Any stream. Items that come one by one are checked to be like the first.
+        span: Number of items in a window; above 1, the items of the tap are windows.
+        dtype: Dtype of numbers that are not integers. Default: their own.
 
     Attributes:
-        items: How many were given.
-        newest: The last of them; ``None`` before the first.
+        items: Number of items returned.
+        newest: Newest item; ``None`` before the first.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Tap:
         return item
 
     def take(self, count: int) -> Any:
-        """Give the next items as a stack of at most ``count``; ``None`` at the end."""
+        """Return the next items as a stack of at most ``count``; ``None`` at the end."""
         if not self._catch_up():
             return None
         block, got = read(self._backend, self._stream, count)
@@ -85,10 +85,10 @@ class Tap:
         return block
 
     def mark(self) -> None:
-        """Note where it stands: `position` goes on from here.
+        """Note the position of the stream; `position` counts from here.
 
         Raises:
-            StreamError: If the stream says it in a way that JSON cannot.
+            StreamError: If JSON cannot hold the stream's position.
         """
         own = None
         if self._behind:
@@ -98,37 +98,39 @@ class Tap:
                 own = self._stream.position
                 json.dumps(own)
             except UnseekableError:
-                return  # Within a window; the mark before it does as well.
+                return  # Within a window; the mark before it serves as well.
             except (TypeError, ValueError, RecursionError) as error:
                 raise StreamError(
-                    f"train: the stream's position cannot be written as JSON: {error}. Wanted are "
-                    "numbers, text, and lists and dictionaries of them."
+                    "train: stream.position: expected numbers, text, or lists and dictionaries of "
+                    f"those, got what JSON cannot hold: {error}."
                 ) from error
         self._mark = self.items, own
 
     def position(self, items: int) -> dict[str, Any]:
-        """Say, as JSON can, where it stood after so many items, the mark's or more."""
+        """Return the position after ``items`` items, at the mark or later, as JSON holds it."""
         if items == self.items:
             self.mark()
         return {"items": items, "marked": self._mark[0], "own": self._mark[1]}
 
     def first(self) -> Any:
-        """Draw the first item of a stream from which none was drawn; `seek` comes next.
+        """Return the first item of an unread stream; `seek` is called next.
 
         Raises:
-            StreamError: If there is none.
+            StreamError: If the stream has no items.
         """
         for item in self:
             return item
-        raise StreamError("train: the stream has no items. Give the one that the run had before.")
+        raise StreamError(
+            "train: expected the stream that the run had before, got one without items."
+        )
 
     def seek(self, position: Any) -> None:
-        """Go to where a stream made alike was.
+        """Continue from the position of a stream constructed alike.
 
-        One that does not know where it stands is gone through up to there.
+        A stream without positions is read up to there, and its items are dropped.
 
         Raises:
-            StreamError: If it cannot go there.
+            StreamError: If the stream cannot continue from the position.
         """
         items, marked = _counts(position)
         if self._seekable:
@@ -137,7 +139,7 @@ class Tap:
         else:
             marked = self.items
             if items > marked:
-                LOGGER.info("the stream does not say where it is: %d items are dropped", items)
+                LOGGER.info("the stream has no position: %d items are dropped", items)
         if self._checked is not None:
             self._checked.number = marked * self._span
         self._behind = items - marked
@@ -146,7 +148,7 @@ class Tap:
         self.items = items
 
     def _catch_up(self) -> bool:
-        """Drop what was used before; say whether there is nothing left to drop."""
+        """Drop the items used before; return whether none is left to drop."""
         dropped = 0
         while self._behind:
             _, got = read(self._backend, self._stream, min(self._behind, _BLOCK))
@@ -154,9 +156,9 @@ class Tap:
                 if self._grows:
                     return False
                 raise StreamError(
-                    f"train: the stream ended after {dropped} items, and {dropped + self._behind} "
-                    "were used before. Give one that begins as it did, or one that has position "
-                    "and seek."
+                    f"train: expected {dropped + self._behind} items, as used before, got a stream "
+                    f"that ended after {dropped} items. Give a stream that begins as before, or "
+                    "one with position and seek."
                 )
             dropped += got
             self._behind -= got
@@ -164,17 +166,17 @@ class Tap:
 
 
 class Checked:
-    """Items that a stream gives one by one, each refused that is not like the first one.
+    """Items of a stream that returns them one by one; an item unlike the first is refused.
 
-    What comes before an item that is refused, or before an exception of the stream's own, is
-    given first; its position is then still that item's.
+    Items before a refused one, or before an exception of the stream, are returned first; the
+    position then remains that of the refused item.
 
     Args:
-        backend: Where the items go.
-        stream: Anything to iterate over. If it has ``position`` and ``seek``, so has this.
+        backend: Backend of the items.
+        stream: Any iterable. With ``position`` and ``seek``, it can be resumed.
 
     Attributes:
-        number: How many items were drawn, for the errors.
+        number: Number of items drawn, for errors.
     """
 
     def __init__(self, backend: Backend, stream: Iterable[Any]) -> None:
@@ -198,7 +200,7 @@ class Checked:
 
     @property
     def position(self) -> Any:
-        """Where the next item is; there is no such attribute if the stream does not say it."""
+        """Position of the next item; missing if the stream has none."""
         if not self._seekable:
             raise AttributeError("position")
         return self._owner.position if self._failed is None else self._failed[1]
@@ -210,7 +212,7 @@ class Checked:
         self._failed = None
 
     def take(self, count: int) -> Any:
-        """Give the next items as a stack of at most ``count``; ``None`` at the end.
+        """Return the next items as a stack of at most ``count``; ``None`` at the end.
 
         Raises:
             StreamError: If the next item is not like the first.
@@ -238,7 +240,7 @@ class Checked:
         return drawn
 
     def _stack(self, drawn: list[tuple[Any, Any]]) -> Any:
-        """Stack items up to one that is refused, which is removed with what follows."""
+        """Stack items; the first refused one is removed, with those after it."""
         call = f"train: item {self.number} of the stream"
         try:
             if self._first is None:
@@ -246,7 +248,7 @@ class Checked:
             block = self._backend.collect([item for item, _ in drawn])
             self._require(block, call, batch=(len(drawn),))
         except Exception:
-            # One of them; which one shows when they are looked at one by one.
+            # Checking the items one by one finds which one it is.
             block = None
         if block is not None:
             return block
@@ -260,15 +262,15 @@ class Checked:
         return self._backend.collect([item for item, _ in drawn]) if drawn else None
 
     def _numbers(self, item: Any) -> Any:
-        """Bring an item to the device, if it is made of numbers."""
+        """Return an item of numbers on the device."""
         made = self._backend.from_host(item)
         for name, leaf in self._backend.named_leaves(self._backend.to_host(made)):
             if leaf.dtype.kind not in "biufcV":
-                raise StructureError(f"{name or 'it'} has dtype {leaf.dtype}; wanted are numbers.")
+                raise StructureError(f"{name or 'item'}: expected numbers, got dtype {leaf.dtype}.")
         return made
 
     def _require(self, block: Any, call: str, *, batch: tuple[int, ...]) -> None:
-        hint = "Wanted are items like the first one."
+        hint = "Give items like the first one."
         require_like(self._backend, block, self._first, call=call, batch=batch, hint=hint)
 
 
@@ -279,18 +281,18 @@ def _refusal(number: int, error: Exception) -> StreamError:
 
 
 def _counts(position: Any) -> tuple[int, int]:
-    """Read how many items were given, and at how many of them the mark was."""
+    """Return the number of items of a position, and that of its mark."""
     counts = []
     if type(position) is dict:
         counts = [position.get(name) for name in ("items", "marked")]
     items, marked = counts or (None, None)
     if type(items) is int and type(marked) is int and 0 <= marked <= items:
         return items, marked
-    raise StreamError(f"train: {position!r:.200} is no position of a stream.")
+    raise StreamError(f"train: expected the position of a stream, got {position!r:.200}.")
 
 
 def is_seekable(stream: object) -> bool:
-    """Say whether a stream can tell where it stands, and go there."""
+    """Return whether a stream has a position and can seek it."""
     # Not isinstance, which from Python 3.12 on sees a position that cannot be asked for.
     try:
         return hasattr(stream, "position") and hasattr(stream, "seek")

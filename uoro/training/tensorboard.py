@@ -1,4 +1,4 @@
-"""Scalars for TensorBoard, for those who look there."""
+"""Metrics for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from uoro.learning.log import LOGGER
 
 
 class TensorBoardWriter:
-    """Write scalars by name and step into a folder that TensorBoard reads.
+    """Writer of scalars by name and step, into a folder that TensorBoard reads.
 
     Args:
-        folder: Where to; made if it is missing.
+        folder: Folder to write to; created if missing.
 
     Raises:
         MissingFrameworkError: If tensorboardX is not installed.
@@ -26,7 +26,7 @@ class TensorBoardWriter:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
-            # Not its SummaryWriter, whose thread dies of a full disk, and is then waited for.
+            # The thread of its SummaryWriter dies of a full disk, and closing waits for it.
             from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.summary import scalar
         except ModuleNotFoundError as error:
@@ -45,9 +45,9 @@ class TensorBoardWriter:
             self._warn(error)
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Write the numbers of a step; what is no finite number is left out.
+        """Write the finite numbers of a step.
 
-        Where that is refused, for want of room, say, it is logged, and the numbers are lost.
+        Numbers that cannot be written, as on a full disk, are lost, with a warning.
         """
         numbers = {
             name: float(value)
@@ -61,11 +61,11 @@ class TensorBoardWriter:
                 self._attempt("write_event", event)
 
     def flush(self) -> None:
-        """Bring everything to the file."""
+        """Flush the file."""
         self._attempt("flush")
 
     def close(self) -> None:
-        """Bring everything to the file, and write no more."""
+        """Flush and close the file."""
         self._attempt("close")
         self._writer = None
 
