@@ -25,9 +25,12 @@ from real_models.torch_models import (
 )
 from torch import Tensor, nn
 from torch.nn import functional
-from uoro_torch import Online, SingleStep
+from torch.utils.checkpoint import checkpoint
+from uoro_torch import Online, SingleStep, TorchBackend
+from uoro_torch.module import ModuleTransition
+from uoro_torch.module_dynamics import ModuleDynamics
 
-from uoro import RTRL, UORO, RollingTruncated, Streams
+from uoro import RTRL, UORO, JointUORO, RollingTruncated, Streams
 from uoro.algebra import entry
 from uoro.errors import DerivativeError, DerivativeWarning, SettingError, StructureError
 
@@ -390,3 +393,53 @@ def test_misuse_is_named() -> None:
         )
     same = Online.for_module(nn.GRUCell(IN, UNITS), MSE, estimator=Streams(UORO(), 2))
     assert same.state.shape == (2, UNITS)
+
+
+class Checkpointed(Read):
+    """A checkpointed cell, which PyTorch differentiates twice only in forward mode."""
+
+    def forward(self, input: Tensor, state: Any) -> Any:
+        state = checkpoint(self.core, input, state, use_reentrant=False)
+        return self.readout(state), state
+
+
+MODES: dict[str, tuple[type[Read], dict[str, bool]]] = {
+    "forward mode": (Read, {"forward_mode": True}),
+    "double vjp without fused kernels": (Read, {"fused": False}),
+    "forward mode without fused kernels": (Read, {"forward_mode": True, "fused": False}),
+    "forward mode through a checkpoint": (Checkpointed, {"forward_mode": True}),
+}
+
+
+@pytest.mark.parametrize("streams", [None, 3])
+@pytest.mark.parametrize(
+    "estimator", [UORO(), UORO(rank=2), UORO(rank=9), JointUORO(2), RTRL()], ids=str
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_mapped_or_not_is_the_plain_one(
+    mode: str, estimator: Any, streams: int | None
+) -> None:
+    """The oracle is the plain module with the same signs; a mapped JVP must not become zero."""
+    kind, options = MODES[mode]
+    plain = Read(nn.GRUCell(IN, UNITS)).double()
+    other = kind(nn.GRUCell(IN, UNITS)).double()
+    other.load_state_dict(plain.state_dict())
+    lead = () if streams is None else (streams,)
+
+    def carried(module: nn.Module, **options: bool) -> Any:
+        rows = streams is not None
+        transition = ModuleTransition(module, MSE, rows=rows)
+        online = Online(
+            ModuleDynamics(TorchBackend(), transition, rows, **options),
+            dict[str, Tensor](module.named_parameters()),
+            torch.zeros(*lead, UNITS).double(),
+            estimator=estimator if streams is None else Streams(estimator, streams),
+        )
+        for x, y in zip(inputs, targets, strict=True):
+            online.step(x, y)
+        return [online.carry, [param.grad for param in module.parameters()]]
+
+    inputs, targets = _stream(4, *lead, out=OUT)
+    wanted, got = carried(plain), carried(other, **options)
+    assert all(grad.any() for grad in got[1])
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)

@@ -75,11 +75,14 @@ class _Job:
 
     def run(self, count: int | None, leaves: Any) -> tuple[list[Tensor], list[Tensor]]:
         """Run the native function."""
-        result: Any = self._native(count, *optree.tree_unflatten(self._structure, leaves))
+        # PyTorch switches forward mode off inside a Function; the native one has its own levels.
+        with _forward_mode(True):
+            result: Any = self._native(count, *optree.tree_unflatten(self._structure, leaves))
         self.results = optree.tree_structure(result)
         return optree.tree_leaves(result[0]), optree.tree_leaves(result[1])
 
 
+_forward_mode: Any = torch.autograd.forward_ad._set_fwd_grad_enabled
 _mapping: Any = torch._C._are_functorch_transforms_active
 _is_batched: Any = torch._C._functorch.is_batchedtensor  # type: ignore[attr-defined, unused-ignore]  # of C
 
