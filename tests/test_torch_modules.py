@@ -443,3 +443,40 @@ def test_every_mode_mapped_or_not_is_the_plain_one(
     wanted, got = carried(plain), carried(other, **options)
     assert all(grad.any() for grad in got[1])
     torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("streams", [None, 3])
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), JointUORO(2), RTRL()], ids=str)
+def test_hooks_on_parameters_see_the_final_gradient_and_nothing_else(
+    estimator: Any, streams: int | None
+) -> None:
+    """The oracle is the module without hooks, with the same signs, and its gradients clamped."""
+    lead, limit = (() if streams is None else (streams,)), 1e-2
+    plain = Read(nn.GRUCell(IN, UNITS)).double()
+    hooked = Read(nn.GRUCell(IN, UNITS)).double()
+    hooked.load_state_dict(plain.state_dict())
+    seen = list[Tensor]()
+
+    def clamp(gradient: Tensor) -> Tensor:
+        seen.append(gradient.clone())
+        return gradient.clamp(-limit, limit)
+
+    for param in hooked.parameters():
+        param.register_hook(clamp)
+    start = torch.zeros(*lead, UNITS).double()
+    one, two = (
+        Online.for_module(module, MSE, start, streams=streams, estimator=estimator)
+        for module in (plain, hooked)
+    )
+    for x, y in zip(*_stream(4, *lead, out=OUT), strict=True):
+        for online in (one, two):
+            for param in online.params.values():
+                param.grad = None
+        seen.clear()
+        one.step(x, y)
+        two.step(x, y)
+        exact = [param.grad for param in plain.parameters()]
+        torch.testing.assert_close(seen, exact, rtol=1e-9, atol=1e-12)
+        clamped = [grad.clamp(-limit, limit) for grad in exact if grad is not None]
+        found = [param.grad for param in hooked.parameters()]
+        torch.testing.assert_close(found, clamped, rtol=1e-9, atol=1e-12)

@@ -203,7 +203,8 @@ class TorchDynamics:
 
 
 def _is_root(leaf: Tensor) -> bool:
-    return leaf.is_leaf and leaf.requires_grad
+    # Hooks are for the final gradient alone: here they would see signs pulled back.
+    return leaf.is_leaf and leaf.requires_grad and not leaf._backward_hooks
 
 
 def like(state: Any, following: Any) -> list[Any]:

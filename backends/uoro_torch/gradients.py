@@ -7,13 +7,19 @@ from torch import Tensor
 
 
 def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-    """Add gradients to the params' ``.grad``, each in memory of its own."""
+    """Add gradients to the params' ``.grad``, each in memory of its own, after their hooks.
+
+    A hook of `Tensor.register_hook` is called with the gradient that is added, and may replace it.
+    """
     places = set[int]()
     for name, param in params.items():
         gradient = gradients[name]
         # Cloned as backward() does, where gradients share storage with each other.
         if gradient.data_ptr() in places or gradient._is_view() or not gradient.is_contiguous():
             gradient = gradient.clone(memory_format=torch.contiguous_format)
+        for hook in (param._backward_hooks or {}).values():
+            replaced = hook(gradient)
+            gradient = gradient if replaced is None else replaced
         places.add(gradient.data_ptr())
         if param.grad is None:
             param.grad = gradient

@@ -157,7 +157,7 @@ class Online:
             check: Whether the module is checked before the first step.
             compile: Whether to compile the whole step by `torch.compile`.
 
-        Hooks on parameters are not called: there is no backward pass of the whole to call them.
+        Hooks of `Tensor.register_hook` on parameters see the gradient that is added to ``.grad``.
 
         Raises:
             SettingError: If nothing is to be trained, an initial state is missing, streams are to
