@@ -256,12 +256,15 @@ def test_a_model_that_cannot_be_mapped_is_checked_one_by_one(check: Any) -> None
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("strangers_model:three", "it returned 3 elements, wanted is a tuple"),
-        ("strangers_model:transition_only", "Make dynamics of a transition"),
+        ("strangers_model:three", "from the factory, got 3 elements"),
+        (
+            "strangers_model:transition_only",
+            "expected dynamics as the first element, got a function",
+        ),
         ("strangers_model:nothing", "there are none"),
         ("strangers_model:number", "there is no function 'number'"),
         ("strangers_model:rihgt", "Did you mean 'right'"),
-        ("strangers_model", "wanted is 'package.module:factory'"),
+        ("strangers_model", "expected 'package.module:factory'"),
         ("no_such_module:f", "'no_such_module' cannot be found"),
         ("no_such_file.py:f", "there is no file 'no_such_file.py'"),
         ("broken_module:f", "raised ValueError: on purpose"),

@@ -49,9 +49,10 @@ class AutogradBackend:
     def dynamics(
         self, transition: Callable[..., Any], *, has_aux: bool = False, check: bool = True
     ) -> Routed:
-        """Make `Dynamics` of a transition written in autograd.numpy.
+        """Return `Dynamics` of a transition written in autograd.numpy.
 
-        Routes: forward mode; the vjp of the vjp, for operations that have no jvp; differences.
+        Autodiff modes: forward mode; the VJP of the VJP, for operations without a JVP; central
+        differences.
         """
         forward = AutogradDynamics(self, transition, has_aux)
         routes = (
@@ -82,7 +83,7 @@ class AutogradBackend:
             raise StructureError(f"backend.map(function, *trees): {error}") from error
 
     def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
-        """Make the zero tangent, shaped ``batch + leaf.shape``."""
+        """Return the zero tangent, with leaves of shape ``batch + leaf.shape``."""
         return optree.tree_map(lambda leaf: np.zeros(batch + leaf.shape, leaf.dtype), moving(like))
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
@@ -136,7 +137,7 @@ class AutogradBackend:
         return function
 
     def key(self, seed: int) -> np.random.SeedSequence:
-        """Make a key of a seed."""
+        """Return the key of a seed."""
         seed = require_seed("AutogradBackend.key(seed)", seed)
         # Apart from the seeds that a stream of data may be made of.
         return np.random.SeedSequence(seed, spawn_key=(NOISE, NOISE))
@@ -178,8 +179,8 @@ class AutogradBackend:
             return optree.tree_map(convert, tree)
         except (TypeError, ValueError, RuntimeError) as error:
             raise StructureError(
-                f"backend.from_host({spelled(tree)}): {error} Wanted are numbers, or arrays of "
-                "them, in dicts, tuples or lists."
+                f"backend.from_host({spelled(tree)}): {error} Expected numbers or arrays of "
+                "numbers in dicts, tuples or lists."
             ) from error
 
     def collect(self, items: Sequence[Any]) -> Any:
@@ -227,6 +228,6 @@ def _wide(array: Any) -> Any:
 
 
 def _entries(stack: Any) -> list[Any]:
-    """Take a stack apart."""
+    """Return the entries of a stack."""
     leaves, structure = optree.tree_flatten(stack)
     return [optree.tree_unflatten(structure, entry) for entry in zip(*leaves, strict=True)]

@@ -49,11 +49,11 @@ class AutogradDynamics:
         self._outcome = checked(transition, backend, has_aux=has_aux)
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Take one step."""
+        """Compute the next state and the loss."""
         return self._outcome(params, state, inputs)
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
-        """Push a state tangent forward, through one flat row of the state's coordinates."""
+        """Compute the JVP in the state, along one flat row of its coordinates."""
         leaves, structure = optree.tree_flatten(moving(state))
 
         def flat_step(row: Any) -> Any:
@@ -67,7 +67,7 @@ class AutogradDynamics:
         return optree.tree_unflatten(structure, unflatten(pushed[:-1], leaves)), pushed[-1]
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
-        """Take one step on a tape that serves any number of pullbacks."""
+        """Compute the outcome on a tape, and a pullback that may be called any number of times."""
         param_leaves, param_structure = optree.tree_flatten(params)
         state_leaves, state_structure = optree.tree_flatten(moving(state))
         split, count = len(param_leaves), len(param_leaves) + len(state_leaves)
@@ -110,14 +110,14 @@ class AutogradDynamics:
 
 
 def _push_forward(function: Any, row: Any, tangent: Any) -> Any:
-    """Push by autograd's forward mode."""
+    """Compute a JVP by autograd's forward mode."""
     differentiate: Any = make_jvp(function)
     _, pushed = differentiate(row)(tangent)
     return anp.zeros(len(tangent) + 1) + pushed
 
 
 def _push_twice(function: Any, row: Any, tangent: Any) -> Any:
-    """Push as the vjp, in its cotangent, of the vjp."""
+    """Compute a JVP as the VJP, in its cotangent, of the VJP."""
     differentiate: Any = make_vjp
     pull, value = differentiate(function)(row)
     push, _ = differentiate(pull)(anp.zeros_like(value))
@@ -125,13 +125,13 @@ def _push_twice(function: Any, row: Any, tangent: Any) -> Any:
 
 
 def _join(state: Any, moved: Any) -> Any:
-    """Put leaves on a tape back into the places where the state has coordinates."""
+    """Return the state with its differentiable leaves replaced by leaves on a tape."""
     leaves = iter(_leaves(moved))
     return optree.tree_map(lambda leaf: next(leaves) if coordinates_of(leaf) else leaf, state)
 
 
 def _like(state: Any, following: Any) -> Any:
-    """Keep the leaves of the next state that have coordinates in the state."""
+    """Return the leaves of the next state whose counterparts in the state are differentiable."""
     pairs = zip(_leaves(state), _leaves(following), strict=True)
     return tuple(leaf for like, leaf in pairs if coordinates_of(like))
 
@@ -141,7 +141,7 @@ def _leaves(tree: Any) -> tuple[Any, ...]:
 
 
 def _unbox(tree: Any) -> Any:
-    """Take values off the tape: a box, or boxes anywhere in a tree."""
+    """Return the values of a box, or of the boxes in a tree."""
     return optree.tree_map(_value, _value(tree))
 
 
@@ -150,7 +150,7 @@ def _value(leaf: Any) -> Any:
 
 
 def _pull(cotangent: Any, box: Any) -> list[Any]:
-    """Go back from one output alone: the others are neither paid for nor multiplied by 0.
+    """Run the backward pass from a single output; the others cost nothing.
 
     autograd pairs ``Re(u v)``, without a conjugate, where the inner product is ``Re(u* v)``.
     """
@@ -163,10 +163,10 @@ def _conjugate(array: Any) -> Any:
 
 
 def _require_shapes(cotangent: Any, output: Any) -> None:
-    """Refuse a cotangent that autograd would broadcast against its output without a word."""
-    for got, wanted in zip(_leaves(cotangent), _leaves(output), strict=True):
-        if np.shape(got) != np.shape(wanted):
+    """Raise for a cotangent that autograd would silently broadcast against its output."""
+    for got, expected in zip(_leaves(cotangent), _leaves(output), strict=True):
+        if np.shape(got) != np.shape(expected):
             raise StructureError(
-                f"pullback(cotangent): a leaf has shape {np.shape(got)}, that of the output is "
-                f"{np.shape(wanted)}. A cotangent is shaped like what it is pulled back from."
+                f"pullback(cotangent): a leaf: expected the output's shape {np.shape(expected)}, "
+                f"got {np.shape(got)}."
             )

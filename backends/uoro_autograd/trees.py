@@ -20,16 +20,16 @@ def coordinates_of(leaf: Any) -> int:
 
 
 def moving(tree: Any) -> Any:
-    """Put ``None`` in the place of the leaves without coordinates."""
+    """Return the tree with ``None`` for leaves that are not differentiable."""
     return optree.tree_map(lambda leaf: leaf if coordinates_of(leaf) else None, tree)
 
 
 def flatten(leaves: Sequence[Any], likes: Sequence[Any]) -> Any:
-    """Lay the coordinates of leaves out in one row, differentiably.
+    """Return the coordinates of leaves in one row, differentiably.
 
     Args:
-        leaves: On a tape or not.
-        likes: Arrays whose dtypes say which leaves are complex.
+        leaves: Arrays, on a tape or not.
+        likes: Arrays with the dtypes of the leaves.
     """
     parts = []
     for leaf, like in zip(leaves, likes, strict=True):

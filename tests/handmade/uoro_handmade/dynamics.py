@@ -80,9 +80,7 @@ def _placed(arrays: Any, derivatives: Any) -> list[tuple[int, Any]]:
 
     def place(array: Any, given: Any) -> None:
         if np.shape(given) != array.shape:
-            raise StructureError(
-                f"{call}: it has shape {np.shape(given)}, wanted is {array.shape}."
-            )
+            raise StructureError(f"{call}: expected shape {array.shape}, got {np.shape(given)}.")
         if isinstance(array, Traced):
             found.append((array.place, given))
 

@@ -71,8 +71,8 @@ def map_leaves(
     for kind in kinds[1:]:
         if kind != kinds[0]:
             raise StructureError(
-                f"{call}: there is {_words(kind)} where the first tree has {_words(kinds[0])}; "
-                "wanted are trees of one structure."
+                f"{call}: expected trees of one structure, got {_words(kind)} where the first tree "
+                f"has {_words(kinds[0])}."
             )
     if below[0] is None:
         return function(tree, *others)
@@ -117,8 +117,8 @@ def unstack(stacked: Any, call: str) -> list[Any]:
     if len(lengths) != 1 or () in lengths:
         shapes = {name: leaf.shape for name, leaf in named_leaves(stacked)}
         raise StructureError(
-            f"{call}: the leaves have shapes {shapes}; wanted is at least one leaf, and a leading "
-            "axis of one length."
+            f"{call}: expected at least one leaf, and leading axes of one length, got the shapes "
+            f"{shapes}."
         )
     ((count,),) = lengths
     return [map_leaves(lambda leaf, i=i: np.asarray(leaf[i]), stacked) for i in range(count)]

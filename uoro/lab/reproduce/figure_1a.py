@@ -33,8 +33,8 @@ class Figure1a:
     ours = (
         "The same on the plays in Markdown, 5.3 million characters again and again, trained by "
         "UORO with Adam at 1e-3/(1 + 0.03 √t). The reference is the exact gradient, by RTRL for "
-        "the whole state, in place of the mean of the runs, whose noise would hide the small mean; the "
-        "mean of the runs is compared with the reference."
+        "the whole state, in place of the mean of the runs, whose noise would hide the small mean; "
+        "the mean of the runs is compared with the reference."
     )
 
     def runs(self, plan: ReproductionPlan) -> list[Job]:
