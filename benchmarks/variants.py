@@ -240,7 +240,7 @@ def follow(options: argparse.Namespace) -> tuple[Iterator[tuple[Step, Matrix]], 
                 "device": None,
                 "dtype": "float64",
                 "task": "anbn",
-                "arguments": {"k": 1, "l": 32, "rate": 1e-3, "decay": 0.03},
+                "arguments": {"k": 1, "l": 32, "learning_rate": 1e-3, "decay": 0.03},
                 "network": {"cell": options.cell, "units": options.units, "layers": 1},
                 "seed": 0,
             }

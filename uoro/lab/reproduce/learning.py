@@ -18,21 +18,18 @@ from uoro.lab.jobs import Job, JobSettings, Report
 from uoro.lab.replicas import Losses, Replicas
 from uoro.learning.host_noise import map_host
 from uoro.registry import load_backend
-from uoro.tasks import TASKS, Network, Task
+from uoro.tasks import Network, Task
+from uoro.tasks.catalogue import make_task
 
 BLOCKS = 200
 CHUNK = 4000
 EAGER_CHUNK = 100
 
 
-def make_task(settings: JobSettings) -> Task:
-    """Build the task of the settings, with its network."""
-    arguments = dict(settings["arguments"])
-    if settings["network"] is not None:
-        arguments["network"] = Network(**settings["network"])
-    make: Any = TASKS[settings["task"]]
-    task: Task = make(**arguments)
-    return task
+def task_of(settings: JobSettings) -> Task:
+    """Build the task of a job, with its network."""
+    network = None if settings["network"] is None else Network(**settings["network"])
+    return make_task("reproduce", settings["task"], settings["arguments"], network)
 
 
 def learning_run(
@@ -154,7 +151,7 @@ class Learning(NamedTuple):
 def prepare(backend: Backend, settings: JobSettings) -> Learning:
     """Build task, learners and streams; call within the precision of the settings."""
     dtype, seeds = settings["dtype"], settings["seeds"]
-    task = make_task(settings)
+    task = task_of(settings)
     choice = parse_estimator(settings["estimator"])
     span = choice.span or settings["items"]
     dynamics = backend.dynamics(partial(task.model.transition, backend.xp))

@@ -14,7 +14,7 @@ from uoro.estimator import Estimator
 from uoro.estimators import UORO
 from uoro.estimators.streams import Streams
 from uoro.lab.jobs import JobSettings, Report
-from uoro.lab.reproduce.learning import CHUNK, EAGER_CHUNK, Trace, make_task
+from uoro.lab.reproduce.learning import CHUNK, EAGER_CHUNK, Trace, task_of
 from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import map_host
 from uoro.learning.learner import Learner
@@ -31,7 +31,7 @@ class MeasuredModel:
 
     def __init__(self, settings: JobSettings) -> None:
         self.backend: Backend = load_backend(settings["backend"], device=settings["device"])
-        self.task = make_task(settings)
+        self.task = task_of(settings)
         self.seed: int = settings["seed"]
         dtype = settings["dtype"]
         start = self.task.model.init(np.random.default_rng(self.seed))
