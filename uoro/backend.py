@@ -51,8 +51,8 @@ class Backend(Protocol):
     carried along and never differentiated. A *tangent* or *cotangent* of a tree has ``None`` in
     the place of each leaf without coordinates. Inner products and norms are taken over coordinates.
 
-    Every other operation on trees is derived from these methods in `uoro.algebra`. Two optional
-    methods exist for speed: `CompilesSteps` and `TakesProducts`.
+    Every other operation on trees is derived from these methods in `uoro.algebra`. Optional
+    methods have protocols of their own: `CompilesSteps`, `TakesProducts`, `DropsPrograms`.
 
     Attributes:
         name: Name that the backend is registered under.
@@ -280,4 +280,16 @@ class TakesProducts(Protocol):
             carried: A stack of k entries.
             make: Function that builds a stack of k entries like the carried ones.
         """
+        ...
+
+
+@runtime_checkable
+class DropsPrograms(Protocol):
+    """A backend whose framework keeps compiled programs, and can drop them to free memory.
+
+    Law: dropping changes no result; what is called afterwards is compiled again.
+    """
+
+    def drop_programs(self) -> None:
+        """Drop all compiled programs of the process that the framework keeps."""
         ...

@@ -188,6 +188,10 @@ class JaxBackend:
             return jax.jit(function, compiler_options=compiler_options())
         return Donating(function)
 
+    def drop_programs(self) -> None:
+        """Drop all programs that JAX keeps, this library's and the user's; see `DropsPrograms`."""
+        jax.clear_caches()
+
     def key(self, seed: int) -> jax.Array:
         """Build a typed PRNG key from a seed."""
         if not isinstance(seed, Tracer):

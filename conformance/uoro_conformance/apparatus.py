@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from uoro import algebra
@@ -22,6 +22,7 @@ from uoro_conformance.designs import (
     random_designs,
     unstack,
 )
+from uoro_conformance.programs import kept
 
 FEW = 6
 """How many random rows of signs, before their negatives, stand for a balanced design."""
@@ -206,9 +207,9 @@ def compiled_step(dynamics: Dynamics[Any, Any, Any], estimator: Estimator) -> Ca
     return step
 
 
-_apparatus = lru_cache(maxsize=256)(Apparatus)
+_apparatus = kept(64)(Apparatus)
 
 
-@lru_cache(maxsize=1024)
+@kept(256)
 def _compiled_step(dynamics: Any, estimator: Any) -> Any:
     return dynamics.backend.compile(partial(estimator.step, dynamics))

@@ -11,11 +11,15 @@ from uoro.estimator import Estimator
 from uoro_conformance.explore import explore
 from uoro_conformance.finding import Finding, not_checked, worst
 from uoro_conformance.profiles import Profile
+from uoro_conformance.programs import drop_programs
 from uoro_conformance.sweeps import check_sweep
 from uoro_conformance.systems import System, Trial
 
 LONGEST_MESSAGE = 500
 """Number of characters that are kept of an exception's message."""
+
+PER_ESTIMATOR = ("exact", "parity", "streams")
+"""Kinds of laws whose compiled programs are those of one estimator."""
 
 CheckOnTrial = Callable[[Trial, int], Finding]
 """Check of one trial; the second argument is the seed of what the check draws."""
@@ -35,6 +39,13 @@ class Session:
         self.backend, self.profile, self.seed = backend, profile, seed
         self.shapes = set[tuple[str, int, str]]()
         self._trials = dict[tuple[System, str], Trial]()
+        self._group = ""
+
+    def enter(self, group: str) -> None:
+        """Drop the compiled programs of the previous group of cases, if it is another one."""
+        if self._group and group != self._group:
+            drop_programs(self.backend)
+        self._group = group
 
     def build(self, system: System, dtype: str) -> Trial:
         """Return the trial of a system on the backend, built once."""
@@ -57,6 +68,12 @@ class Case(NamedTuple):
     needs: Sequence[str]
     check: Callable[[Session], Finding]
 
+    @property
+    def group(self) -> str:
+        """Name shared with the cases that use the same compiled programs."""
+        dtype, kind, *rest = self.id.split("/")
+        return f"{dtype}/{rest[-1] if kind in PER_ESTIMATOR else kind}"
+
 
 def run_case(case: Case, session: Session) -> Finding:
     """Run one case; an exception that the check raises becomes the finding.
@@ -64,6 +81,7 @@ def run_case(case: Case, session: Session) -> Finding:
     Returns:
         The finding; *not checked* if the backend's ``lacks`` names something that the case needs.
     """
+    session.enter(case.group)
     lacks = getattr(session.backend, "lacks", {})
     for need in case.needs:
         if need in lacks:

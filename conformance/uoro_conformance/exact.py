@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from uoro_conformance.finding import (
     relative_gap,
     worst,
 )
+from uoro_conformance.programs import kept
 from uoro_conformance.systems import Trial
 
 ROUNDING = {"float64": 1e4, "float32": 1e3}
@@ -184,7 +185,7 @@ def _follow(
     return settled
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _path(
     trial: Trial, estimator: Any, dtype: str, seed: int, projections: int | None, batched: bool
 ) -> list[Seen]:

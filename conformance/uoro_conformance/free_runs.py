@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from uoro_conformance.apparatus import compiled_step, one_by_one
 from uoro_conformance.designs import is_joint
 from uoro_conformance.finding import Finding
 from uoro_conformance.monte_carlo import check_mean
+from uoro_conformance.programs import kept
 from uoro_conformance.systems import Trial
 
 LARGEST_INFLUENCE = 2**23
@@ -164,7 +165,7 @@ def run_freely(
     return Runs(last, total, carry)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _advance_all(dynamics: Any, estimator: Any, batched: bool) -> Any:
     """Make the function that advances all runs by one step, once; they share the state."""
     backend = dynamics.backend

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from uoro_conformance.apparatus import Apparatus, apparatus
 from uoro_conformance.dense import SQUARED, gap_of_pairs, reduce_densely, resolve_identity
 from uoro_conformance.designs import as_noise, draws_of
 from uoro_conformance.finding import UNIT, Finding, precision_of
+from uoro_conformance.programs import kept
 from uoro_conformance.systems import Trial
 
 
@@ -147,7 +148,7 @@ def _advance(
     return rho0 * pushed + rho1 * nu, cotangent / rho0 + pulled / rho1
 
 
-@lru_cache(maxsize=256)
+@kept(64)
 def _compiled_jacobians(dynamics: Any) -> Any:
     return dynamics.backend.compile(partial(_jacobians, dynamics))
 

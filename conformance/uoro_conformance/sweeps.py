@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from uoro.algebra import norm
@@ -13,6 +12,7 @@ from uoro.dynamics import Dynamics, Each, Sweep
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 from uoro_conformance.laws import ADJOINT
+from uoro_conformance.programs import kept
 
 
 def check_sweep(
@@ -68,7 +68,7 @@ def check_sweep(
     )
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _both_ways(dynamics: Dynamics[Any, Any, Any], mapped: bool) -> Callable[..., Any]:
     """Compile the sweep, what it is to give, and ∂ℓ/∂s: once for all systems of a shape."""
     each: Each = dynamics.backend.vmap if mapped else once

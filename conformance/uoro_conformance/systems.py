@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Trial:
     state: Any
     items: Sequence[Any]
     line: str = ""
+    _unrolled: dict[int, Trial] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def first(self) -> tuple[Dynamics[Any, Any, Any], Any, Any, Any]:
@@ -49,24 +50,28 @@ class Trial:
         """Make the memory that an estimator starts from."""
         return estimator.init(self.dynamics, self.params[0], self.state, inputs=self.items[0])
 
-    @cache  # noqa: B019  # a trial lives as long as its run
     def unrolled(self, length: int) -> Trial:
-        """Make ``length`` steps one: the trial of memory-T, or of chunked truncation.
+        """Return the trial whose steps are ``length`` steps of this one: memory-T, or chunks.
 
-        Params are held within each chunk; items that do not fill one are left out. With a length
-        of one it is the same trial.
+        Params are held fixed within each chunk; items that do not fill a chunk are left out.
+
+        Args:
+            length: Number of steps in one; 1 returns the trial itself.
         """
         if length == 1:
             return self
+        if length not in self._unrolled:
+            self._unrolled[length] = self._unroll(length)
+        return self._unrolled[length]
+
+    def _unroll(self, length: int) -> Trial:
         chunks = range(len(self.items) // length)
+        collect = self.dynamics.backend.collect
         return Trial(
             unroll(self.dynamics, length),
             [self.params[chunk * length] for chunk in chunks],
             self.state,
-            [
-                self.dynamics.backend.collect(list(self.items[chunk * length :][:length]))
-                for chunk in chunks
-            ],
+            [collect(list(self.items[chunk * length :][:length])) for chunk in chunks],
             f"{self.line}, {length} steps as one",
         )
 

@@ -22,13 +22,11 @@ def check_products(backend: Backend, dtype: str) -> Finding:
     Among the built leaves are an outer product, a sum of one with another array, and arrays that
     are no outer products.
     """
-    found = [
-        _of_rank(backend, dtype, rank, compiled) for rank in RANKS for compiled in (False, True)
-    ]
+    found = [_of_rank(backend, dtype, rank) for rank in RANKS]
     return worst(found)._replace(law="products and combinations of two stacks are NumPy's")
 
 
-def _of_rank(backend: Backend, dtype: str, rank: int, compiled: bool) -> Finding:
+def _of_rank(backend: Backend, dtype: str, rank: int) -> Finding:
     draw = np.random.default_rng(rank).normal
     # The square leaf is an outer product in the stack that is built.
     host = {
@@ -60,16 +58,15 @@ def _of_rank(backend: Backend, dtype: str, rank: int, compiled: bool) -> Finding
         across, own, mixed = with_products(backend, carried, lambda: built(columns, rows, plain))
         return across, own, mixed(of_carried, of_made)
 
-    run = backend.compile(everything) if compiled else everything
-    got = run(carried, columns, rows, plain, of_carried, of_made)
-    made = built(columns, rows, plain)
+    got = backend.compile(everything)(carried, columns, rows, plain, of_carried, of_made)
+    made = backend.compile(built)(columns, rows, plain)
     left, right = (
         np.asarray(backend.to_host(coordinates(backend, stack)), np.float64)
         for stack in (carried, made)
     )
     weights = [np.asarray(backend.to_host(w), np.float64) for w in (of_carried, of_made)]
     check = partial(compare, backend=backend, dtype=dtype)
-    name = f"rank {rank}{', compiled' if compiled else ''}"
+    name = f"rank {rank}"
     combined = coordinates(backend, got[2])
     return worst(
         [
