@@ -261,7 +261,7 @@ def test_a_model_that_cannot_be_mapped_is_checked_one_by_one(check: Any) -> None
             "strangers_model:transition_only",
             "expected dynamics as the first element, got a function",
         ),
-        ("strangers_model:nothing", "there are none"),
+        ("strangers_model:nothing", "expected 1 to 4 items, got none"),
         ("strangers_model:number", "there is no function 'number'"),
         ("strangers_model:rihgt", "Did you mean 'right'"),
         ("strangers_model", "expected 'package.module:factory'"),

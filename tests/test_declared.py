@@ -14,7 +14,7 @@ from uoro_conformance import (
     check_declaration,
     check_unbiased,
 )
-from uoro_conformance.mutants.wrong import Differenced
+from uoro_conformance.mutants.differenced import Differenced
 from uoro_conformance.systems import influence_balancing
 
 from uoro import RTRL, UORO, Backend, load_backend

@@ -245,7 +245,7 @@ def test_projections_resolve_the_identity(backend: Backend, n: int) -> None:
 # What it is made of.
 
 
-def test_the_memory_of_rank_one_has_no_leading_axis_and_of_more_it_has(backend: Backend) -> None:
+def test_the_carry_of_rank_one_has_no_leading_axis_and_of_more_it_has(backend: Backend) -> None:
     dynamics, params, state = _tanh(backend, 3)
     each: list[Any] = [JointUORO(rank).init(dynamics, params, state) for rank in (1, 2)]
     one, two = each

@@ -69,7 +69,7 @@ def test_each_step_is_unbiased_at_any_memory_on_systems_of_each_kind(kind: str) 
         check_gradient_path(trial, estimator).require()
 
 
-def test_it_is_unbiased_with_a_memory_of_two(backend: Backend) -> None:
+def test_it_is_unbiased_with_a_carry_of_two(backend: Backend) -> None:
     trial = System("gru", 2, 4, seed=1).build(backend).unrolled(2)
     check_chain(trial, UORO(scaling="rows")).require()
 

@@ -112,7 +112,7 @@ def test_seeds_are_fixed_given_or_fresh() -> None:
     assert choose_seed(None, False) == 0
     assert choose_seed(7, False) == 7
     assert len({choose_seed(None, True) for _ in range(5)}) > 1
-    with pytest.raises(SettingError, match="give one of them"):
+    with pytest.raises(SettingError, match="expected one of them, got both"):
         choose_seed(1, True)
     with pytest.raises(SettingError, match="integer >= 0"):
         choose_seed(-1, False)
@@ -178,12 +178,12 @@ def test_expectations_that_match_nothing_are_warned_of(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["jaxx"], "Did you mean 'jax'"),
-        ([], "name one backend, or give --all. Registered: autograd, jax, torch"),
+        ([], "expected one backend or --all. Registered: autograd, jax, torch"),
         (["autograd", "--profile", "quick"], "there is no profile 'quick'"),
-        (["autograd", "--only", "nothing"], "it matches no law"),
-        (["autograd", "--xfails-file", "missing.txt"], "it cannot be read"),
-        (["autograd", "--seed", "1", "--vary-seed"], "give one of them"),
-        (["autograd", "--report", "no/such/folder.json"], "it cannot be written there"),
+        (["autograd", "--only", "nothing"], "expected a pattern that matches a law"),
+        (["autograd", "--xfails-file", "missing.txt"], "expected a readable text file"),
+        (["autograd", "--seed", "1", "--vary-seed"], "expected one of them, got both"),
+        (["autograd", "--report", "no/such/folder.json"], "expected a writable path"),
     ],
 )
 def test_what_cannot_be_run_as_asked_is_one_line_and_status_2(
@@ -201,7 +201,7 @@ def test_infinities_and_nan_survive_json(tmp_path: Path) -> None:
     Report("subject", {}, [Entry("id", found, 0.0)]).write_json(path)
     entry = json.loads(path.read_text(encoding="utf-8"))["findings"][0]
     assert (entry["gap"], entry["allowed"]) == ("inf", None)
-    with pytest.raises(SettingError, match="cannot be written"):
+    with pytest.raises(SettingError, match="expected a writable path"):
         _report("holds").write_json(tmp_path / "no" / "folder.json")
 
 
@@ -279,7 +279,7 @@ def test_the_suite_runs_under_pytest_from_anywhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [([], "give --backend NAME"), (["--backend", "jaxx"], "Did you mean 'jax'")],
+    [([], "expected --backend NAME, got none"), (["--backend", "jaxx"], "Did you mean 'jax'")],
 )
 def test_pytest_says_what_is_missing(options: list[str], message: str, tmp_path: Path) -> None:
     arguments = ["--pyargs", "uoro_conformance", "-p", "uoro_conformance.plugin"]

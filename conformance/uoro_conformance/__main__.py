@@ -1,4 +1,4 @@
-"""Start the suite's command, or say what is missing to start it."""
+"""Start the suite's command, or report which module is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def start() -> None:
         if error.name not in ("typer", "rich", "hypothesis"):
             raise
         print(
-            f"uoro_conformance: it needs the module '{error.name}', which is not installed. "
+            f"uoro_conformance: expected the module '{error.name}', which is not installed. "
             "Try: pip install 'uoro[conformance]'.",
             file=sys.stderr,
         )

@@ -42,7 +42,7 @@ class Measurement(NamedTuple):
         gradient: Of the exact gradients, over all designs together.
         gradient_terms: Of ``‖∂ℓ/∂s‖ ‖s̃‖ ‖θ̃‖``, over all designs together.
         outcome_error: Of the next states and losses passed on minus those of the model, relative.
-        carry: The memory that each design leads to.
+        carry: The carry that each design leads to.
         next_state: The next state, from the model itself.
     """
 
@@ -63,7 +63,7 @@ class Apparatus:
 
     Args:
         dynamics: The model.
-        estimator: Its memory has ``tangent`` and ``cotangent``; with rank k they are stacks,
+        estimator: Its carry has ``tangent`` and ``cotangent``; with rank k they are stacks,
             of which the influence is the mean, or if it is ``joint`` the sum. It then draws trees
             of signs: of all but the last its projections are made, ``E[Σ ν νᵀ] = I``; the last is
             for the reduction.
@@ -84,29 +84,29 @@ class Apparatus:
         self.step = compiled_step(dynamics, estimator)
 
     def designs(self, state: Any, seed: int) -> Any:
-        """Make the Hadamard designs for a state, as a stack of noise trees."""
+        """Build the Hadamard designs for a state, as a stack of sign trees."""
         draws, n = draws_of(self.estimator), size(self.backend, state)
         rows = nested_designs(n, draws, seed) if self.joint else hadamard_designs(n * draws, seed)
         return as_noise(self.backend, state, rows, draws)
 
     def some_designs(self, state: Any, seed: int) -> Any:
-        """Make a few random designs, for a state too large for balanced ones."""
+        """Build a few random designs, for a state too large for balanced ones."""
         if self.joint:
             raise SettingError(
-                f"check(projections=...): of {self.estimator} only the whole influence can be "
-                "checked. Leave projections out, and take a smaller model."
+                f"check(projections=...): expected None for {self.estimator}, of which only the "
+                "whole influence can be checked. Leave projections out, and take a smaller model."
             )
         draws = draws_of(self.estimator)
         rows = random_designs(size(self.backend, state) * draws, FEW, seed)
         return as_noise(self.backend, state, rows, draws)
 
     def one_design(self, state: Any, seed: int) -> Any:
-        """Make one noise tree: one of the designs, picked by the seed."""
+        """Build one sign tree: one of the designs, selected by the seed."""
         stack = self.designs(state, seed)
         return entry(self.backend, stack, (7 * seed + 1) % self._count(stack))
 
     def after(self, measurement: Measurement, number: int) -> Any:
-        """Pick the memory that one of the designs leads to."""
+        """Return the carry that one of the designs leads to."""
         stack = measurement.carry
         return entry(self.backend, stack, number % self._count(stack))
 
@@ -114,7 +114,7 @@ class Apparatus:
         return int(self.backend.named_leaves(stack)[0][1].shape[0])
 
     def _flat(self, carry: Any, *, stacked: bool) -> tuple[Any, Any]:
-        """Give tangents as a matrix, one row a pair, and cotangents as a stack."""
+        """Return tangents as a matrix, one row per pair, and cotangents as a stack."""
         pair = carry.tangent, carry.cotangent
         if not stacked:
             pair = repeat(self.backend, pair, 1)
@@ -160,7 +160,7 @@ class Apparatus:
         row = coordinates(backend, repeat(backend, state_gradient, 1))[0]
         through = mix(backend, row @ tangents.T / rank, carried)
         count = self._count(drawn)
-        wanted = repeat(backend, backend.combine((1.0, immediate), (1.0, through)), count)
+        expected = repeat(backend, backend.combine((1.0, immediate), (1.0, through)), count)
         passed_on = repeat(
             backend, [*differentiable(backend, outcome.next_state), outcome.loss], count
         )
@@ -172,8 +172,8 @@ class Apparatus:
             exact=norm(exact),
             weight=weight,
             scale=norm(fresh) + norm(seen) * norm(carried) / rank,
-            gradient_error=norm(backend.combine((1.0, gradients), (-1.0, wanted))),
-            gradient=norm(wanted),
+            gradient_error=norm(backend.combine((1.0, gradients), (-1.0, expected))),
+            gradient=norm(expected),
             gradient_terms=norm(row) * norm(tangents) * norm(carried) * count**0.5 / rank,
             outcome_error=norm(changed) / (norm(passed_on) + 1e-30),
             carry=after,
@@ -195,13 +195,13 @@ def one_by_one(backend: Backend, function: Callable[..., Any]) -> Callable[..., 
 def apparatus(
     dynamics: Dynamics[Any, Any, Any], estimator: Estimator, *, batched: bool = True
 ) -> Apparatus:
-    """Make the apparatus for dynamics and an estimator, once; both are hashable."""
+    """Return the apparatus for dynamics and an estimator, built once; both are hashable."""
     key: Any = (dynamics, estimator, batched)
     return _apparatus(*key)
 
 
 def compiled_step(dynamics: Dynamics[Any, Any, Any], estimator: Estimator) -> Callable[..., Any]:
-    """Compile ``(params, memory, state, inputs, noise)`` to an estimator's step, once."""
+    """Compile an estimator's step ``(params, carry, state, inputs, signs)``, once."""
     key: Any = (dynamics, estimator)
     step: Callable[..., Any] = _compiled_step(*key)
     return step

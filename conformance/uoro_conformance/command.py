@@ -24,27 +24,27 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def conformance(
     name: Annotated[
-        str | None, typer.Argument(help="A registered backend, such as autograd, torch, jax")
+        str | None, typer.Argument(help="Registered backend, such as autograd, torch or jax.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All registered backends; the missing are skipped")
+        bool, typer.Option("--all", help="Run on all registered backends; skip missing ones.")
     ] = False,
-    profile: Annotated[str, typer.Option(help=f"How much: {', '.join(PROFILES)}")] = "ci",
-    seed: Annotated[int | None, typer.Option(help="Of everything drawn. Default: 0")] = None,
-    vary_seed: Annotated[bool, typer.Option("--vary-seed", help="Take a fresh seed")] = False,
+    profile: Annotated[str, typer.Option(help=f"Amount of work: {', '.join(PROFILES)}.")] = "ci",
+    seed: Annotated[int | None, typer.Option(help="Seed of every draw, an integer; default 0.")] = None,
+    vary_seed: Annotated[bool, typer.Option("--vary-seed", help="Draw a fresh seed, and print it.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Ids of laws to check, with wildcards: '*/exact/*'")
+        list[str] | None, typer.Option(help="Pattern of law ids, such as '*/exact/*'; repeatable.")
     ] = None,
     xfails_file: Annotated[
-        Path | None, typer.Option(help="Laws expected to fail: one id or pattern a line")
+        Path | None, typer.Option(help="File of laws expected to fail, one pattern per line.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the findings there, as JSON")] = None,
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda")] = None,
-    show: Annotated[bool, typer.Option("--list", help="List the ids of the laws and stop")] = False,
+    report: Annotated[Path | None, typer.Option(help="JSON file for the findings.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the arrays, such as cpu or cuda.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="Print the ids of the laws, and exit.")] = False,
 ) -> None:
-    """Check that a backend obeys every law, and that UORO on it is unbiased for exact RTRL.
+    """Check that a backend obeys every law, and that UORO on it is unbiased for RTRL.
 
-    Exit status: 0 all laws hold, 1 one is broken, 2 the suite cannot be run as asked, 3 something
+    Exit status: 0, all laws hold; 1, a law is broken; 2, the suite cannot be run as asked; 3, a law
     is undecided or unverifiable.
 
     Example: python -m uoro_conformance jax --profile ci --report jax.json
@@ -58,7 +58,7 @@ def conformance(
     if (name is None) == (not every):
         known = ", ".join(sorted(registered_backends()))
         raise SettingError(
-            f"python -m uoro_conformance: name one backend, or give --all. Registered: {known}."
+            f"python -m uoro_conformance: expected one backend or --all. Registered: {known}."
         )
     number = choose_seed(seed, vary_seed)
     require_writable(report)
@@ -98,7 +98,10 @@ def conformance(
             found.write_json(path)
             console.print(f"Written: {path}", markup=False, highlight=False)
     if not statuses:
-        raise MissingFrameworkError("python -m uoro_conformance --all: no framework is installed.")
+        raise MissingFrameworkError(
+            "python -m uoro_conformance --all: expected an installed framework, got none. "
+            "Try: pip install 'uoro[all]'."
+        )
     sys.exit(next((status for status in (1, 3) if status in statuses), 0))
 
 

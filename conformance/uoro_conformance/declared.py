@@ -1,4 +1,4 @@
-"""Every estimator is held to what it declares: exact, unbiased, or biased and by how much."""
+"""Whether an estimator is what it declares: exact, unbiased, or biased, and by how much."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_unbiased(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Find
     """
     if _noise(trial, estimator, seed) is None:
         return _compare_with_rtrl(trial, estimator, seed)
-    start = trial.memory_of(estimator)
+    start = trial.carry_of(estimator)
     if hasattr(start, "tangent") and hasattr(start, "cotangent"):
         return worst(
             [check(trial, estimator, seed=seed) for check in (check_chain, check_gradient_path)]
@@ -76,15 +76,15 @@ def _compare_with_rtrl(trial: Trial, estimator: Estimator, seed: int) -> Finding
     dtype = precision_of(backend, trial.state, trial.params[0])
     allowed = EXACT * UNIT[dtype]
     key, state = backend.key(seed), trial.state
-    carry = trial.memory_of(estimator)
+    carry = trial.carry_of(estimator)
     influence = exact.init(dynamics, trial.params[0], state)
     follow, follow_exact = compiled_step(dynamics, estimator), compiled_step(dynamics, exact)
     worst_gap, evidence = 0.0, ""
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         signs = estimator.draw(partial(backend.random, backend.fold(key, step)), state)
         carry, _, estimate = follow(params, carry, state, item, signs)
-        influence, state, wanted = follow_exact(params, influence, state, item, None)
-        got, true = estimate.gradient, wanted.gradient
+        influence, state, expected = follow_exact(params, influence, state, item, None)
+        got, true = estimate.gradient, expected.gradient
         error = float(norm(backend, backend.combine((1.0, got), (-1.0, true))))
         sizes = float(norm(backend, got)), float(norm(backend, true))
         gap = error / sizes[1] if sizes[1] else error

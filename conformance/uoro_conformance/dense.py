@@ -64,15 +64,15 @@ def _rows_of_given_norms(squares: Any, rank: int) -> Any:
     """
     frame = np.zeros((len(squares), rank))
     spare, opened = np.zeros(rank), 0
-    for i, wanted in enumerate(squares):
-        if spare @ spare >= wanted - 1e-12 or opened == rank:
+    for i, expected in enumerate(squares):
+        if spare @ spare >= expected - 1e-12 or opened == rank:
             length = max(spare @ spare, 1e-300)
-            frame[i] = spare * np.sqrt(wanted / length)
-            spare = spare * np.sqrt(max(1.0 - wanted / length, 0.0))
+            frame[i] = spare * np.sqrt(expected / length)
+            spare = spare * np.sqrt(max(1.0 - expected / length, 0.0))
             continue
         unit = np.eye(rank)[opened]
         opened += 1
-        sine_squared = (wanted - spare @ spare) / (1.0 - spare @ spare)
+        sine_squared = (expected - spare @ spare) / (1.0 - spare @ spare)
         sine, cosine = np.sqrt(sine_squared), np.sqrt(max(1.0 - sine_squared, 0.0))
         frame[i] = cosine * spare + sine * unit
         spare = -sine * spare + cosine * unit
@@ -115,7 +115,7 @@ def _well_apart(reduced: Reduced) -> int:
 
 
 def resolve_identity(n: int, rank: int) -> Any:
-    """Give ``Σ ν_j ν_jᵀ`` of the projections of a state of n coordinates, but for their signs."""
+    """Return ``Σ ν_j ν_jᵀ`` of the projections of a state of n coordinates, but for their signs."""
     if rank >= n:
         return np.eye(n)
     place = 2 * np.pi * np.arange(n) / n

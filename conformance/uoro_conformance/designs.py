@@ -14,7 +14,7 @@ from uoro.estimators.joint import DRAWS, JointUORO
 
 
 def hadamard_designs(coordinates: int, seed: int) -> Any:
-    """Make signs closed under negation with mean(ν νᵀ) = I: 2m rows, m = 2^⌈log2 n⌉.
+    """Build signs closed under negation with mean(ν νᵀ) = I: 2m rows, m = 2^⌈log2 n⌉.
 
     Rows of a Hadamard matrix of order m, first n columns, each column times a random sign; and
     their negatives.
@@ -24,7 +24,7 @@ def hadamard_designs(coordinates: int, seed: int) -> Any:
 
 
 def nested_designs(coordinates: int, draws: int, seed: int) -> Any:
-    """Make the draws of an estimator of joint pairs: the last, beside all before it.
+    """Build the draws of an estimator of joint pairs: each last draw with each of the others.
 
     What the last multiplies is not linear in the others. So each row of a design of it is beside
     each row of one of the others. Both have mean(ν) = 0 and mean(ν νᵀ) = I, so that terms linear
@@ -73,7 +73,7 @@ def is_joint(estimator: Estimator) -> bool:
 
 
 def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:
-    """Shape rows of signs into a stack of noise trees.
+    """Shape rows of signs into a stack of sign trees.
 
     Args:
         backend: The backend of the state.
@@ -97,7 +97,7 @@ def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:
 
 
 def flat_pairs(backend: Backend, tangents: Any, cotangents: Any, rank: int) -> tuple[Any, Any]:
-    """Line up the pairs of a stack of memories, whatever their rank.
+    """Flatten the pairs of a stack of carries of any rank.
 
     Returns:
         The tangents as a matrix, one row a pair, and the cotangents as a stack.
@@ -113,9 +113,9 @@ def unstack(backend: Backend, tree: Any) -> Any:
 
 
 def balanced(backend: Backend, tangents: Any, cotangents: Any, rank: int) -> tuple[Any, Any]:
-    """Make joint pairs of the same sum whose sides have the same inner products.
+    """Build joint pairs of the same sum whose sides have the same inner products.
 
-    Such are the memories that a reduction leaves, up to a rotation.
+    Such are the pairs that a reduction leaves, up to a rotation.
     """
     stacks = (tangents, cotangents)
     if rank == 1:

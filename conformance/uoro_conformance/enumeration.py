@@ -35,8 +35,8 @@ def sign_sequences(backend: Backend, state: Any, steps: int, *, rank: int = 1) -
     each = size(backend, state) * rank
     if each * steps > MOST_SIGNS:
         raise SettingError(
-            f"sign_sequences(steps={steps}, rank={rank}): {each * steps} signs make "
-            f"2^{each * steps} sequences; at most 2^{MOST_SIGNS} are listed."
+            f"sign_sequences(steps={steps}, rank={rank}): expected at most {MOST_SIGNS} signs, got "
+            f"{each * steps}, that is 2^{each * steps} sequences. Take fewer steps."
         )
     table = np.array(list(product((-1.0, 1.0), repeat=each * steps)))
     columns = (table[:, step * each : (step + 1) * each] for step in range(steps))

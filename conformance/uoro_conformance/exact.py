@@ -1,8 +1,8 @@
 """Unbiasedness without statistics, one step at a time, for any pair-carrying estimator.
 
-Conditional on the memory, one step of UORO adds up to ``a ⊗ b + ν νᵀ K`` and terms odd in ν, with
+Conditional on the carry, one step of UORO adds up to ``a ⊗ b + ν νᵀ K`` and terms odd in ν, with
 a = ∂F/∂s · s̃, b = θ̃, K = ∂F/∂θ. So any set of ν closed under negation with mean(ν νᵀ) = I gives
-the conditional mean exactly. That it is right at every memory, with fresh independent ν and a zero
+the conditional mean exactly. That it is right at every pair, with fresh independent ν and a zero
 start, makes the estimator unbiased for all times.
 
 A set with another mean(ν νᵀ) = M must give ``a ⊗ b + M K``, exactly as well. That is how a model
@@ -45,7 +45,7 @@ FAINT = 1e-6
 """Terms as small as ε makes them, where there is no influence at all, drown nothing."""
 
 SCALES = {"float64": (1e-8, 1e-3, 1.0, 1e4), "float32": (1e-3, 1.0)}
-"""Scales of the random memories that the chain also starts from."""
+"""Scales of the random pairs that the chain also starts from."""
 
 
 class Seen(NamedTuple):
@@ -64,15 +64,15 @@ def check_chain(
     projections: int | None = None,
     batched: bool = True,
 ) -> Finding:
-    """Check that each step's conditional mean is RTRL's, at every memory on the way.
+    """Check that each step's conditional mean is RTRL's, at every pair on the way.
 
-    The memories are those of one path of signs from the zero start, and random ones at scales
+    The pairs are those of one path of signs from the zero start, and random ones at scales
     from 1e-8 to 1e4. For estimators whose normalisers are even in ν, as all of Algorithm 1's kind.
 
     Args:
         trial: What to run on.
-        estimator: What to check; its memory has ``tangent`` and ``cotangent``.
-        seed: Of the path and the random memories.
+        estimator: What to check; its carry has ``tangent`` and ``cotangent``.
+        seed: Of the path and the random pairs.
         projections: If given, look at that many random projections of the state, under a few
             random sign designs, instead of at the whole influence under balanced ones. The
             identity is exact either way.
@@ -85,9 +85,9 @@ def check_chain(
     """
     law, backend = "each step's mean is RTRL's", trial.dynamics.backend
     dtype = precision_of(backend, trial.state, trial.params[0])
-    start = trial.memory_of(estimator)
+    start = trial.carry_of(estimator)
     if float(norm(backend, start.tangent)) * float(norm(backend, start.cotangent)) > 0:
-        evidence = "The initial memory is not zero."
+        evidence = "The initial carry is not zero."
         return Finding(law, "biased", math.inf, ROUNDING[dtype], evidence, trial.line)
 
     def judge(measured: Measurement) -> tuple[Verdict, float, str]:
@@ -117,9 +117,9 @@ def check_gradient_path(
     projections: int | None = None,
     batched: bool = True,
 ) -> Finding:
-    """Check that the gradient is ``∂ℓ/∂s · (influence of the old memory) + ∂ℓ/∂θ``.
+    """Check that the gradient is ``∂ℓ/∂s · (influence of the old pair) + ∂ℓ/∂θ``.
 
-    No averaging: under every design of signs, at every memory that `check_chain` visits. The
+    No averaging: under every design of signs, at every pair that `check_chain` visits. The
     arguments are those of `check_chain`.
     """
     dtype = precision_of(trial.dynamics.backend, trial.state, trial.params[0])
@@ -170,7 +170,7 @@ def _follow(
     projections: int | None,
     batched: bool,
 ) -> Finding:
-    """Judge every measurement on the way, and give the one that matters most."""
+    """Judge every measurement along the path, and return the finding that matters most."""
     dtype = precision_of(trial.dynamics.backend, trial.state, trial.params[0])
     found = list[tuple[Finding, Seen]]()
     for seen in _path(trial, estimator, dtype, seed, projections, batched):
@@ -189,12 +189,12 @@ def _follow(
 def _path(
     trial: Trial, estimator: Any, dtype: str, seed: int, projections: int | None, batched: bool
 ) -> list[Seen]:
-    """Follow one path of signs, and measure each step at its memory and at random ones.
+    """Follow one path of signs, and measure each step at its carry and at random ones.
 
     Kept for the next check: several look at the same measurements.
     """
     lab, found = apparatus(trial.dynamics, estimator, batched=batched), list[Seen]()
-    backend, carry, state = lab.backend, trial.memory_of(estimator), trial.state
+    backend, carry, state = lab.backend, trial.carry_of(estimator), trial.state
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         number = seed * 1000 + step
         if projections is None:
@@ -238,7 +238,7 @@ def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0
     """
     law = "flipped signs flip the pair"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    carry, state = trial.memory_of(estimator), trial.state
+    carry, state = trial.carry_of(estimator), trial.state
 
     def minus(tree: Any) -> Any:
         return backend.combine((-1.0, tree))
@@ -248,12 +248,12 @@ def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0
         flipped = carry._replace(tangent=minus(carry.tangent), cotangent=minus(carry.cotangent))
         one, after, first = lab.step(params, carry, state, item, signs)
         two, _, second = lab.step(params, flipped, state, item, minus(signs))
-        for name, got, wanted in (
+        for name, got, expected in (
             ("tangent", two.tangent, minus(one.tangent)),
             ("cotangent", two.cotangent, minus(one.cotangent)),
             ("gradient", second.gradient, first.gradient),
         ):
-            gap = float(norm(backend, backend.combine((1.0, got), (-1.0, wanted))))
+            gap = float(norm(backend, backend.combine((1.0, got), (-1.0, expected))))
             if gap != 0.0:
                 again = lab.step(params, carry, state, item, signs)
                 same = math.isfinite(gap) and relative_gap(backend, again[0], one) == 0.0
@@ -273,7 +273,7 @@ def check_determinism(trial: Trial, estimator: Estimator, *, seed: int = 0) -> F
     """
     law = "a step is a function of its arguments"
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
-    carry = trial.memory_of(estimator)
+    carry = trial.carry_of(estimator)
     if hasattr(carry, "tangent") and hasattr(carry, "cotangent"):
         carry = at_scale(lab, carry, 1.0, seed)
     arguments = trial.params[0], carry, trial.state, trial.items[0]

@@ -56,7 +56,7 @@ def _said(finding: Finding, count: int) -> Finding:
 def _search(
     check: Callable[[System], Finding], examples: int, seed: int, pool: Sequence[System]
 ) -> list[Finding]:
-    """Give the findings of random systems; if one is refused, that of the smallest such."""
+    """Return the findings of random systems; if one is refused, only that of the smallest such."""
     import hypothesis
     from hypothesis.errors import Flaky
 

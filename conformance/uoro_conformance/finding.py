@@ -56,7 +56,7 @@ class Finding(NamedTuple):
         return self.verdict == "holds"
 
     def __str__(self) -> str:
-        """Say it in one paragraph."""
+        """Format the finding as one paragraph."""
         measured = (
             "" if math.isnan(self.gap) else f" gap {self.gap:.3g}, allowed {self.allowed:.3g}."
         )
@@ -75,25 +75,25 @@ class Finding(NamedTuple):
 
 
 def not_checked(law: str, reason: str, system: str = "") -> Finding:
-    """Make the finding of a check that was not made, with the reason."""
+    """Build the finding of a check that was not made, with the reason."""
     return Finding(law, "not checked", math.nan, math.nan, reason, system)
 
 
 def largest(gaps: Iterable[float]) -> float:
-    """Give the largest of several gaps; NaN counts as infinite, not as nothing."""
+    """Return the largest of several gaps; NaN counts as infinite, not as nothing."""
     return max((math.inf if math.isnan(gap) else gap for gap in gaps), default=0.0)
 
 
-def relative_gap(backend: Backend, got: Any, wanted: Any) -> float:
-    """Give ``‖got - wanted‖ / ‖wanted‖``; the plain distance if nothing is wanted."""
-    one, two = differentiable(backend, got), differentiable(backend, wanted)
+def relative_gap(backend: Backend, got: Any, expected: Any) -> float:
+    """Compute ``‖got - expected‖ / ‖expected‖``, or the plain distance if that norm is zero."""
+    one, two = differentiable(backend, got), differentiable(backend, expected)
     gap = float(norm(backend, backend.combine((1.0, one), (-1.0, two))))
     scale = float(norm(backend, two))
     return gap / scale if scale else gap
 
 
 def worst(findings: Sequence[Finding]) -> Finding:
-    """Pick the finding that matters most: a refusal, then what proves nothing, then by gap."""
+    """Return the finding that matters most: a refusal, an open verdict, or the largest gap."""
     refused = [finding for finding in findings if finding.verdict in REFUSALS]
     unsettled = [finding for finding in findings if not finding.holds]
 
@@ -110,7 +110,7 @@ def worst(findings: Sequence[Finding]) -> Finding:
 
 
 def precision_of(backend: Backend, *trees: Any) -> str:
-    """Name the coarsest floating dtype among the leaves: the one whose rounding to allow for.
+    """Return the coarsest floating dtype of the leaves, which sets the tolerance.
 
     Raises:
         SettingError: If it is neither float32 nor float64, whose rounding the tolerances are for.
@@ -124,8 +124,8 @@ def precision_of(backend: Backend, *trees: Any) -> str:
     floating = {twins.get(name, name) for name in names if "float" in name or name in twins}
     if not floating or floating - set(UNIT):
         raise SettingError(
-            f"uoro_conformance: the leaves have dtypes {', '.join(sorted(names)) or 'none'}; the "
-            f"tolerances are for {' and '.join(sorted(UNIT))}. Make params and state of one of "
-            "them."
+            f"uoro_conformance: expected leaves in {' or '.join(sorted(UNIT))}, got "
+            f"{', '.join(sorted(names)) or 'none'}. Convert params and state to one of them; the "
+            "tolerances are for those."
         )
     return max(floating, key=UNIT.__getitem__)

@@ -41,7 +41,7 @@ def check_by_sampling(
 
     Looked at are projections on the exact quantity, relative to it, so that each mean must be 1:
     of the gradient of the last step and of the sum of all gradients, whole and leaf by leaf; and
-    of the influence after the last step, if the memory has ``tangent`` and ``cotangent``. Their
+    of the influence after the last step, if the carry has ``tangent`` and ``cotangent``. Their
     relative variance does not grow with the size of the model, while that of the gradient does.
 
     Args:
@@ -58,7 +58,7 @@ def check_by_sampling(
         name: _looks(backend, name, tree)
         for name, tree in (("last gradient", exact.last), ("sum of gradients", exact.total))
     }
-    start = trial.memory_of(estimator)
+    start = trial.carry_of(estimator)
     carries_pair = hasattr(start, "tangent") and hasattr(start, "cotangent")
     blocks = _looks(backend, "influence", exact.influence) if carries_pair else []
 
@@ -145,10 +145,10 @@ def run_freely(
     count: int,
     batched: bool = True,
 ) -> Runs:
-    """Make batch ``number`` of ``count`` runs through a trial, with the estimator's own draws."""
+    """Build batch ``number`` of ``count`` runs through a trial, with the estimator's own draws."""
     dynamics, backend, state = trial.dynamics, trial.dynamics.backend, trial.state
     key = backend.fold(backend.key(seed), number)
-    carry, total, last = repeat(backend, trial.memory_of(estimator), count), None, None
+    carry, total, last = repeat(backend, trial.carry_of(estimator), count), None, None
     key_of_both: Any = (dynamics, estimator)
     advance = _advance_all(*key_of_both, batched)
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
@@ -167,7 +167,7 @@ def run_freely(
 
 @kept(64)
 def _advance_all(dynamics: Any, estimator: Any, batched: bool) -> Any:
-    """Make the function that advances all runs by one step, once; they share the state."""
+    """Build the function that advances all runs by one step, once; they share the state."""
     backend = dynamics.backend
     each = backend.vmap if batched else partial(one_by_one, backend)
 
@@ -203,7 +203,7 @@ def _exact(trial: Trial) -> _Exact:
 
 
 def _exact_last_gradient(trial: Trial) -> Any:
-    """Give the gradient of the last loss, through all steps, by the cheaper exact way."""
+    """Return the gradient of the last loss, through all steps, by the cheaper exact way."""
     dynamics, backend = trial.dynamics, trial.dynamics.backend
     if size(backend, trial.state) * size(backend, trial.params[0]) <= LARGEST_INFLUENCE:
         return _exact(trial).last

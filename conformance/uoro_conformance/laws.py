@@ -118,7 +118,7 @@ def check_linearity(
 
 
 def _nonlinearity(backend: Backend, of_a: Any, of_b: Any, of_mixed: Any) -> float:
-    """Give ``‖f(2a - 3b) - 2 f(a) + 3 f(b)‖``, relative to the sum of the terms."""
+    """Return ``‖f(2a - 3b) - 2 f(a) + 3 f(b)‖``, relative to the sum of the terms."""
     gap = float(norm(backend, backend.combine((1.0, of_mixed), (-2.0, of_a), (3.0, of_b))))
     return gap / (2 * float(norm(backend, of_a)) + 3 * float(norm(backend, of_b)) or 1.0)
 
@@ -238,7 +238,7 @@ def _copy(backend: Backend, tree: Any) -> list[Any]:
 
 
 def _difference(x: list[Any], y: list[Any]) -> float:
-    """Give the largest difference of two lists of arrays; 0 only if they are the same bits."""
+    """Return the largest difference of two lists of arrays; 0 only if they are the same bits."""
     gaps = []
     for a, b in zip(x, y, strict=True):
         if not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):

@@ -1,4 +1,4 @@
-"""The variance that joint pairs add at a step: as reported, as it is, and the least there is."""
+"""The variance that joint pairs add at a step: reported, measured, and the least possible."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MOST_COORDINATES = 8
 def check_added_variance(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Finding:
     """Check the variance that the reduction of joint pairs adds, over all signs σ there are.
 
-    At each memory of one path, and at a random one, it must be what the memory reports as
+    At each carry of one path, and at a random one, it must be what the carry reports as
     ``added``, whatever σ; and the least of all unbiased estimates of that rank, as computed from
     the singular values of the mean.
 
     Args:
         trial: What to run on; its state has at most 8 coordinates.
-        estimator: What to check; its memory has ``tangent``, ``cotangent`` and ``added``.
-        seed: Of the path, the random memories and the signs of the projections.
+        estimator: What to check; its carry has ``tangent``, ``cotangent`` and ``added``.
+        seed: Of the path, the random pairs and the signs of the projections.
 
     Returns:
         *broken* if another variance is reported than there is, or if there is less than can be;
@@ -45,16 +45,16 @@ def check_added_variance(trial: Trial, estimator: Estimator, *, seed: int = 0) -
     n = size(backend, trial.state)
     if not lab.joint or n > MOST_COORDINATES:
         raise SettingError(
-            f"check_added_variance({estimator}): wanted is an estimator of joint pairs, on a state "
-            f"of at most {MOST_COORDINATES} coordinates; this one has {n}."
+            f"check_added_variance({estimator}): expected an estimator of joint pairs, on a state "
+            f"of at most {MOST_COORDINATES} coordinates, got {n} coordinates. Try JointUORO."
         )
     dtype = precision_of(backend, trial.state, trial.params[0])
-    carry, state, found = trial.memory_of(estimator), trial.state, list[Finding]()
+    carry, state, found = trial.carry_of(estimator), trial.state, list[Finding]()
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         number = seed * 1000 + step
         drawn = _all_signs(lab, state, number)
         random = at_scale(lab, carry, 1.0, number)
-        for where, at in (("", carry), (" from a random memory", random)):
+        for where, at in (("", carry), (" from a random carry", random)):
             judged = _judge(lab, dtype, params, at, state, item, drawn)
             found.append(judged._replace(evidence=f"step {step}{where}: {judged.evidence}"))
         carry, state, _ = lab.step(params, carry, state, item, drawn[number % len(drawn)])
@@ -62,7 +62,7 @@ def check_added_variance(trial: Trial, estimator: Estimator, *, seed: int = 0) -
 
 
 def _all_signs(lab: Apparatus, state: Any, seed: int) -> list[Any]:
-    """List noise trees: all signs for the reduction, one draw for the projections."""
+    """List sign trees: all signs for the reduction, one draw for the projections."""
     n, draws = size(lab.backend, state), draws_of(lab.estimator)
     every = np.array(list(product((-1.0, 1.0), repeat=n)))
     first = np.random.default_rng(seed).choice([-1.0, 1.0], n * (draws - 1))
@@ -74,7 +74,7 @@ def _all_signs(lab: Apparatus, state: Any, seed: int) -> list[Any]:
 def _judge(
     lab: Apparatus, dtype: str, params: Any, carry: Any, state: Any, item: Any, drawn: list[Any]
 ) -> Finding:
-    """Judge one step from one memory."""
+    """Judge one step from one carry."""
     law, backend, rank = "the variance is as reported, and the least", lab.backend, lab.rank
     estimates, reported = list[Any](), list[float]()
     for signs in drawn:

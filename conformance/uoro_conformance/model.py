@@ -1,4 +1,4 @@
-"""The suite on a user's own model: its derivatives, UORO on it, and how noisy that is."""
+"""The suite on a user's own model: its derivatives, UORO on the model, and its noise."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_model(
     surrogate: bool = False,
     progress: Callable[[Entry], None] = lambda entry: None,
 ) -> Report:
-    """Check a model of one's own: can what UORO says on it be trusted, and how noisy is it?
+    """Check a user's model: its derivatives, UORO's gradient on the model, and its noise.
 
     Its derivatives are held to the laws of `Dynamics`, at the first and the last of the states
     that the items lead to. If they obey, UORO on it is held to being unbiased for exact RTRL:
@@ -94,7 +94,7 @@ def check_model(
     params, state = backend.from_host(params), backend.from_host(state)
     taken = [backend.from_host(item) for item in islice(items, steps)]
     if not taken:
-        raise StreamError(f"check_model(items=...): there are none. Give at least one of {steps}.")
+        raise StreamError(f"check_model(items=...): expected 1 to {steps} items, got none.")
     dtype = precision_of(backend, state, params)
     report = Report(
         name, {"backend": backend.name, "dtype": dtype, "steps": len(taken), "seed": seed}
@@ -133,7 +133,7 @@ def _settled(
         try:
             dynamics.probe(params, state, item)
         except Exception as error:
-            report.notes.append(f"Its self-check: {' '.join(str(error).split())}")
+            report.notes.append(f"Its model check: {' '.join(str(error).split())}")
             return dynamics.unchecked()
     report.notes.append(dynamics.describe())
     return dynamics
@@ -219,7 +219,7 @@ def _unbiasedness(
 def _can_be_mapped(trial: Trial, estimator: UORO, report: Report) -> bool:
     """Try the backend's vmap on a step of the model; where it fails, note what that means."""
     backend, dynamics = trial.dynamics.backend, trial.dynamics
-    carry = trial.memory_of(estimator)
+    carry = trial.carry_of(estimator)
 
     def one(signs: Any) -> Any:
         return estimator.step(dynamics, trial.params[0], carry, trial.state, trial.items[0], signs)[

@@ -1,4 +1,4 @@
-"""Bias of a black box that lets nobody choose its noise: a test by sampling, valid at any time.
+"""Bias of a black box whose random draws cannot be chosen: a test by sampling, valid anytime.
 
 For independent ``X = Y - μ`` of mean zero and variance at most σ², Delyon's inequality
 ``E exp(λ X - λ² (X² + 2 σ²) / 6) <= 1`` holds for every λ, whatever the tails. Mixed over a normal
@@ -120,7 +120,7 @@ class Moments(NamedTuple):
         )
 
     def shifted(self, by: float) -> Moments:
-        """Give the moments of ``X - by``."""
+        """Return the moments of ``X - by``."""
         squares = self.squares - 2 * by * self.total + self.draws * by**2
         return Moments(self.draws, self.total - self.draws * by, squares)
 
@@ -140,13 +140,13 @@ class Bet:
         self.precision = self.needed * per_draw / (2.0 * evidence)
 
     def log_e(self, moments: Moments) -> Any:
-        """Give log e against mean zero, for each functional."""
+        """Return log e against mean zero, for each functional."""
         spent = (moments.squares + 2.0 * moments.draws * self.bound) / 3.0
         total = self.precision + spent
         return 0.5 * np.log(self.precision / total) + moments.total**2 / (2.0 * total)
 
     def verdict(self, moments: Moments) -> Verdict:
-        """Look at what there is so far."""
+        """Return the verdict on the draws so far."""
         against = self.log_e(moments)
         if float(np.logaddexp.reduce(against)) - math.log(len(against)) >= self.log_limit:
             return "biased"
@@ -155,7 +155,7 @@ class Bet:
         return "holds" if within.all() and np.min(edges) >= self.log_limit else "undecided"
 
     def radius(self, moments: Moments) -> float:
-        """Give the bias that would by now have been called one, for the noisiest functional."""
+        """Return the smallest bias that would be found by now, for the noisiest functional."""
         spent = (moments.squares + 2.0 * moments.draws * self.bound) / 3.0
         total = self.precision + spent
         limit = self.log_limit + math.log(len(spent)) + 0.5 * np.log(total / self.precision)
@@ -170,7 +170,7 @@ def _finite(draws: Any) -> Any:
 def _judge_constant(
     law: str, batches: list[Any], target: Any, names: Sequence[str], system: str
 ) -> Finding:
-    """Judge a black box without noise: it has nothing but its bias."""
+    """Judge a black box that is deterministic: every deviation is a bias."""
     if any(batch is None for batch in batches):
         return Finding(law, "unverifiable", math.nan, ROUNDING, "A number is not finite.", system)
     gaps = np.max([np.abs(batch - target).max(axis=0) for batch in batches], axis=0)

@@ -44,7 +44,7 @@ def check_parity(
     rank k it is k independent copies, their gradients averaged (section 3.4). If the estimator has
     a ``scaling``, the factors themselves are taken from there.
 
-    That of joint pairs reduces the whole sum by its singular values, at each memory that the
+    That of joint pairs reduces the whole sum by its singular values, at each carry that the
     estimator has come to. Compared are the gradient, the influence in all directions that rounding
     leaves known, and the variance added. Which pair is which, and the sign of a singular vector,
     is nobody's business.
@@ -59,7 +59,7 @@ def check_parity(
     law, rank = "the numbers are those of Algorithm 1", lab.rank
     if lab.joint:
         return _check_joint_parity(trial, lab, tolerance, seed)
-    carry = trial.memory_of(estimator)
+    carry = trial.carry_of(estimator)
     state, worst_gap, evidence = trial.state, 0.0, ""
     tangents = matrix(backend, carry.tangent, rank)
     cotangents = matrix(backend, carry.cotangent, rank)
@@ -74,12 +74,12 @@ def check_parity(
         rows = zip(tangents, cotangents, matrix(backend, signs, rank), strict=True)
         pairs = [_advance(at, *row, factors, epsilon) for row in rows]
         tangents, cotangents = (np.stack(part) for part in zip(*pairs, strict=True))
-        for name, got, wanted in (
+        for name, got, expected in (
             ("tangent", matrix(backend, carry.tangent, rank), tangents),
             ("cotangent", matrix(backend, carry.cotangent, rank), cotangents),
             ("gradient", matrix(backend, estimate.gradient, 1)[0], through + at.loss_by_params),
         ):
-            gap = float(np.linalg.norm(got - wanted) / (np.linalg.norm(wanted) or 1.0))
+            gap = float(np.linalg.norm(got - expected) / (np.linalg.norm(expected) or 1.0))
             if gap >= worst_gap or not math.isfinite(gap):
                 worst_gap, evidence = gap, f"step {step}, {name}: relative gap {gap:.3g}."
             if not gap <= tolerance:
@@ -89,7 +89,7 @@ def check_parity(
 
 def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: int) -> Finding:
     law, backend, rank = "the numbers are those of a dense reduction", lab.backend, lab.rank
-    carry, state = trial.memory_of(lab.estimator), trial.state
+    carry, state = trial.carry_of(lab.estimator), trial.state
     worst_gap, worst_allowed, evidence = 0.0, tolerance, ""
     squared = SQUARED * UNIT[precision_of(backend, trial.state, trial.params[0])] ** 0.5
     dynamics: Any = trial.dynamics
@@ -107,7 +107,7 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
             (at.by_state @ tangents.T, cotangents),
             (factors[:, None] * projected, at.by_params / factors[:, None]),
         )
-        wanted = (at.loss_by_state @ tangents.T) @ cotangents + at.loss_by_params
+        expected = (at.loss_by_state @ tangents.T) @ cotangents + at.loss_by_params
         largest = norm(at.loss_by_state) * norm(tangents) * norm(cotangents)
         largest += norm(at.loss_by_params)
         carry, state, estimate = lab.step(params, carry, state, item, drawn)
@@ -116,7 +116,7 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
         reduced = reduce_densely(sum(left @ right for left, right in terms), rank)
         scale = sum(float(norm(left) * norm(right)) for left, right in terms) or 1.0
         for name, gap, allowed in (
-            ("gradient", float(norm(gradient - wanted) / (largest or 1.0)), tolerance),
+            ("gradient", float(norm(gradient - expected) / (largest or 1.0)), tolerance),
             ("influence", gap_of_pairs(reduced, pairs[0], pairs[1], signs[-1]) / scale, squared),
             ("variance", abs(float(carry.added) - reduced.added) / scale**2, squared),
         ):
@@ -129,7 +129,7 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
 
 
 def _factors(trial: Trial, estimator: Any, params: Any, state: Any, item: Any) -> Any:
-    """Give what ν is scaled by, a vector of one for each coordinate of the state."""
+    """Compute the factors of ν, a vector with one per coordinate of the state."""
     backend, scaling = trial.dynamics.backend, getattr(estimator, "scaling", None)
     ones = entry(backend, as_noise(backend, state, np.ones((1, size(backend, state))), 1), 0)
     times, _ = scaled(scaling, trial.dynamics, params, state, item, ones)
@@ -139,7 +139,7 @@ def _factors(trial: Trial, estimator: Any, params: Any, state: Any, item: Any) -
 def _advance(
     at: Jacobians, tangent: Any, cotangent: Any, nu: Any, factors: Any, epsilon: float
 ) -> Any:
-    """Take steps 3 to 5 of Algorithm 1 for one pair."""
+    """Compute steps 3 to 5 of Algorithm 1 for one pair."""
     norm = np.linalg.norm
     pushed, pulled = at.by_state @ tangent, (nu / factors) @ at.by_params
     nu = nu * factors
@@ -169,7 +169,7 @@ def _jacobians(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, item:
 
 
 def matrix(backend: Backend, tree: Any, rows: int) -> Any:
-    """Lay a tree, or a stack of ``rows`` of them, out in NumPy, one row each."""
+    """Convert a tree, or a stack of ``rows`` trees, to a NumPy matrix, one row per tree."""
     flat = list[Any]()
     for _, leaf in backend.named_leaves(backend.to_host(tree)):
         row: Any = np.asarray(leaf).reshape(rows, -1)

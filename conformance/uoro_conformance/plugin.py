@@ -26,13 +26,13 @@ PROPERTY = "uoro conformance"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the suite."""
     add = parser.getgroup("uoro conformance").addoption
-    add("--backend", metavar="NAME", help="the registered backend to check")
-    add("--device", metavar="DEVICE", help="where its arrays shall live, such as cuda")
-    add("--profile", default="ci", choices=list(PROFILES), help="how much to check")
-    add("--seed", type=int, help="of everything drawn (default: 0)")
-    add("--vary-seed", action="store_true", help="take a fresh seed, and print it")
-    add("--xfails-file", type=Path, metavar="FILE", help="laws expected to fail, one a line")
-    add("--report", type=Path, metavar="FILE", help="write the findings there, as JSON")
+    add("--backend", metavar="NAME", help="registered backend to check")
+    add("--device", metavar="DEVICE", help="device of the arrays, such as cuda")
+    add("--profile", default="ci", choices=list(PROFILES), help="amount of work (default: ci)")
+    add("--seed", type=int, help="seed of every draw, an integer (default: 0)")
+    add("--vary-seed", action="store_true", help="draw a fresh seed, and print it")
+    add("--xfails-file", type=Path, metavar="FILE", help="file of laws expected to fail, one pattern per line")
+    add("--report", type=Path, metavar="FILE", help="JSON file for the findings")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,7 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         if name is None:
             known = ", ".join(sorted(registered_backends()))
-            raise pytest.UsageError(f"uoro conformance: give --backend NAME. Registered: {known}.")
+            raise pytest.UsageError(
+                f"uoro conformance: expected --backend NAME, got none. Registered: {known}."
+            )
         # A worker of a parallel run takes the seed of its controller.
         given = getattr(config, "workerinput", {}).get(PROPERTY)
         seed = choose_seed(option("--seed"), option("--vary-seed")) if given is None else given
@@ -85,11 +87,11 @@ class Conformance:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Give a parallel worker this session's seed."""
+        """Pass this session's seed to a parallel worker."""
         node.workerinput[PROPERTY] = self.session.seed
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make a test of each case."""
+        """Build one test per case."""
         if "conformance_case" in metafunc.fixturenames:
             ids = [case.id for case in self.cases]
             metafunc.parametrize("conformance_case", self.cases, ids=ids)
@@ -117,6 +119,6 @@ class Conformance:
 
 @pytest.fixture(scope="session")
 def conformance(pytestconfig: pytest.Config) -> Conformance:
-    """Give the session of the suite."""
+    """Return the session of the suite."""
     session: Conformance = pytestconfig.pluginmanager.get_plugin(PROPERTY)  # type: ignore[assignment]  # registered above
     return session

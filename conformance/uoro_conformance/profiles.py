@@ -80,7 +80,7 @@ PROFILES = {
 
 
 def profile_named(name: str) -> Profile:
-    """Look a profile up.
+    """Return a profile by name.
 
     Raises:
         UnknownNameError: If there is none of that name.

@@ -1,4 +1,4 @@
-"""What a run found, as a table for people and as JSON for machines."""
+"""The report of a run, and its JSON."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Report:
 
     @property
     def summary(self) -> str:
-        """Say in a sentence how it ended."""
+        """Summary of the run, in two sentences."""
         said = {"holds": "hold"}
         counts = ", ".join(
             f"{count} {said.get(verdict, verdict)}" for verdict, count in self.counts.most_common()
@@ -125,7 +125,7 @@ class Report:
             path.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingError(
-                f"--report {path}: it cannot be written: {error.strerror}."
+                f"--report {path}: expected a writable path, got: {error.strerror}."
             ) from error
 
 
@@ -144,7 +144,7 @@ def require_writable(path: Path | None) -> None:
             path.unlink()
     except (OSError, ValueError) as error:
         raise SettingError(
-            f"--report {path}: it cannot be written there. Give a file in a folder that exists."
+            f"--report {path}: expected a writable path. Try a file in a folder that exists."
         ) from error
 
 
@@ -189,10 +189,12 @@ class ExpectedFailures:
         try:
             return cls(path.read_text(encoding="utf-8").splitlines())
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingError(f"--xfails-file {path}: it cannot be read: {error}.") from error
+            raise SettingError(
+                f"--xfails-file {path}: expected a readable text file, got: {error}."
+            ) from error
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether a case is expected to fail."""
+        """Return whether a case is expected to fail."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def unmatched(self, names: Sequence[str]) -> list[str]:

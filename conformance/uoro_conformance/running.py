@@ -19,13 +19,13 @@ DEFAULT_SEED = 0
 
 
 def choose_seed(seed: int | None, vary: bool) -> int:
-    """Take the given seed, a fresh one if it shall vary, or the fixed one.
+    """Return the given seed, a fresh one if ``vary``, or the default.
 
     Raises:
         SettingError: If both are asked for, or the seed is out of its range.
     """
     if vary and seed is not None:
-        raise SettingError("--seed and --vary-seed: give one of them.")
+        raise SettingError("--seed and --vary-seed: expected one of them, got both.")
     if seed is not None:
         require_seed(f"--seed {seed}", seed)
     return secrets.randbelow(2**31) if vary else DEFAULT_SEED if seed is None else seed
@@ -43,14 +43,14 @@ def choose_cases(
     for pattern in only:
         if not any(fnmatchcase(case.id, pattern) for case in every):
             raise SettingError(
-                f"--only {pattern}: it matches no law. Try one of: "
+                f"--only {pattern}: expected a pattern that matches a law. Try one of: "
                 f"{', '.join(sorted({case.id.split('/')[1] for case in every}))} as in "
                 f"'*/{every[0].id.split('/')[1]}/*', or --list."
             )
-    wanted = (
+    expected = (
         case for case in every if not only or any(fnmatchcase(case.id, part) for part in only)
     )
-    return list(wanted)
+    return list(expected)
 
 
 def run_suite(

@@ -1,4 +1,4 @@
-"""The signs a library really draws, tested by e-values with stated error rates.
+"""The signs that a library really draws, tested by e-values with stated error rates.
 
 Enumeration injects every sign sequence and so says nothing about the sampler. Here the signs of a
 free run are taken as they come. Under the law, any product of distinct signs is a fair sign, and so
@@ -55,7 +55,7 @@ class Recording:
         return guarantee_of(self.estimator)
 
     def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
-        """Make the estimator's memory."""
+        """Build the estimator's carry."""
         return self.estimator.init(dynamics, params, state, inputs=inputs)
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
@@ -65,7 +65,7 @@ class Recording:
     def step(
         self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> tuple[Any, Any, Estimate]:
-        """Advance, and report the noise."""
+        """Compute a step, and report the signs."""
         after, next_state, estimate = self.estimator.step(
             dynamics, params, carry, state, inputs, signs
         )
@@ -76,7 +76,7 @@ class Held:
     """An optimizer that leaves the params alone."""
 
     def init(self, backend: Backend, params: Any) -> tuple[()]:
-        """Make the empty memory."""
+        """Return the empty optimizer state."""
         return ()
 
     def update(
@@ -89,7 +89,7 @@ class Held:
 def drawn_signs(
     trial: Trial, estimator: Estimator, *, steps: int, runs: int = 2, seed: int = 0
 ) -> Any:
-    """Take the noise that `Learner` really used in free runs over and over a trial's items.
+    """Record the signs that `Learner` really used, in free runs that repeat a trial's items.
 
     Args:
         trial: What to run on; its params are held. For `Streams` its state and items are stacks.
@@ -134,7 +134,7 @@ def check_signs(draws: Any) -> Finding:
         *broken* with the family that gave it away; the gap is log10 of the average e-value. The
         finding resolves a bias of P(+1) shared by all coordinates.
     """
-    law = "the noise is fair independent signs"
+    law = "the signs are fair and independent"
     draws = np.asarray(draws, np.float64)
     support = np.unique(draws)
     if not np.array_equal(np.abs(support), np.ones(len(support))):
@@ -176,7 +176,7 @@ def check_signs(draws: Any) -> Finding:
 
 
 def _smallest_bias(count: int, members: int) -> float:
-    """Give the least ``|P(+1) - ½|`` at which ``count`` pooled signs reach the threshold.
+    """Return the least ``|P(+1) - ½|`` at which ``count`` pooled signs reach the threshold.
 
     From ``log e ≈ 2 N δ² - ½ log(π N / 2)``, averaged over ``members`` e-values.
     """

@@ -1,4 +1,4 @@
-"""Parallel streams: each must be what it would be alone, with a pair of its own."""
+"""Parallel streams: each must equal a stream alone, with a pair of its own."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
     carry = streams.init(dynamics, trial.params[0], state, inputs=backend.collect(first))
     worst_gap, evidence = 0.0, ""
 
-    def compare(where: str, got: Any, wanted: Any) -> None:
+    def compare(where: str, got: Any, expected: Any) -> None:
         nonlocal worst_gap, evidence
-        gap = relative_gap(backend, got, wanted)
+        gap = relative_gap(backend, got, expected)
         if largest([gap]) >= worst_gap:
             worst_gap, evidence = largest([gap]), f"{where}: relative gap {gap:.3g}."
 
@@ -69,7 +69,7 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
             )
             gradients.append(alone.gradient)
             losses.append(alone.loss)
-            compare(f"step {step}, memory of stream {b}", entry(backend, carry, b), carries[b])
+            compare(f"step {step}, carry of stream {b}", entry(backend, carry, b), carries[b])
             compare(f"step {step}, state of stream {b}", entry(backend, state, b), states[b])
         average = mean(backend, backend.collect(gradients))
         compare(f"step {step}, gradient", estimate.gradient, average)
@@ -81,10 +81,10 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
         dynamics, trial.params[0], carry, state, mask, fresh, inputs=backend.collect(first)
     )
     for b in range(count - 1):
-        compare(f"after the reset, memory of stream {b}", entry(backend, anew, b), carries[b])
+        compare(f"after the reset, carry of stream {b}", entry(backend, anew, b), carries[b])
         compare(f"after the reset, state of stream {b}", entry(backend, restarted, b), states[b])
     start = streams.estimator.init(dynamics, trial.params[0], trial.state, inputs=first[-1])
-    compare("after the reset, memory of the last stream", entry(backend, anew, count - 1), start)
+    compare("after the reset, carry of the last stream", entry(backend, anew, count - 1), start)
     last = entry(backend, restarted, count - 1)
     compare("after the reset, state of the last stream", last, trial.state)
     verdict: Verdict = "holds" if worst_gap <= allowed else "broken"

@@ -1,4 +1,4 @@
-"""All derivatives of a UORO step taken together, against jvp and vjp alone."""
+"""All derivatives of a UORO step together (`Sweeping`), against JVP and VJP alone."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def check_sweep(
         seed: Determines tangents and signs.
 
     Returns:
-        A finding whose gap is the largest of those of next state, loss, aux, direct gradient,
-        pushed tangent, its rate, and the signs pulled back. All are relative; the rate, which may
-        be small by chance, to ``‖∂ℓ/∂s‖ ‖s̃‖``.
+        A finding whose gap is the largest of those of next state, loss, aux, immediate gradient,
+        JVP of the tangent, loss tangent, and VJP of the signs. All are relative; the loss tangent,
+        which may be small by chance, to ``‖∂ℓ/∂s‖ ‖s̃‖``.
     """
     backend, law = dynamics.backend, "a sweep is jvp and vjp taken together"
     dtype = precision_of(backend, state, params)
     tangent, signs = (gaussian(backend, state, seed, number, count=count) for number in (4, 5))
     key: Any = (dynamics, count is not None)
     both = _both_ways(*key)
-    wanted, got, state_gradient = both(params, state, inputs, tangent, signs)
-    losses = [float(found["loss"]) for found in (wanted, got)]
+    expected, got, state_gradient = both(params, state, inputs, tangent, signs)
+    losses = [float(found["loss"]) for found in (expected, got)]
     if not all(map(math.isfinite, losses)):
         evidence = f"Losses {losses[0]!r} and {losses[1]!r} are not finite."
         return Finding(law, "unverifiable", math.nan, math.nan, evidence)
-    gaps = {name: relative_gap(backend, got[name], wanted[name]) for name in wanted}
+    gaps = {name: relative_gap(backend, got[name], expected[name]) for name in expected}
     steepest = float(norm(backend, state_gradient)) * float(norm(backend, tangent))
-    apart = gaps["rate"] * (float(norm(backend, wanted["rate"])) or 1.0)
-    gaps["rate"] = apart / (steepest or 1.0)
+    apart = gaps["loss tangent"] * (float(norm(backend, expected["loss tangent"])) or 1.0)
+    gaps["loss tangent"] = apart / (steepest or 1.0)
     where = max(gaps, key=lambda name: largest([gaps[name]]))
     gap, allowed = largest(gaps.values()), ADJOINT * UNIT[dtype]
     return Finding(
@@ -89,9 +89,9 @@ def _named(each: Each, swept: Sweep[Any, Any], signs: Any) -> dict[str, Any]:
     found = {
         "next state": swept.outcome.next_state,
         "loss": swept.outcome.loss,
-        "direct gradient": swept.immediate,
-        "pushed tangent": swept.pushed,
-        "rate": swept.loss_tangent,
-        "pulled signs": each(swept.pull)(signs, swept.kept),
+        "immediate gradient": swept.immediate,
+        "JVP of the tangent": swept.pushed,
+        "loss tangent": swept.loss_tangent,
+        "VJP of the signs": each(swept.pull)(signs, swept.kept),
     }
     return found if swept.outcome.aux is None else {**found, "aux": swept.outcome.aux}

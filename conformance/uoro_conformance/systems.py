@@ -46,8 +46,8 @@ class Trial:
         """The dynamics and what they are given at the first step, as the laws take them."""
         return self.dynamics, self.params[0], self.state, self.items[0]
 
-    def memory_of(self, estimator: Estimator) -> Any:
-        """Make the memory that an estimator starts from."""
+    def carry_of(self, estimator: Estimator) -> Any:
+        """Build the carry that an estimator starts from."""
         return estimator.init(self.dynamics, self.params[0], self.state, inputs=self.items[0])
 
     def unrolled(self, length: int) -> Trial:
@@ -122,7 +122,7 @@ class System:
         return True
 
     def build(self, backend: Backend, dtype: str = "float64") -> Trial:
-        """Put it on a backend; call within ``backend.precision(dtype)``."""
+        """Build the trial on a backend; call within ``backend.precision(dtype)``."""
         schedule, state, items = self.numbers()
         key: Any = (backend, self.kind)
         return Trial(
@@ -136,7 +136,7 @@ class System:
 
 @cache
 def _dynamics_of(backend: Backend, kind: str) -> Dynamics[Any, Any, Any]:
-    """Make the dynamics of a kind once, so that a compiler sees one function for all seeds."""
+    """Build the dynamics of a kind once, so that a compiler sees one function for all seeds."""
     return backend.dynamics(partial(KINDS[kind].transition, backend.xp), check=False)
 
 

@@ -55,7 +55,7 @@ def check_truth(
 
 
 def _judge(law: str, backend: Backend, found: Slopes, dtype: str) -> Finding:
-    """Pick the leaf that is furthest off, or else the one that is left most open."""
+    """Judge the leaf with the largest gap, or else the leaf that is least resolved."""
     where = max(found.each, key=lambda name: found.each[name].gap)
     worst = found.each[where]
     openness = {

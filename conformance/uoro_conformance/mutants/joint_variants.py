@@ -1,6 +1,6 @@
-"""Joint pairs taken apart, so that a single piece can be changed: for right ones, for wrong ones.
+"""Joint pairs in replaceable pieces: the base of the wrong and of the right variants.
 
-Unlike the library, this makes the whole sum of outer products and takes its singular values.
+Unlike the library, a variant builds the whole sum of outer products and its singular values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uoro.estimators.reduction import unit_rows, water_filling
 
 
 class JointPairs(NamedTuple):
-    """The memory: the pairs, the variance added, and what is remembered of the last step."""
+    """The carry: pairs, added variance, and params and signs of the last step, with a counter."""
 
     tangent: Any
     cotangent: Any
@@ -72,7 +72,7 @@ Rows = tuple[Any, Any]
 
 
 def orthogonal_projections(backend: Backend, drawn: Any, rank: int) -> Any:
-    """Make ν of the first draw, as the library does."""
+    """Build ν of the first draw, as the library does."""
     return projections(backend, entry(backend, drawn, 0), rank)
 
 
@@ -88,7 +88,7 @@ def pull_all(now: JointStep) -> Any:
 
 
 def once_each(now: JointStep, pushed: Any, pulled: Any) -> tuple[Any, Any]:
-    """Line carried and fresh pairs up: a matrix each of tangents and cotangents, one row a pair."""
+    """Concatenate carried and fresh pairs into two matrices with one row per pair."""
     backend, concatenate = now.backend, now.backend.xp.concatenate
     tangents = concatenate([coordinates(backend, pushed), coordinates(backend, now.fresh)], 0)
     cotangents = coordinates(backend, now.carry.cotangent), coordinates(backend, pulled)
@@ -96,32 +96,32 @@ def once_each(now: JointStep, pushed: Any, pulled: Any) -> tuple[Any, Any]:
 
 
 def optimal(now: JointStep, parts: Parts) -> Any:
-    """Make unit rows for the p of least variance, as the library does."""
+    """Build unit rows for the p of least variance, as the library does."""
     xp = now.backend.xp
     return unit_rows(xp, water_filling(xp, parts.values, now.rank), now.rank)
 
 
 def same_signs(now: JointStep, parts: Parts, rows: Any) -> Rows:
-    """Give each row its sign, on both sides alike."""
+    """Multiply each row by its sign, on both sides alike."""
     signed = now.signs[: len(parts.values)][:, None] * rows
     return signed, signed
 
 
 def variance_of_rows(now: JointStep, parts: Parts, rows: Any) -> Any:
-    """Give ``Σ d_i d_j <l_i, l_j>²`` over i ≠ j, which is the variance for any unit rows."""
+    """Return ``Σ d_i d_j <l_i, l_j>²`` over i ≠ j, which is the variance for any unit rows."""
     inner, d = rows @ rows.T, parts.values
     return d @ (inner**2) @ d - ((d * now.backend.xp.diagonal(inner)) ** 2).sum()
 
 
 def singular(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
-    """Take the singular values and vectors of the sum."""
+    """Compute the singular values and vectors of the sum."""
     whole = tangents.T @ cotangents
     left, values, right = now.backend.xp.linalg.svd(whole, full_matrices=False)
     return Parts(values, left.T, right)
 
 
 def sum_of_old(now: JointStep, new: Any, rates: Any) -> Any:
-    """Give the part of the gradient through the state: the pairs it arrived with, added up."""
+    """Return the part of the gradient through the state: the pairs it arrived with, added up."""
     return mix(now.backend, rates, now.carry.cotangent)
 
 
@@ -160,11 +160,11 @@ class JointVariant:
 
     @property
     def guarantee(self) -> Guarantee:
-        """They all claim it."""
+        """Declare the estimator unbiased."""
         return "unbiased"
 
     def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> JointPairs:
-        """Make zero pairs."""
+        """Build zero pairs."""
         backend = dynamics.backend
         tangent, cotangent = (backend.zeros(tree, batch=(self.rank,)) for tree in (state, params))
         signs = coordinates(backend, tangent)[0]
@@ -177,7 +177,7 @@ class JointVariant:
     def step(
         self, dynamics: Any, params: Any, carry: JointPairs, state: Any, inputs: Any, drawn: Any
     ) -> tuple[JointPairs, Any, Estimate]:
-        """Advance by one step, piece by piece."""
+        """Compute one step, piece by piece."""
         backend = dynamics.backend
         at = Moment(params, state, inputs)
         outcome, pullback = dynamics.vjp(*at)

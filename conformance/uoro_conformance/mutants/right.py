@@ -79,11 +79,11 @@ class SharedSigns:
 
     @property
     def guarantee(self) -> Guarantee:
-        """It is unbiased."""
+        """Declare the estimator unbiased."""
         return "unbiased"
 
     def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
-        """Make two zero pairs."""
+        """Build two zero pairs."""
         return UORO(rank=2).init(dynamics, params, state)
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
@@ -93,7 +93,7 @@ class SharedSigns:
     def step(
         self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
     ) -> tuple[Any, Any, Estimate]:
-        """Advance as rank two does."""
+        """Compute a step of rank two."""
         xp = dynamics.backend.xp
         both = dynamics.backend.map(lambda leaf: xp.stack([leaf, self.second * leaf]), signs)
         return UORO(rank=2).step(dynamics, params, carry, state, inputs, both)
@@ -109,8 +109,8 @@ RIGHT: tuple[Any, ...] = (
     Variant("ρ even in ν", scales=_even),
     Variant("the pair's sign flipped", keep=_minus),
     Variant("ν scaled, and scaled back", fresh=lambda now: times(now, in_turn), pull=_undone),
-    Variant("Gaussian ν", law="gaussian"),
-    Variant("spherical ν", law="spherical"),
+    Variant("Gaussian ν", distribution="gaussian"),
+    Variant("spherical ν", distribution="spherical"),
     SharedSigns("rank 2 with shared ν", 1.0),
     SharedSigns("rank 2, antithetic", -1.0),
     *RIGHT_JOINT,

@@ -19,13 +19,13 @@ def _turned(now: JointStep, parts: Parts) -> Any:
 
 
 def _equal_shares(now: JointStep, parts: Parts) -> Any:
-    """Give strong and weak directions the same share of places."""
+    """Assign strong and weak directions the same share."""
     equal = parts.values * 0 + now.rank / len(parts.values)
     return unit_rows(now.backend.xp, equal, now.rank)
 
 
 def _as_they_are(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
-    """Take the 2k pairs themselves, one side scaled to the other."""
+    """Return the 2k pairs themselves, with the two sides scaled to equal norms."""
     xp = now.backend.xp
     lengths = [(rows**2).sum(1) ** 0.5 + 1e-7 for rows in (tangents, cotangents)]
     balance = (lengths[1] / lengths[0]) ** 0.5
@@ -34,21 +34,21 @@ def _as_they_are(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
 
 
 def _old_with_fresh(now: JointStep, parts: Parts) -> Any:
-    """Put each carried pair and a fresh one together, as Algorithm 1 does."""
+    """Merge each carried pair with a fresh one, as Algorithm 1 does."""
     xp, ones = now.backend.xp, parts.values * 0 + 1
     place = (xp.cumsum(ones, 0) - 1) % now.rank
     return xp.stack([xp.where(place == j, ones, 0.0) for j in range(now.rank)], -1)
 
 
 def _fresh_signed(now: JointStep, parts: Parts, rows: Any) -> Rows:
-    """Give the fresh pairs a sign, and the carried ones none."""
+    """Multiply the fresh pairs by signs, and leave the carried ones."""
     signs = now.backend.xp.concatenate([parts.values[: now.rank], now.signs[: now.rank]], 0)
     signed = signs[:, None] * rows
     return signed, signed
 
 
 def _variance_of_two(now: JointStep, parts: Parts, rows: Any) -> Any:
-    """Give ``Σ ‖a ⊗ b' + a' ⊗ b‖²`` over the carried pairs (a, b), each with its fresh one."""
+    """Return ``Σ ‖a ⊗ b' + a' ⊗ b‖²`` over the carried pairs (a, b), each with its fresh one."""
     (a, fresh_a), (b, fresh_b) = (
         (side[: now.rank], side[now.rank :]) for side in (parts.left, parts.right)
     )
@@ -62,7 +62,7 @@ def _independent(backend: Backend, drawn: Any, rank: int) -> Any:
 
 
 def _cut_hadamard(backend: Backend, drawn: Any, rank: int) -> Any:
-    """Take rows of ±1 that are orthogonal only where the number of coordinates is even."""
+    """Build rows of ±1 that are orthogonal only if the number of coordinates is even."""
     xp, signs = backend.xp, coordinates(backend, drawn)[0]
     alternating = (-1.0) ** (xp.cumsum(signs * 0 + 1, 0) - 1)
     rows = xp.stack([signs, signs * alternating]) / rank**0.5
@@ -70,7 +70,7 @@ def _cut_hadamard(backend: Backend, drawn: Any, rank: int) -> Any:
 
 
 def _same(backend: Backend, drawn: Any, rank: int) -> Any:
-    """Take one projection for all pairs."""
+    """Return one projection for all pairs."""
     return repeat(backend, backend.combine((rank**-0.5, entry(backend, drawn, 0))), rank)
 
 

@@ -12,12 +12,12 @@ Shape = tuple[int, int, int]
 
 
 def fair(generator: Generator, shape: Shape) -> Any:
-    """Draw what the law asks for."""
+    """Draw fair, independent signs."""
     return generator.choice([-1.0, 1.0], shape)
 
 
 def _shared(axis: int) -> Callable[[Generator, Shape], Any]:
-    """Give every entry along an axis what the first one has."""
+    """Return a sampler that repeats the first entry along an axis."""
 
     def draw(generator: Generator, shape: Shape) -> Any:
         first = np.take(fair(generator, shape), [0], axis)

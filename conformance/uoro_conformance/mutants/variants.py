@@ -1,4 +1,4 @@
-"""UORO taken apart, so that a single piece can be changed: for right ones, and for wrong ones."""
+"""Algorithm 1 in replaceable pieces: the base of the wrong and of the right variants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPSILON = 1e-7
 
 
 class Pair(NamedTuple):
-    """The memory of a variant: the pair, what it remembers of the last step, and a clock."""
+    """The carry of a variant: the pair, the params of the last step, and a step counter."""
 
     tangent: Any
     cotangent: Any
@@ -68,7 +68,7 @@ def pull_by_vjp(now: Step) -> Any:
 
 
 def drawn(now: Step) -> Any:
-    """Give ν as it was drawn."""
+    """Return ν as it was drawn."""
     return now.signs
 
 
@@ -80,19 +80,19 @@ def times(now: Step, factors: Callable[[Any], Any]) -> Any:
 
 
 def in_turn(signs: Any) -> Any:
-    """Give the factors 1, 2 and 3 in turn, whatever the signs."""
+    """Return the factors 1, 2 and 3 in turn, independent of the signs."""
     return 1.0 + (signs * 0.0 + 1.0).cumsum(0) % 3
 
 
 def norms(now: Step, pushed: Any, pulled: Any) -> tuple[Any, Any, Any, Any]:
-    """Give ‖θ̃‖, ‖s̃'‖, ‖νᵀK‖ and ‖ν‖."""
+    """Return ‖θ̃‖, ‖s̃'‖, ‖νᵀK‖ and ‖ν‖."""
     trees = now.carry.cotangent, pushed, pulled, now.signs
     cotangent, tangent, fresh, signs = (norm(now.backend, tree) for tree in trees)
     return cotangent, tangent, fresh, signs
 
 
 def rhos(now: Step, pushed: Any, pulled: Any) -> tuple[Any, Any]:
-    """Give ρ0 and ρ1 of the paper."""
+    """Return ρ0 and ρ1 of the paper."""
     cotangent, tangent, fresh, signs = norms(now, pushed, pulled)
     return (
         (cotangent / (tangent + EPSILON)) ** 0.5 + EPSILON,
@@ -112,13 +112,13 @@ def unchanged(now: Step, old: Any, new: Any) -> Any:
 
 
 def old_pair(now: Step, new: Any, state_gradient: Any) -> Any:
-    """Give the part of the gradient through the state, from the pair it arrived with."""
+    """Return the part of the gradient through the state, from the pair it arrived with."""
     loss_tangent = now.backend.inner(state_gradient, now.carry.tangent)
     return now.backend.combine((loss_tangent, now.carry.cotangent))
 
 
 def first_sign(now: Step) -> Any:
-    """Give one coordinate of ν."""
+    """Return one coordinate of ν."""
     lifted = now.backend.map(lambda leaf: leaf[None], now.signs)
     return coordinates(now.backend, lifted)[0, 0]
 
@@ -135,8 +135,8 @@ class Variant:
         scales: Gives the four factors.
         keep: From the old and the joined tangent and cotangent to what is carried on.
         through: The part of the gradient that comes through the state.
-        immediate: Whether the direct part of the gradient is there.
-        law: The law of ν.
+        immediate: Whether the gradient includes ∂ℓ/∂θ within the step.
+        distribution: Distribution of ν.
     """
 
     name: str
@@ -147,27 +147,27 @@ class Variant:
     keep: Callable[[Step, Any, Any], Any] = unchanged
     through: Callable[[Step, Any, Any], Any] = old_pair
     immediate: bool = True
-    law: Distribution = "signs"
+    distribution: Distribution = "signs"
 
     @property
     def guarantee(self) -> Guarantee:
-        """They all claim it."""
+        """Declare the estimator unbiased."""
         return "unbiased"
 
     def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Pair:
-        """Make the zero pair."""
+        """Build the zero pair."""
         zeros = dynamics.backend.zeros
         clock = dynamics.backend.from_host(0)
         return Pair(zeros(state), zeros(params), params, clock)
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
         """Draw ν."""
-        return sampler(state, self.law)
+        return sampler(state, self.distribution)
 
     def step(
         self, dynamics: Any, params: Any, carry: Pair, state: Any, inputs: Any, signs: Any
     ) -> tuple[Pair, Any, Estimate]:
-        """Advance by one step, piece by piece."""
+        """Compute one step, piece by piece."""
         backend = dynamics.backend
         at = Moment(params, state, inputs)
         outcome, pullback = dynamics.vjp(*at)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,13 +22,11 @@ from uoro_conformance.mutants.variants import (
     times,
 )
 from uoro_conformance.mutants.wrong_joint import WRONG_JOINT
+from uoro_conformance.mutants.wrong_wholes import OneCotangent, WrongOutcome, WrongRank
 
-from uoro.algebra import basis, coordinates, entry, mean, mix, norm, repeat, select, shift
-from uoro.backend import Backend
+from uoro.algebra import basis, coordinates, entry, mix, norm, select
 from uoro.dynamics import Moment
-from uoro.estimator import Estimate, Guarantee, Sampler
 from uoro.estimators import UORO
-from uoro.estimators.streams import Streams
 
 
 def _one_side(now: Step, pushed: Any, pulled: Any) -> Scales:
@@ -102,7 +99,7 @@ def _larger_if_equal(now: Step) -> Any:
 
 
 def _smaller_if_equal(now: Step) -> Any:
-    """Undo `_larger_if_equal`, as one who takes a scaling of signs for one of coordinates."""
+    """Divide by the factors of `_larger_if_equal`, as if they did not depend on the signs."""
     scaled = times(now, lambda signs: 1.0 / (2.0 + signs * signs[0]))
     return now.pullback(scaled, None)[0]
 
@@ -137,7 +134,7 @@ def _clipped(piece: Callable[[Step], Any]) -> Callable[[Step], Any]:
 
 
 def _where(now: Step, condition: Any, chosen: Any, otherwise: Any) -> Any:
-    """Pick one of two trees by a scalar condition."""
+    """Select one of two trees by a scalar condition."""
     backend = now.backend
     lift = partial(backend.map, lambda leaf: leaf[None])
     picked = select(backend, condition.reshape((1,)), lift(chosen), lift(otherwise))
@@ -189,139 +186,6 @@ def _clipped_if_large(now: Step, new: Any, state_gradient: Any) -> Any:
     return now.backend.combine((100.0 / (100.0 + (length > 100.0) * (length - 100.0)), whole))
 
 
-@dataclass(frozen=True)
-class Differenced:
-    """Dynamics whose jvp is a difference quotient, with a step that forgets the dtype.
-
-    In float32 a step of 1e-7 leaves mostly rounding. Several public implementations do that.
-    """
-
-    dynamics: Any
-    h: float = 1e-7
-    span: int = 1
-
-    @property
-    def backend(self) -> Backend:
-        """The backend of the dynamics."""
-        backend: Backend = self.dynamics.backend
-        return backend
-
-    def forward(self, params: Any, state: Any, inputs: Any) -> Any:
-        """Take one step."""
-        return self.dynamics.forward(params, state, inputs)
-
-    def vjp(self, params: Any, state: Any, inputs: Any) -> Any:
-        """Give the true pullback."""
-        return self.dynamics.vjp(params, state, inputs)
-
-    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> Any:
-        """Give ``(F(s + h s̃) - F(s)) / h``."""
-        combine = self.backend.combine
-        here = self.dynamics.forward(params, state, inputs)
-        moved = shift(self.backend, state, self.h, state_tangent)
-        there = self.dynamics.forward(params, moved, inputs)
-        quotient = combine((1.0 / self.h, there.next_state), (-1.0 / self.h, here.next_state))
-        return quotient, (there.loss - here.loss) / self.h
-
-
-@dataclass(frozen=True)
-class WrongRank:
-    """Two pairs whose gradients are put together wrongly.
-
-    Args:
-        name: What is wrong.
-        how: ``"product of means"``, ``"cross"`` or ``"sum"``.
-    """
-
-    name: str
-    how: str
-    rank: int = 2
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """It claims it."""
-        return "unbiased"
-
-    def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
-        """Make zero pairs."""
-        return UORO(rank=2).init(dynamics, params, state)
-
-    def draw(self, sampler: Sampler, state: Any) -> Any:
-        """Draw ν for each."""
-        return UORO(rank=2).draw(sampler, state)
-
-    def step(
-        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
-    ) -> tuple[Any, Any, Estimate]:
-        """Advance as rank two does, and combine wrongly."""
-        backend = dynamics.backend
-        after, next_state, estimate = UORO(rank=2).step(
-            dynamics, params, carry, state, inputs, signs
-        )
-        immediate, state_gradient = dynamics.vjp(params, state, inputs)[1](None, 1.0)
-        lifted = backend.map(lambda leaf: leaf[None], state_gradient)
-        rates = coordinates(backend, carry.tangent) @ coordinates(backend, lifted)[0]
-        if self.how == "sum":
-            through = mix(backend, rates, carry.cotangent)
-        elif self.how == "cross":
-            through = mix(backend, backend.xp.flip(rates, (0,)) / 2, carry.cotangent)
-        else:
-            averaged = mean(backend, carry.cotangent)
-            through = backend.combine((rates.mean(), averaged))
-        gradient = backend.combine((1.0, immediate), (1.0, through))
-        return after, next_state, estimate._replace(gradient=gradient)
-
-
-@dataclass(frozen=True)
-class WrongOutcome:
-    """Algorithm 1 that passes something else on than the model gave.
-
-    Args:
-        name: What is wrong.
-        change: From the old state, the next one and the loss to what is passed on.
-    """
-
-    name: str
-    change: Callable[[Backend, Any, Any, Any], tuple[Any, Any]]
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """It claims it."""
-        return "unbiased"
-
-    def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
-        """Make the zero pair."""
-        return UORO().init(dynamics, params, state)
-
-    def draw(self, sampler: Sampler, state: Any) -> Any:
-        """Draw ν."""
-        return UORO().draw(sampler, state)
-
-    def step(
-        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
-    ) -> tuple[Any, Any, Estimate]:
-        """Advance, and change what is passed on."""
-        after, following, estimate = UORO().step(dynamics, params, carry, state, inputs, signs)
-        following, loss = self.change(dynamics.backend, state, following, estimate.loss)
-        return after, following, estimate._replace(loss=loss)
-
-
-@dataclass(frozen=True)
-class OneCotangent(Streams):
-    """Streams that share one cotangent: unbiased, but noisier, and not what each is alone."""
-
-    name: str = "streams share one cotangent"
-
-    def step(
-        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
-    ) -> tuple[Any, Any, Estimate]:
-        """Advance, and give every stream the mean cotangent."""
-        after, next_state, estimate = super().step(dynamics, params, carry, state, inputs, signs)
-        shared = mean(dynamics.backend, after.cotangent)
-        after = after._replace(cotangent=repeat(dynamics.backend, shared, self.count))
-        return after, next_state, estimate
-
-
 def _wrong(name: str, killed_by: str = "chain", **pieces: Any) -> Mutant:
     return Mutant(Variant(name, **pieces), killed_by)
 
@@ -356,7 +220,7 @@ WRONG: tuple[Mutant, ...] = (
     _wrong("pair decays by 0.99", keep=_decayed),
     _wrong("gradient from the new pair", "gradient", through=_new_pair),
     _wrong("gradient from a mixed pair", "gradient", through=_mixed_pair),
-    _wrong("gradient without the direct term", "gradient", immediate=False),
+    _wrong("gradient without the immediate term", "gradient", immediate=False),
     Mutant(WrongRank("rank 2: product of means", "product of means"), "gradient"),
     Mutant(WrongRank("rank 2: cross-rank", "cross"), "gradient"),
     Mutant(WrongRank("rank 2: sum for mean", "sum"), "gradient"),

@@ -51,7 +51,7 @@ def _one_place_fewer(now: JointStep, parts: Parts) -> Any:
 
 
 def _strongest(now: JointStep, parts: Parts) -> Any:
-    """Give the k strongest directions a pair each, and the others none."""
+    """Assign the k strongest directions one pair each, and drop the others."""
     xp, ones = now.backend.xp, parts.values * 0 + 1
     place = xp.cumsum(ones, 0) - 1
     return xp.stack([xp.where(place == j, ones, 0.0) for j in range(now.rank)], -1)
@@ -94,7 +94,7 @@ def _signs_for_each_pair(now: JointStep, parts: Parts, rows: Any) -> Rows:
 
 
 def _flipped_apart(now: JointStep, tangents: Any, cotangents: Any) -> Parts:
-    """Make the sum of each singular vector positive, on both sides by itself."""
+    """Flip singular vectors to a positive sum, independently on the two sides."""
     parts = singular(now, tangents, cotangents)
     flip = [now.backend.xp.where(rows.sum(1) < 0, -1.0, 1.0) for rows in parts[1:]]
     return parts._replace(left=flip[0][:, None] * parts.left, right=flip[1][:, None] * parts.right)
@@ -117,7 +117,7 @@ def _unsigned_projections(backend: Backend, drawn: Any, rank: int) -> Any:
 
 
 def _uneven_projections(backend: Backend, drawn: Any, rank: int) -> Any:
-    """Take cosines without their sines: the squares do not add up to one at each coordinate."""
+    """Build cosines without sines: the squares do not sum to one at each coordinate."""
     xp = backend.xp
     signs = coordinates(backend, drawn)[:1]
     n = signs.shape[1]
@@ -177,7 +177,7 @@ def _no_variance(now: JointStep, parts: Parts, rows: Any) -> Any:
 
 
 def _dropped_variance(now: JointStep, parts: Parts, rows: Any) -> Any:
-    """Give what a truncation leaves out."""
+    """Compute the squares that a truncation drops."""
     return (parts.values[now.rank :] ** 2).sum()
 
 
