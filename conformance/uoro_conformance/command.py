@@ -30,8 +30,12 @@ def conformance(
         bool, typer.Option("--all", help="Run on all registered backends; skip missing ones.")
     ] = False,
     profile: Annotated[str, typer.Option(help=f"Amount of work: {', '.join(PROFILES)}.")] = "ci",
-    seed: Annotated[int | None, typer.Option(help="Seed of every draw, an integer; default 0.")] = None,
-    vary_seed: Annotated[bool, typer.Option("--vary-seed", help="Draw a fresh seed, and print it.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of every draw, an integer; default 0.")
+    ] = None,
+    vary_seed: Annotated[
+        bool, typer.Option("--vary-seed", help="Draw a fresh seed, and print it.")
+    ] = False,
     only: Annotated[
         list[str] | None, typer.Option(help="Pattern of law ids, such as '*/exact/*'; repeatable.")
     ] = None,
@@ -39,8 +43,12 @@ def conformance(
         Path | None, typer.Option(help="File of laws expected to fail, one pattern per line.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file for the findings.")] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the arrays, such as cpu or cuda.")] = None,
-    show: Annotated[bool, typer.Option("--list", help="Print the ids of the laws, and exit.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="Device of the arrays, such as cpu or cuda.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="Print the ids of the laws, and exit.")
+    ] = False,
 ) -> None:
     """Check that a backend obeys every law, and that UORO on it is unbiased for RTRL.
 

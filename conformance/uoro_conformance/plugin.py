@@ -31,7 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--profile", default="ci", choices=list(PROFILES), help="amount of work (default: ci)")
     add("--seed", type=int, help="seed of every draw, an integer (default: 0)")
     add("--vary-seed", action="store_true", help="draw a fresh seed, and print it")
-    add("--xfails-file", type=Path, metavar="FILE", help="file of laws expected to fail, one pattern per line")
+    add(
+        "--xfails-file",
+        type=Path,
+        metavar="FILE",
+        help="file of laws expected to fail, one pattern per line",
+    )
     add("--report", type=Path, metavar="FILE", help="JSON file for the findings")
 
 
