@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from uoro_conformance import GALLERY
 from uoro_conformance.backend import (
     check_draws,
     check_gaussian,
     check_loops,
     check_norm,
 )
-from uoro_conformance.cases import guarded
+from uoro_conformance.cases import Session, guarded, run_case
+from uoro_conformance.many import check_many
+from uoro_conformance.profiles import PROFILES
+from uoro_conformance.running import choose_cases
 from uoro_conformance.suite import BACKEND_LAWS
 
 from uoro import Backend, load_backend
+from uoro.algebra import entry, with_products
+from uoro.dynamics import Batched, Outcome
 
 
 def _broken_backend(backend: Backend, **methods: Any) -> Any:
@@ -41,6 +47,19 @@ def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
     def random(key: Any, like: Any, law: Any, batch: Any = (), stacked: int = 0) -> Any:
         return backend.random(backend.key(0), like, law, batch, stacked)
 
+    def products(carried: Any, make: Any) -> Any:
+        across, own, mixed = with_products(backend, carried, make)
+        return across, 1.001 * own, mixed
+
+    def slanted(transition: Any, *, has_aux: bool = False, check: bool = True) -> Any:
+        """Build dynamics that differ where the model is checked."""
+
+        def other(params: Any, state: Any, inputs: Any) -> Any:
+            following, loss = transition(params, state, inputs)
+            return following, loss * (1.001 if check else 1.0)
+
+        return backend.dynamics(other, check=check)
+
     return {
         "trees": {"map": lambda f, tree, *others: dict(backend.map(f, tree, *others), list=())},
         "algebra": {"inner": lambda x, y: backend.inner(x, y) * 1.001},
@@ -49,11 +68,14 @@ def _breakages(backend: Backend) -> dict[str, dict[str, Any]]:
         "border": {"from_host": lambda tree, dtype=None: backend.from_host(tree, dtype="float32")},
         "draws": {"random": random},
         "dynamics": {"dynamics": lambda f, **options: backend.dynamics(lambda *a: f(*a)[:2])},
+        "products": {"with_products": products},
+        "checked": {"dynamics": slanted},
     }
 
 
 @pytest.mark.parametrize(
-    "law", ["trees", "algebra", "norm", "loops", "border", "draws", "dynamics"]
+    "law",
+    ["trees", "algebra", "norm", "loops", "border", "draws", "dynamics", "products", "checked"],
 )
 def test_each_broken_primitive_is_refused(law: str) -> None:
     backend = load_backend("autograd")
@@ -142,3 +164,71 @@ def test_norms_that_are_wrong_together_are_refused(wrong: str) -> None:
     )
     assert finding.verdict == "broken", finding
     assert "The check raised" not in finding.evidence
+
+
+def test_a_model_of_many_streams_whose_loss_is_a_sum_is_refused() -> None:
+    """Of `Batched` dynamics, and of a mean immediate gradient that no such model gives."""
+    backend = load_backend("autograd")
+    trial = GALLERY[0].build(backend)
+    check_many(*trial.first).require()
+
+    class Batch:
+        def __init__(self, dynamics: Any, factor: float) -> None:
+            self.dynamics, self.factor = dynamics, factor
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.dynamics, name)
+
+        def many(self) -> Any:
+            return Many(self.dynamics, self.factor)
+
+    class Many:
+        def __init__(self, dynamics: Any, factor: float) -> None:
+            self.dynamics, self.factor = dynamics, factor
+
+        def forward(self, *at: Any) -> Any:
+            return self.vjp(*at)[0]
+
+        def vjp(self, params: Any, states: Any, items: Any) -> Any:
+            count = len(states)
+            each = [
+                self.dynamics.vjp(params, entry(backend, states, i), entry(backend, items, i))
+                for i in range(count)
+            ]
+            loss = self.factor * sum(outcome.loss for outcome, _ in each) / count
+            after = backend.collect([outcome.next_state for outcome, _ in each])
+
+            def pullback(cotangents: Any, loss_cotangent: Any) -> Any:
+                share = None if loss_cotangent is None else self.factor * loss_cotangent / count
+                pulled = [
+                    pull(None if cotangents is None else entry(backend, cotangents, i), share)[0]
+                    for i, (_, pull) in enumerate(each)
+                ]
+                return backend.combine(*((1.0, tree) for tree in pulled)), None
+
+            return Outcome(after, loss), pullback
+
+    dynamics, *point = trial.first
+    right: Any = Batch(dynamics, 1.0)
+    assert isinstance(right, Batched)
+    check_many(right, *point).require()
+    wrong: Any = Batch(dynamics, 3.0)
+    assert check_many(wrong, *point).verdict == "broken"
+
+
+def test_programs_are_dropped_between_groups_of_laws() -> None:
+    dropped = list[str]()
+
+    class Compiler:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(load_backend("autograd"), name)
+
+        def drop_programs(self) -> None:
+            dropped.append("programs")
+
+    session = Session(Compiler(), PROFILES["dev"])
+    for case in choose_cases(
+        PROFILES["dev"], ["float64/backend/[tn]*", "float64/exact/outcome/u*"]
+    ):
+        run_case(case, session).require()
+    assert len(dropped) == 3, "after the backend, after uoro, after uoro:rank=2"

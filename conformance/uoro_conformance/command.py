@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.core import TyperCommand
 
 from uoro.errors import MissingFrameworkError, SettingError, UOROError
 from uoro.registry import load_backend, registered_backends
@@ -18,23 +19,38 @@ from uoro_conformance.report import Entry, ExpectedFailures, Report, require_wri
 from uoro_conformance.running import choose_cases, choose_seed, run_suite
 from uoro_conformance.table import print_report
 
+
+class _Command(TyperCommand):
+    """A command whose flag ``--help`` shows no type."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option ``--help``."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar, option.help = "", "Show this help."
+        return option
+
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-@app.command()
+@app.command(cls=_Command)
 def conformance(
     name: Annotated[
         str | None, typer.Argument(help="Registered backend, such as autograd, torch or jax.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Run on all registered backends; skip missing ones.")
+        bool,
+        typer.Option(
+            "--all", metavar="", help="Run on all registered backends; skip missing ones."
+        ),
     ] = False,
     profile: Annotated[str, typer.Option(help=f"Amount of work: {', '.join(PROFILES)}.")] = "ci",
     seed: Annotated[
         int | None, typer.Option(help="Seed of every draw, an integer; default 0.")
     ] = None,
     vary_seed: Annotated[
-        bool, typer.Option("--vary-seed", help="Draw a fresh seed, and print it.")
+        bool, typer.Option("--vary-seed", metavar="", help="Draw a fresh seed, and print it.")
     ] = False,
     only: Annotated[
         list[str] | None, typer.Option(help="Pattern of law ids, such as '*/exact/*'; repeatable.")
@@ -47,13 +63,13 @@ def conformance(
         str | None, typer.Option(help="Device of the arrays, such as cpu or cuda.")
     ] = None,
     show: Annotated[
-        bool, typer.Option("--list", help="Print the ids of the laws, and exit.")
+        bool, typer.Option("--list", metavar="", help="Print the ids of the laws, and exit.")
     ] = False,
 ) -> None:
-    """Check that a backend obeys every law, and that UORO on it is unbiased for RTRL.
+    """Check that a backend obeys every law, and that UORO on it is unbiased.
 
-    Exit status: 0, all laws hold; 1, a law is broken; 2, the suite cannot be run as asked; 3, a law
-    is undecided or unverifiable.
+    Exit status: 0, all laws hold; 1, a law is broken; 2, the suite cannot be run;
+    3, a law is undecided or unverifiable.
 
     Example: python -m uoro_conformance jax --profile ci --report jax.json
     """
