@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check clean
+.PHONY: demo test test-quick lint check clean
 
 demo: $(STAMP)
 	$(BIN)/uoro compare influence-balancing --backends autograd,torch,jax \
@@ -13,6 +13,14 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
+# One backend, the core and a slice of the conformance suite: an answer while editing.
+QUICK := layers core_is_neutral errors deprecated algorithm_1 algebra reduction joint rtrl truncated \
+  streams scaling sweep routes unbiasedness laws learner tasks monitors
+
+test-quick: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow" -k "not jax and not torch" \
+	  $(QUICK:%=tests/test_%.py)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

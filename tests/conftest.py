@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -35,6 +38,18 @@ def compiled_once() -> Iterator[None]:
             jax.config.update(name, value)  # type: ignore[no-untyped-call]
         yield
         jax.config.update(names[0], None)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_let_go() -> Iterator[None]:
+    """Free what a test file compiled: a worker that kept all of it would need 5 GB."""
+    yield
+    jax.clear_caches()
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
+    gc.collect()
+    if sys.platform == "linux":  # The C library keeps freed memory otherwise.
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -24,7 +24,7 @@ SPELLINGS = (
     ("from uoro import bptt", r"uoro\.estimators\.bptt"),
     ("from uoro.algebra import take", r"uoro\.algebra\.entry"),
     ("from uoro.algebra import moving", r"uoro\.algebra\.differentiable"),
-    ("from uoro import Truncated", r"uoro\.estimators\.Truncated"),
+    ("from uoro import Truncated", r"TruncatedBPTT\(T\), without unroll"),
     # Settings and attributes of estimators.
     ("from uoro import UORO; UORO(law='gaussian')", r"UORO\(distribution=\.\.\.\)"),
     ("from uoro import UORO; UORO(2, 'signs')", r"UORO\(rank, distribution=\.\.\.\)"),

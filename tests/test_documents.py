@@ -79,6 +79,29 @@ def test_python_blocks_of_the_documents_run(block: str, tmp_path: Path) -> None:
         assert wanted in done.stdout, (wanted, done.stdout)
 
 
+SPELLED_ANEW = {
+    "# Every estimator has one interface, and composes.": ("JointUORO(", "TruncatedBPTT(")
+}
+"""What the examples of version 0.1.0 must be told to write now, by their first lines."""
+
+
+@pytest.mark.parametrize(
+    "block", _blocks("tests/data/readme_0_1_0.md"), ids=lambda block: block.splitlines()[0][:40]
+)
+def test_examples_of_the_version_before_run_and_warn(block: str, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(block, encoding="utf-8")
+    command = [sys.executable, "-W", "error::UserWarning", "-W", "always::DeprecationWarning"]
+    done = subprocess.run(
+        [*command, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for wanted in re.findall(r"# prints (.+)$", block, re.MULTILINE):
+        assert wanted in done.stdout, (wanted, done.stdout)
+    for spelling in SPELLED_ANEW.get(block.splitlines()[0], ()):
+        assert spelling in done.stderr, done.stderr
+
+
 def test_the_readme_has_an_example_for_each_framework() -> None:
     blocks = "\n".join(_blocks("README.md"))
     for word in ("autograd", "import torch", "import jax"):

@@ -106,6 +106,7 @@ def test_a_rank_of_the_number_of_units_is_rtrl_on_each_backend(backend: Backend,
     assert _worst_gap(backend, 4, rank, 50) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_rank_of_the_number_of_units_is_rtrl_up_to_the_rounding_of_float32() -> None:
     for name in ("autograd", "torch", "jax"):
         assert _worst_gap(load_backend(name), 4, 4, 100, "float32") < 1e-5, name

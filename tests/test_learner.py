@@ -227,6 +227,7 @@ def test_items_that_carry_nothing_are_counted(backend: Backend) -> None:
     assert learner.run(repeat(None), 10, chunk=4).steps == 10
 
 
+@pytest.mark.slow
 def test_no_recompilation_between_chunks() -> None:
     traces = 0
     backend = load_backend("jax")
@@ -300,6 +301,7 @@ def test_an_endless_stream_is_read_no_further_than_needed(backend: Backend) -> N
     assert len(list(islice(stream, 2))) == 2
 
 
+@pytest.mark.slow
 def test_the_estimator_lives_in_the_users_own_jit_and_scan() -> None:
     import jax
 
@@ -327,6 +329,7 @@ def test_the_estimator_lives_in_the_users_own_jit_and_scan() -> None:
     np.testing.assert_allclose(losses[2], one, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_donated_buffers_change_no_number_and_leave_the_users_arrays() -> None:
     backend = load_backend("jax")
     dynamics, params, state = build(backend, MODELS["gru"])

@@ -247,6 +247,7 @@ def test_signal_and_noise_of_rank_two_are_right_on_average_over_all_signs(
     assert drawn > 0.1 * true
 
 
+@pytest.mark.slow
 def test_signal_and_noise_from_replicas_are_right_on_average_over_all_signs() -> None:
     backend, steps, replicas = load_backend("jax"), 3, 2
     with backend.precision("float64"):

@@ -47,8 +47,8 @@ _MOVED = {
     "RankRow": "uoro.monitors:RankRow",
     "Replicas": "uoro.lab.replicas:Replicas",
     "Summary": "uoro.learning:Summary",
-    "Truncated": "uoro.estimators:Truncated",
-    "Windows": "uoro.learning.windows:Windows",
+    "Truncated": "uoro.estimators:Truncated = TruncatedBPTT(T), without unroll",
+    "Windows": "uoro.learning.windows:Windows = learner.run(stream), which cuts windows itself",
     "bptt": "uoro.estimators:bptt",
 }
 

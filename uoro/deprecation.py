@@ -31,14 +31,16 @@ def moved_names(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: Name of the module that had the names.
-        places: The new place ``"package.module:name"`` of each old name.
+        places: The new place ``"package.module:name"`` of each old name, and behind an equals sign
+            what to write instead where that is something else.
     """
 
     def look_up(name: str) -> Any:
         if name not in places:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        place, _, new = places[name].partition(":")
-        renamed(f"{module}.{name}", f"{place}.{new}", stacklevel=2)
+        moved, _, instead = places[name].partition(" = ")
+        place, _, new = moved.partition(":")
+        renamed(f"{module}.{name}", instead or f"{place}.{new}", stacklevel=2)
         return getattr(import_module(place), new)
 
     return look_up
