@@ -197,7 +197,8 @@ def apparatus(
 ) -> Apparatus:
     """Return the apparatus for dynamics and an estimator, built once; both are hashable."""
     key: Any = (dynamics, estimator, batched)
-    return _apparatus(*key)
+    built: Apparatus = _apparatus(*key)
+    return built
 
 
 def compiled_step(dynamics: Dynamics[Any, Any, Any], estimator: Estimator) -> Callable[..., Any]:
