@@ -104,6 +104,18 @@ def test_rounding_and_what_is_not_finite_either_way_are_no_mistakes(
     assert torch.isinf(step(torch.ones(2))[1])
 
 
+def test_a_wide_norm_of_narrow_numbers_is_no_finer_than_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU, where norms stay on the device, in float64."""
+    _compiler(monkeypatch, lambda made: {**made, "norm": made["norm"] * (1 + 1e-7)})
+    step = CompiledStep(lambda x: {"x": x, "norm": torch.linalg.vector_norm(x).double()}, CPU)
+    step(torch.ones(3))
+    step = CompiledStep(lambda x: {"x": x, "norm": torch.linalg.vector_norm(x)}, CPU)
+    with pytest.raises(DerivativeError, match="expected the numbers of the same step run eagerly"):
+        step(torch.ones(3, dtype=torch.float64))
+
+
 def _learner(
     backend: Backend, model: str = "rnn", estimator: Estimator | None = None, **options: Any
 ) -> Learner:

@@ -14,7 +14,7 @@ from torch import nn
 from uoro_conformance import check_adjointness, check_mean_over_all_signs, check_rtrl_sums_to_bptt
 from uoro_torch import Online
 
-from uoro import RTRL, UORO, Adam, Backend, Learner, Streams, load_backend
+from uoro import RTRL, SGD, UORO, Adam, Backend, Estimator, Learner, Streams, load_backend
 
 pytestmark = pytest.mark.gpu
 
@@ -78,7 +78,10 @@ def test_stock_modules_find_a_route_on_the_accelerator(
         gap = online.dynamics.gap
         assert gap is not None
         assert gap < 0.1, online.dynamics.describe()
-        gradients[device] = [p.grad.cpu() for p in module.parameters() if p.grad is not None]
+        # Copies: `to` moves gradients in place.
+        gradients[device] = [
+            p.grad.cpu().clone() for p in module.parameters() if p.grad is not None
+        ]
     if not (training and "dropout" in name):  # Which draws otherwise there.
         torch.testing.assert_close(losses["cuda"], losses["cpu"], rtol=1e-2, atol=1e-3)
         torch.testing.assert_close(gradients["cuda"], gradients["cpu"], rtol=2e-2, atol=2e-3)
@@ -119,3 +122,23 @@ def test_a_run_on_the_accelerator_equals_the_one_on_the_cpu(name: str, dtype: st
     there, here = run(accelerated), run(load_backend(name, device="cpu"))
     numpy = load_backend("autograd")
     assert relative(numpy, there, here) < (1e-9 if dtype == "float64" else 1e-3)
+
+
+@pytest.mark.parametrize("estimator", [UORO(), RTRL()], ids=["uoro", "rtrl"])
+def test_a_compiled_learner_equals_the_eager_one_on_the_accelerator(estimator: Estimator) -> None:
+    """In float32 norms stay on the GPU, in float64, and are as coarse as what they are made of."""
+    backend = _accelerated("torch")
+    with backend.precision("float32"):
+        dynamics, *start = build(backend, MODELS["gru"])
+        params, state = backend.from_host(
+            [backend.to_host(each) for each in start], dtype="float32"
+        )
+        eager, compiled = (
+            Learner(dynamics, estimator, SGD(0.1), params, state, compile=compile)
+            for compile in (False, True)
+        )
+        for item in entries(backend, make_items(3), 3):
+            ours, theirs = compiled.step(item), eager.step(item)
+            assert abs(float(ours.loss) - float(theirs.loss)) < 1e-4
+    numpy = load_backend("autograd")
+    assert relative(numpy, backend.to_host(compiled.params), backend.to_host(eager.params)) < 1e-3

@@ -8,6 +8,7 @@ from typing import Any
 
 import optree
 import torch
+from torch import Tensor
 
 from uoro.derivatives.differences import UNIT
 from uoro.dynamics import Dynamics
@@ -68,17 +69,16 @@ class CompiledStep:
         return result
 
     def _compare(self, compiled: Any, plain: Any) -> None:
-        # Some numbers of the eager step are Python's own.
-        both: Any = [optree.tree_map(torch.as_tensor, tree) for tree in (compiled, plain)]
+        both: Any = [optree.tree_map(_as_tensor, tree) for tree in (compiled, plain)]
         pairs = list(zip(*map(differentiable_leaves, both), strict=True))
         pairs = [(one, other) for one, other in pairs if other.isfinite().all()]
         if not pairs:
             return
         sizes = [float(torch.linalg.vector_norm(other.detach())) for _, other in pairs]
+        # A wide leaf, such as a norm in float64, is no finer than the leaves it is computed from.
+        unit = max(_unit(leaf) for pair in pairs for leaf in pair)
         gaps = [0.0]
         for (one, other), size in zip(pairs, sizes, strict=True):
-            unit = max(UNIT.get(str(leaf.dtype).rpartition(".")[2], 0.0) for leaf in (one, other))
-            unit = unit or UNIT["float32"]
             # A leaf that is small beside the rest may be rounding and nothing else.
             scale = size + unit**0.5 * max(sizes)
             apart = float(torch.linalg.vector_norm((one - other).detach()))
@@ -109,6 +109,16 @@ def require_no_draws(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any,
             "random numbers, as in dropout; forward, JVP and VJP of one compiled step would not "
             "see the same. Leave compile out."
         )
+
+
+def _as_tensor(leaf: Any) -> Tensor:
+    """Return a leaf as a tensor; a float of Python becomes float64, its own precision."""
+    return torch.as_tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else None)
+
+
+def _unit(leaf: Tensor) -> float:
+    """Return the unit roundoff of a leaf."""
+    return UNIT.get(str(leaf.dtype.to_real()).rpartition(".")[2], UNIT["float32"])
 
 
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:

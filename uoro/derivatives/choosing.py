@@ -125,6 +125,9 @@ def choose(
     failed = list[tuple[str, str]]()
     for route in routes:
         try:
+            # Kernels that a mode switches off may draw other numbers, as cuDNN's dropout does.
+            if rehearsed is not None and route is not routes[0]:
+                rehearsed = route.dynamics.forward(*point)
             looks = measured(route.dynamics, point, probes[0])
         except UOROError:
             raise
