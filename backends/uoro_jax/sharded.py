@@ -1,4 +1,4 @@
-"""Parallel streams shared out over the devices of a mesh."""
+"""Parallel streams, distributed over the devices of a mesh."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from uoro.arguments import require_count, require_estimator, require_kind, require_stack
+from uoro.arguments import mismatch, require_count, require_estimator, require_kind, require_stack
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, spelled
 from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
 from uoro.estimators.streams import Streams
+from uoro_jax.devices import spell_devices
 from uoro_jax.trees import widen
 
 _spec: Any = PartitionSpec
@@ -28,25 +29,25 @@ _whole = _spec()
 
 @dataclass(frozen=True)
 class ShardedStreams:
-    """Run B streams on several devices: what `Streams` does, and gives, to rounding.
+    """Run B streams on several devices; results equal those of `Streams`, up to rounding.
 
-    Every device runs ``B / devices`` of the streams, and has their states, items, noise and pairs
-    (s̃, θ̃), which nothing moves. The params and the gradient are on all of them. Between devices
-    go the loss and the gradient, once a step, to be averaged.
+    Each device runs ``B / devices`` streams and holds their states, items, signs and carries, which
+    never leave the device. The params and the gradient are replicated. Devices exchange the loss
+    and the gradient once per step, to average them.
 
-    The signs are those of `Streams`: results do not depend on how many devices there are, but for
+    The signs are those of `Streams`: results do not depend on the number of devices, except for
     the order of sums.
 
     Args:
-        estimator: What to run on each stream.
-        count: B, a multiple of the number of devices.
-        mesh: The devices: ``jax.make_mesh((8,), ("streams",))``.
-        axis: Along which axis of the mesh the streams are shared out. Its only one if not given;
-            along any other the work is repeated.
+        estimator: Estimator to run on each stream.
+        count: Number of streams B, a multiple of the number of devices.
+        mesh: Devices: ``jax.make_mesh((8,), ("streams",))``.
+        axis: Axis of the mesh that the streams are distributed along; the only axis if ``None``.
+            Along any other axis the work is repeated.
 
     Raises:
-        SettingError: If the count is no such multiple, the mesh has no such axis, or one of the
-            things given is not what it is to be.
+        SettingError: If the count is no multiple of the number of devices, the mesh has no such
+            axis, or an argument has the wrong type.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -78,46 +79,40 @@ class ShardedStreams:
         require_kind(self._call, "mesh", self.mesh, Mesh, "a jax.sharding.Mesh", hint)
         names = self.mesh.axis_names
         if self.axis is None and len(names) != 1:
-            raise SettingError(
-                f"{self._call}: the mesh has the axes {names}. Say along which of them the "
-                "streams are shared out: axis=..."
-            )
+            hint = "Name the axis that the streams are distributed along: axis=..."
+            raise SettingError(mismatch(self._call, "mesh", "one axis", str(names), hint))
         if self.axis is not None and not (isinstance(self.axis, str) and self.axis in names):
-            raise SettingError(
-                f"{self._call}: the mesh has no axis {spelled(self.axis)}, it has {names}. Take "
-                "one of them, or leave axis out where there is one alone."
-            )
+            expected, hint = f"one of {names}", "A mesh with one axis needs no axis=..."
+            raise SettingError(mismatch(self._call, "axis", expected, spelled(self.axis), hint))
         if self.count % self._devices:
             least = self._devices * -(-self.count // self._devices)
-            raise SettingError(
-                f"{self._call}: {self.count} streams cannot be shared out evenly over "
-                f"{self._devices} devices. Wanted is a multiple, such as count={least}, or a mesh "
-                "of fewer devices."
-            )
+            expected = f"a multiple of {self._devices} devices"
+            hint = f"Try count={least}, or a mesh of fewer devices."
+            raise SettingError(mismatch(self._call, "count", expected, str(self.count), hint))
 
     @property
     def guarantee(self) -> Guarantee:
-        """What the estimator claims holds of the average too."""
+        """The guarantee of the estimator, which holds for the average too."""
         return guarantee_of(self.estimator)
 
     @property
     def rows(self) -> range:
-        """All streams are run from here."""
+        """Numbers of the streams that this process runs: all."""
         return range(self.count)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
     ) -> Any:
-        """Make a memory for each stream, on its device.
+        """Build the carry of each stream, on the stream's device.
 
         Args:
-            dynamics: The model of one stream.
-            params: Shared.
-            state: A stack of B states.
-            inputs: A stack of B items, where the estimator needs one.
+            dynamics: Dynamics of one stream.
+            params: Parameters, shared by all streams.
+            state: Stack of B states.
+            inputs: Stack of B items, if the estimator needs one.
 
         Raises:
-            SettingError: If an array was put on other devices than those of the mesh.
+            SettingError: If an array is committed to other devices than those of the mesh.
             StructureError: If a stack does not have B rows.
         """
         self._require_stack(dynamics.backend, state, "init(state)")
@@ -126,7 +121,7 @@ class ShardedStreams:
         return self._init(dynamics, params, state, inputs)
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
-        """Draw what `Streams` draws; each device draws all of it, and nothing is sent."""
+        """Draw what `Streams` draws; each device draws all signs, and nothing is sent."""
         drawn = Streams(self.estimator, self.count).draw(sampler, state)
         return _constrain(drawn, NamedSharding(self._mesh, _whole))
 
@@ -139,11 +134,11 @@ class ShardedStreams:
         inputs: Any,
         signs: Any,
     ) -> tuple[Any, Any, Estimate]:
-        """Advance every stream on its device, and average over all of them.
+        """Advance each stream on its device, and average over all streams.
 
         Returns:
-            The stacks of next memories and states, and one estimate: mean loss, mean gradient,
-            and the stack of aux.
+            The stacks of next carries and next states, and one `Estimate`: mean loss, mean
+            gradient, and the stack of aux.
 
         Raises:
             StructureError: If a stack does not have B rows.
@@ -176,7 +171,7 @@ class ShardedStreams:
         *,
         inputs: Any = None,
     ) -> tuple[Any, Any]:
-        """Start some streams anew, each on its device; `Streams.reset` says how.
+        """Restart some streams, each on its device, as `Streams.reset` specifies.
 
         Raises:
             StructureError: If a stack does not have B rows.
@@ -189,7 +184,7 @@ class ShardedStreams:
 
     @cached_property
     def _init(self) -> Callable[..., Any]:
-        # Compiled, so that nothing is ever whole on one device.
+        # Compiled, so that no stack is ever whole on one device.
         def init(dynamics: Any, params: Any, state: Any, inputs: Any) -> Any:
             def one(params: Any, state: Any, inputs: Any) -> Any:
                 return self._alone.init(dynamics, params, state, inputs=inputs)
@@ -210,11 +205,11 @@ class ShardedStreams:
         return jax.jit(reset, static_argnums=0)
 
     def _on_each(self, function: Callable[..., Any], results: Any) -> Callable[..., Any]:
-        """Run a function of the params and of stacks on every device, with its rows."""
+        """Run a function of the params and of stacks on every device, on the device's rows."""
 
         def mapped(params: Any, *stacks: Any) -> Any:
-            # Unchecked, a derivative by the params is that of this device's streams alone;
-            # checked, JAX would sum it over the devices, and with it the pairs.
+            # Unchecked, a derivative by the params is that of this device's streams alone. Checked,
+            # JAX would sum the derivative over the devices, and with it the pairs.
             return jax.shard_map(
                 function,
                 mesh=self._mesh,
@@ -227,8 +222,8 @@ class ShardedStreams:
 
     @cached_property
     def _mesh(self) -> Mesh:
-        # A mesh made anew has axes that JAX shards along by itself; `jax.make_mesh` gives ones
-        # along which every array, the user's too, would have to be sharded beforehand.
+        # JAX shards along the axes of a mesh built here by itself. Along the axes of a mesh from
+        # `jax.make_mesh`, the user would have to shard every array beforehand.
         return Mesh(self.mesh.devices, self.mesh.axis_names)
 
     @property
@@ -246,7 +241,7 @@ class ShardedStreams:
 
     @property
     def _alone(self) -> Streams:
-        """What one device runs."""
+        """The streams of one device."""
         return Streams(self.estimator, self.count // self._devices)
 
     @property
@@ -257,19 +252,14 @@ class ShardedStreams:
         require_stack(backend, tree, self.count, f"ShardedStreams(count={self.count}).{what}")
 
     def _require_here(self, *trees: Any) -> None:
-        """Refuse arrays that were put on other devices than those of the mesh."""
+        """Check that no array is committed to other devices than those of the mesh."""
         mine = set(self.mesh.devices.flat)
         for leaf in jax.tree.leaves(trees):
             if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer) or not leaf.committed:
                 continue
             theirs = leaf.sharding.device_set
             if theirs != mine:
-                raise SettingError(
-                    f"{self._call}: an array was put on {_spelled(theirs)}, and the mesh is of "
-                    f"{_spelled(mine)}. Take a backend without device=..., or arrays that were "
-                    "not put anywhere."
-                )
-
-
-def _spelled(devices: set[Any]) -> str:
-    return ", ".join(sorted(f"{device.platform}:{device.id}" for device in devices))
+                expected = f"arrays on {spell_devices(mine)}, the devices of the mesh"
+                got = f"an array on {spell_devices(theirs)}"
+                hint = "Use a backend without device=..., or arrays that are not committed."
+                raise SettingError(mismatch(self._call, "", expected, got, hint))
