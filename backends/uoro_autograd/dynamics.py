@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import autograd.numpy
 import numpy as np
@@ -13,14 +13,11 @@ from autograd.builtins import tuple as boxed_tuple
 from autograd.core import VJPNode, backward_pass
 from autograd.tracer import getval, isbox, trace
 
+from uoro.backend import Backend
 from uoro.derivatives.transition import checked
 from uoro.dynamics import Outcome, Pullback
 from uoro.errors import StructureError
 from uoro_autograd.trees import coordinates_of, flatten, moving, unflatten
-
-if TYPE_CHECKING:
-    from uoro_autograd.backend import AutogradBackend
-
 
 anp: Any = autograd.numpy  # it makes its functions at run time, unseen by type checkers
 
@@ -39,7 +36,7 @@ class AutogradDynamics:
 
     def __init__(
         self,
-        backend: AutogradBackend,
+        backend: Backend,
         transition: Callable[..., Any],
         has_aux: bool,
         twice: bool = False,

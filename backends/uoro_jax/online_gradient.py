@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from uoro.arguments import mismatch, require_callable, require_estimator
 from uoro.dynamics import Dynamics
 from uoro.errors import StructureError, spelled
@@ -56,6 +59,7 @@ class OnlineGradient:
         """
         for name, tree in (("params", params), ("state", state)):
             require_arrays(f"OnlineGradient.init({name}=...)", tree)
+        params, state = jax.tree.map(jnp.asarray, (params, state))
         influence = self.estimator.init(self.dynamics, params, state, inputs=item)
         return Carry(state, influence)
 

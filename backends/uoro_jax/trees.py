@@ -21,8 +21,10 @@ def coordinates_of(leaf: Any) -> int:
 
 
 def is_array(leaf: Any) -> bool:
-    """Return whether a leaf is an array of JAX or NumPy."""
-    return isinstance(leaf, (jax.Array, np.ndarray))
+    """Return whether a leaf is an array of JAX or NumPy, of numbers or keys."""
+    return isinstance(leaf, jax.Array) or (
+        isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSUMm"
+    )
 
 
 def moving(tree: Any) -> Any:
@@ -59,7 +61,6 @@ def require_arrays(call: str, tree: Any) -> None:
     """
     try:
         strangers = [leaf for leaf in jax.tree.leaves(tree) if not is_array(leaf)]
-        jax.eval_shape(lambda: jax.tree.map(jnp.asarray, tree))
     except (TypeError, ValueError, DeprecationWarning):  # A generator, or keys without an order.
         strangers = [tree]
     if strangers:
