@@ -34,14 +34,14 @@ class Measurement(NamedTuple):
     The scalars are Frobenius norms.
 
     Attributes:
-        error: Of ``mean <u, s̃'> θ̃'`` minus the exact one.
-        exact: Of ``<u, J s̃> θ̃ + uᵀ M K``, with M the mean of ``ν νᵀ`` over the designs.
-        weight: Of the mean of absolute terms: what rounding is relative to.
+        error: Norm of ``mean <u, s̃'> θ̃'`` minus the exact one.
+        exact: Norm of ``<u, J s̃> θ̃ + uᵀ M K``, with M the mean of ``ν νᵀ`` over the designs.
+        weight: Norm of the mean of absolute terms: what rounding is relative to.
         scale: ``‖uᵀ M K‖ + ‖uᵀ J s̃‖ ‖θ̃‖``, pairs averaged: what noise is relative to.
-        gradient_error: Of all gradients minus ``(∂ℓ/∂s · s̃) θ̃ + ∂ℓ/∂θ``.
-        gradient: Of the exact gradients, over all designs together.
-        gradient_terms: Of ``‖∂ℓ/∂s‖ ‖s̃‖ ‖θ̃‖``, over all designs together.
-        outcome_error: Of the next states and losses passed on minus those of the model, relative.
+        gradient_error: Norm of all gradients minus ``(∂ℓ/∂s · s̃) θ̃ + ∂ℓ/∂θ``.
+        gradient: Norm of the exact gradients, over all designs together.
+        gradient_terms: Norm of ``‖∂ℓ/∂s‖ ‖s̃‖ ‖θ̃‖``, over all designs together.
+        outcome_error: Relative error of the next states and losses that are passed on.
         carry: The carry that each design leads to.
         next_state: The next state, from the model itself.
     """

@@ -24,7 +24,7 @@ class Reduced(NamedTuple):
         left: u, as rows.
         values: d, largest first.
         right: v, as rows.
-        alone: How many of the directions have a pair of their own.
+        alone: Number of directions that have a pair of their own.
         frame: The unit vectors ``l_i`` of the directions, as rows.
         added: The variance that the reduction adds, the least there is.
     """
@@ -86,7 +86,7 @@ def gap_of_pairs(reduced: Reduced, tangents: Any, cotangents: Any, signs: Any) -
     the directions that are well apart from each other.
 
     Args:
-        reduced: How the sum is to be reduced.
+        reduced: Reduction of the sum.
         tangents: The k tangents, as rows.
         cotangents: The k cotangents, as rows.
         signs: σ, one for each direction at least.

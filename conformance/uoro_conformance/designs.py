@@ -77,9 +77,9 @@ def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:
 
     Args:
         backend: The backend of the state.
-        state: What one draw is shaped like.
+        state: Hidden state; one draw has its shape.
         rows: A matrix of signs, draws × coordinates of the state in each row.
-        draws: How many draws a step takes; with more than one they are a second leading axis.
+        draws: Number of draws per step; with more than one they are a second leading axis.
     """
     batch = (len(rows),) if draws == 1 else (len(rows), draws)
     signs = rows.reshape((len(rows), draws, -1))

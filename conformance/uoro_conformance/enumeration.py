@@ -25,9 +25,9 @@ def sign_sequences(backend: Backend, state: Any, steps: int, *, rank: int = 1) -
 
     Args:
         backend: The backend of the state.
-        state: What one draw is shaped like.
-        steps: How many steps a sequence has.
-        rank: How many draws a step takes, each shaped like the state.
+        state: Hidden state; one draw has its shape.
+        steps: Number of steps in a sequence.
+        rank: Number of draws per step, each shaped like the state.
 
     Raises:
         SettingError: If there are more than 2^14 sequences.
@@ -62,7 +62,7 @@ def check_mean_over_all_signs(
             constant ones an estimator that uses stale params cannot be told from a right one.
         state: The state before the first step.
         items: One item of the stream for each step.
-        estimator: What to check; `UORO` of rank one if not given.
+        estimator: Estimator under test; `UORO` of rank one if not given.
         tolerance: The relative error that counts as rounding; 1e4 units of it if not given.
 
     Returns:

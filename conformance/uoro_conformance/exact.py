@@ -70,9 +70,9 @@ def check_chain(
     from 1e-8 to 1e4. For estimators whose normalisers are even in ν, as all of Algorithm 1's kind.
 
     Args:
-        trial: What to run on.
-        estimator: What to check; its carry has ``tangent`` and ``cotangent``.
-        seed: Of the path and the random pairs.
+        trial: Trial to run on.
+        estimator: Estimator under test; its carry has ``tangent`` and ``cotangent``.
+        seed: Seed of the path and the random pairs.
         projections: If given, look at that many random projections of the state, under a few
             random sign designs, instead of at the whole influence under balanced ones. The
             identity is exact either way.
@@ -146,7 +146,7 @@ def check_outcome(
 ) -> Finding:
     """Check that an estimator passes on the next state and the loss that the model gives.
 
-    The arguments are those of `check_chain`.
+    Arguments as for `check_chain`.
     """
     dtype = precision_of(trial.dynamics.backend, trial.state, trial.params[0])
 

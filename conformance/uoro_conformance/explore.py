@@ -29,9 +29,9 @@ def explore(
 
     Args:
         check: From a system to a finding.
-        gallery: The fixed ones: the guarantee that does not depend on what is drawn.
-        examples: How many random ones.
-        seed: Of the draw.
+        gallery: Fixed systems: a guarantee that does not depend on the draw.
+        examples: Number of random systems.
+        seed: Seed of the draw.
         pool: The sizes to draw from; see `systems`.
 
     Returns:

@@ -33,7 +33,7 @@ class Finding(NamedTuple):
         verdict: One of `Verdict`.
         gap: The largest violation seen, in the unit of ``allowed``; NaN if none was measured.
         allowed: The largest violation that counts as rounding or chance.
-        evidence: What was compared, with values.
+        evidence: The comparison, with values.
         system: A line that makes the system again, if the check drew one.
         false_alarm: For a statistical check, the largest probability that it refuses what is
             right; 0 for one that leaves nothing to chance.

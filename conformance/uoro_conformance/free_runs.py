@@ -45,13 +45,13 @@ def check_by_sampling(
     relative variance does not grow with the size of the model, while that of the gradient does.
 
     Args:
-        trial: What to run on.
-        estimator: What to check.
+        trial: Trial to run on.
+        estimator: Estimator under test.
         delta: The relative bias that matters.
         alpha: See `check_mean`.
-        seed: Of the estimator's own draws.
-        batch: How many runs to make side by side.
-        most: How many runs to make at most.
+        seed: Seed of the estimator's own draws.
+        batch: Number of runs side by side.
+        most: Largest number of runs.
     """
     backend, exact = trial.dynamics.backend, _exact(trial)
     looks = {
@@ -106,10 +106,10 @@ def relative_variance(
     """Estimate ``E‖g̃ - g‖² / ‖g‖²`` at a trial's last step, g being the exact gradient there.
 
     Args:
-        trial: Its params must be held if it is too large for exact RTRL.
-        estimator: Whose gradient.
-        seed: Of its draws.
-        count: How many runs to make, at least 2.
+        trial: Trial to run on; its params must be constant if it is too large for exact RTRL.
+        estimator: Estimator of the gradient.
+        seed: Seed of the draws.
+        count: Number of runs, at least 2.
         batched: Whether the backend may map over them; otherwise Python loops.
 
     Returns:

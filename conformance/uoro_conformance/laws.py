@@ -208,7 +208,7 @@ def check_rtrl_sums_to_bptt(
 
     Args:
         dynamics: The model.
-        params: Held fixed.
+        params: Parameters θ, constant.
         state: The state before the first step.
         items: The stream, one item a step.
         tolerance: The relative error that counts as rounding; 1e6 units of it if not given.

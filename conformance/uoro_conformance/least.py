@@ -30,9 +30,9 @@ def check_added_variance(trial: Trial, estimator: Estimator, *, seed: int = 0) -
     the singular values of the mean.
 
     Args:
-        trial: What to run on; its state has at most 8 coordinates.
-        estimator: What to check; its carry has ``tangent``, ``cotangent`` and ``added``.
-        seed: Of the path, the random pairs and the signs of the projections.
+        trial: Trial to run on; its state has at most 8 coordinates.
+        estimator: Estimator under test; its carry has ``tangent``, ``cotangent`` and ``added``.
+        seed: Seed of the path, the random pairs and the signs of the projections.
 
     Returns:
         *broken* if another variance is reported than there is, or if there is less than can be;

@@ -67,12 +67,12 @@ def check_model(
         params: Its parameters, in float32 or float64.
         state: The state before the first item.
         items: The stream, or its beginning.
-        name: What to call it in the report.
-        steps: How many items to take.
-        seed: Determines everything that is drawn.
+        name: Name of the model in the report.
+        steps: Number of items to take; default 4.
+        seed: Seed of every draw.
         surrogate: Whether the model's derivatives are not those of its forward pass on purpose, as
             with spikes. They are then taken as they are, and RTRL is what it is with them.
-        progress: Called with each entry as it is done.
+        progress: Function called with each entry when it is done.
 
     Raises:
         StreamError: If there are no items.

@@ -50,14 +50,14 @@ def check_mean(
     """Decide by sampling whether the means of some numbers are the exact ones.
 
     Args:
-        sample: Gives batches of independent draws, each by its number; batch 0 is the pilot.
-        exact: What the mean of each number must be.
-        names: What each number is.
+        sample: Function from a batch number to independent draws; batch 0 is the pilot.
+        exact: Expected mean of each number.
+        names: Name of each number.
         delta: The bias that matters; the unit is that of the numbers.
         alpha: The largest probability of *biased* where there is no bias, and of *holds* where
             there is one of ``delta``.
-        most: How many draws to take at most.
-        law: What to call the law.
+        most: Largest number of draws.
+        law: Name of the law.
         system: A line that makes the system again.
 
     Returns:

@@ -66,9 +66,9 @@ class Conformance:
     """One session of the suite.
 
     Args:
-        session: What to run on.
+        session: Session of the suite.
         expected: The laws that are said beforehand to fail.
-        path: Where to write the report, if anywhere.
+        path: File for the report; no report if ``None``.
     """
 
     def __init__(self, session: Session, expected: ExpectedFailures, path: Path | None) -> None:

@@ -14,13 +14,13 @@ class Profile:
     """The amount of work of a run.
 
     Attributes:
-        name: How it is asked for.
+        name: Name of the profile.
         gallery: Fixed systems, of which every law sees each.
-        few: Those for the laws of several pairs, several steps, several streams.
-        examples: How many random systems every law sees besides.
+        few: Systems for the laws of several pairs, several steps and several streams.
+        examples: Number of further, random systems per law.
         delta: The relative bias that the test by sampling must tell from none.
-        batch: How many free runs it makes side by side.
-        steps: How long the runs are whose signs are tested.
+        batch: Number of free runs side by side.
+        steps: Length, in steps, of the runs whose signs are tested.
         enumerated: The systems over all of whose sign sequences the mean is taken.
         self_test: Whether the suite also tests itself: wrong estimators and right ones.
         any_size: Whether random systems have any size even where each has to be compiled.

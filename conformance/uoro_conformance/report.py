@@ -26,8 +26,8 @@ class Entry:
 
     Attributes:
         id: The name of the case.
-        finding: What it found.
-        seconds: How long it took.
+        finding: The finding.
+        seconds: Duration in seconds.
         expected: Whether it was said beforehand that it would fail.
     """
 
@@ -42,11 +42,11 @@ class Report:
     """Everything a run found, and what is needed to make it again.
 
     Attributes:
-        subject: What was checked, in words.
+        subject: Backend or model that was checked, in words.
         settings: The profile, the seed, and whatever else determines the run.
         entries: One for each case, in order.
-        notes: What was measured without a verdict.
-        warnings: What was asked for and had no effect.
+        notes: Measurements without a verdict.
+        warnings: Options that had no effect.
     """
 
     subject: str

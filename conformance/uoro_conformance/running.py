@@ -65,12 +65,12 @@ def run_suite(
     """Run the suite on a backend.
 
     Args:
-        backend: What to check.
-        profile: How much of it.
-        seed: Determines everything that is drawn.
+        backend: Backend under test.
+        profile: Amount of work.
+        seed: Seed of every draw.
         only: Patterns of case ids; everything if there are none.
         expected: The cases that are said beforehand to fail.
-        progress: Called with each entry as it is done.
+        progress: Function called with each entry when it is done.
 
     Example:
         >>> from uoro import load_backend

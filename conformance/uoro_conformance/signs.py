@@ -92,10 +92,10 @@ def drawn_signs(
     """Record the signs that `Learner` really used, in free runs that repeat a trial's items.
 
     Args:
-        trial: What to run on; its params are held. For `Streams` its state and items are stacks.
-        estimator: Whose noise.
-        steps: How many steps a run has.
-        runs: How many runs.
+        trial: Trial to run on; its params are held. For `Streams` its state and items are stacks.
+        estimator: Estimator that draws.
+        steps: Number of steps per run.
+        runs: Number of runs; default 2.
         seed: Run r of them has the seed ``seed × runs + r``.
 
     Returns:

@@ -31,9 +31,9 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
     the estimator on one stream holds of each, and of the mean.
 
     Args:
-        trial: Where the states and items come from.
+        trial: Trial that the states and items come from.
         streams: The estimator to check, and how many streams of it; all of them run here.
-        seed: Of the noise.
+        seed: Seed of the signs.
     """
     law = "parallel streams are streams alone"
     dynamics, backend, count = trial.dynamics, trial.dynamics.backend, streams.count

@@ -33,8 +33,8 @@ def check_sweep(
         params: θ.
         state: s_t.
         inputs: One item of the stream.
-        count: How many pairs are swept at once, under the backend's vmap. If not given it is one,
-            and nothing is mapped.
+        count: Number of pairs that are swept at once, under the backend's vmap; if ``None``, one
+            pair, and nothing is mapped.
         seed: Determines tangents and signs.
 
     Returns:

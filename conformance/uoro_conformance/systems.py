@@ -31,7 +31,7 @@ class Trial:
             stale one could not be told from the right one.
         state: The state before the first step.
         items: One item of the stream for each step.
-        line: How to make it again.
+        line: Line that reproduces the trial.
     """
 
     dynamics: Dynamics[Any, Any, Any]
@@ -82,8 +82,8 @@ class System:
 
     Attributes:
         kind: One of `KINDS`.
-        n: Its size: units in each layer.
-        steps: How many steps to follow it.
+        n: Number of units in each layer.
+        steps: Number of steps.
         seed: Determines every number.
     """
 

@@ -130,18 +130,18 @@ class JointVariant:
     """Joint pairs of rank two with replaceable pieces.
 
     Args:
-        name: What is different.
+        name: The difference, in words.
         project: Makes the k projections of the noise.
-        push: Gives the pushed tangents.
-        pull: Gives the cotangents of the projections.
+        push: Function that returns the JVPs of the tangents.
+        pull: Function that returns the VJPs of the projections.
         gather: Lines all 2k pairs up.
         decompose: Makes the directions of their sum, m of them.
-        rows: Gives the unit rows, a matrix (m, k).
+        rows: Function that returns the unit rows, a matrix (m, k).
         sign: From these to what each side is multiplied by.
-        report: Gives the variance to be reported.
+        report: Function that returns the reported variance.
         through: From the new pairs and ``∂ℓ/∂s · s̃`` of the old ones to the part of the gradient
             through the state.
-        draws: How many trees of signs a step takes.
+        draws: Number of sign trees per step.
     """
 
     name: str

@@ -68,8 +68,8 @@ class SharedSigns:
     Each is unbiased, and so is their mean, however they depend on each other.
 
     Args:
-        name: What is different.
-        second: What multiplies the signs for the second pair: 1 or -1.
+        name: The difference, in words.
+        second: Factor of the signs for the second pair: 1 or -1.
     """
 
     name: str

@@ -128,11 +128,11 @@ class Variant:
     """UORO of rank one with replaceable pieces.
 
     Args:
-        name: What is different.
-        push: Gives ``s̃'``.
-        fresh: Gives ν on the side of the state.
-        pull: Gives ``νᵀK``.
-        scales: Gives the four factors.
+        name: The difference, in words.
+        push: Function that returns ``s̃'``.
+        fresh: Function that returns ν on the side of the state.
+        pull: Function that returns ``νᵀK``.
+        scales: Function that returns the four factors.
         keep: From the old and the joined tangent and cotangent to what is carried on.
         through: The part of the gradient that comes through the state.
         immediate: Whether the gradient includes ∂ℓ/∂θ within the step.
@@ -192,7 +192,7 @@ class Mutant(NamedTuple):
     Attributes:
         estimator: It has a ``name``.
         killed_by: One of `KILLERS`: ``"chain"``, ``"gradient"``, ``"variance"`` and so on.
-        span: How many steps to unroll into one for it.
+        span: Number of steps that are unrolled into one.
     """
 
     estimator: Any

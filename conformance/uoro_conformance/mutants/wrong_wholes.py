@@ -18,7 +18,7 @@ class WrongRank:
     """Two pairs whose gradients are put together wrongly.
 
     Args:
-        name: What is wrong.
+        name: The mistake, in words.
         how: ``"product of means"``, ``"cross"`` or ``"sum"``.
     """
 
@@ -66,7 +66,7 @@ class WrongOutcome:
     """Algorithm 1 that passes something else on than the model gave.
 
     Args:
-        name: What is wrong.
+        name: The mistake, in words.
         change: From the old state, the next one and the loss to what is passed on.
     """
 
