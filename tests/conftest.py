@@ -44,7 +44,7 @@ def compiled_once() -> Iterator[None]:
 def compiled_programs_let_go() -> Iterator[None]:
     """Free what a test file compiled: a worker that kept all of it would need 5 GB."""
     yield
-    jax.clear_caches()
+    jax.clear_caches()  # type: ignore[no-untyped-call]  # JAX's own has no types
     if "torch._dynamo" in sys.modules:
         sys.modules["torch._dynamo"].reset()
     gc.collect()

@@ -211,7 +211,8 @@ def test_a_model_of_many_streams_whose_loss_is_a_sum_is_refused() -> None:
     dynamics, *point = trial.first
     right: Any = Batch(dynamics, 1.0)
     assert isinstance(right, Batched)
-    check_many(right, *point).require()
+    made: Any = right
+    check_many(made, *point).require()
     wrong: Any = Batch(dynamics, 3.0)
     assert check_many(wrong, *point).verdict == "broken"
 

@@ -462,7 +462,7 @@ def test_hooks_on_parameters_see_the_final_gradient_and_nothing_else(
         return gradient.clamp(-limit, limit)
 
     for param in hooked.parameters():
-        param.register_hook(clamp)
+        param.register_hook(clamp)  # type: ignore[no-untyped-call]  # PyTorch's own has no types
     start = torch.zeros(*lead, UNITS).double()
     one, two = (
         Online.for_module(module, MSE, start, streams=streams, estimator=estimator)
@@ -470,8 +470,8 @@ def test_hooks_on_parameters_see_the_final_gradient_and_nothing_else(
     )
     for x, y in zip(*_stream(4, *lead, out=OUT), strict=True):
         for online in (one, two):
-            for param in online.params.values():
-                param.grad = None
+            for leaf in online.params.values():
+                leaf.grad = None
         seen.clear()
         one.step(x, y)
         two.step(x, y)

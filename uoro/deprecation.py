@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 Callable_ = TypeVar("Callable_", bound=Callable[..., Any])
@@ -26,16 +27,22 @@ def renamed(old: str, new: str, *, stacklevel: int = 2) -> None:
     )
 
 
-def moved_names(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+def moved_names(
+    module: str, places: Mapping[str, str], *, later: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[str], Any]:
     """Return a module ``__getattr__`` that finds moved names in their new modules.
 
     Args:
         module: Name of the module that had the names.
         places: The new place ``"package.module:name"`` of each old name, and behind an equals sign
             what to write instead where that is something else.
+        later: Places of present names that are imported when they are first used.
     """
 
     def look_up(name: str) -> Any:
+        if name in later:
+            place, _, present = later[name].partition(":")
+            return getattr(import_module(place), present)
         if name not in places:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         moved, _, instead = places[name].partition(" = ")

@@ -190,7 +190,7 @@ class JaxBackend:
 
     def drop_programs(self) -> None:
         """Drop all programs that JAX keeps, this library's and the user's; see `DropsPrograms`."""
-        jax.clear_caches()
+        jax.clear_caches()  # type: ignore[no-untyped-call]  # JAX's own has no types
 
     def key(self, seed: int) -> jax.Array:
         """Build a typed PRNG key from a seed."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 
 def student(freedom: int, level: float = 0.975) -> float:
     """Return a quantile of Student's t by the Cornish-Fisher expansion, within 1 % from 3 up."""
+    from statistics import NormalDist  # It takes longer to import than all else here.
+
     z = NormalDist().inv_cdf(level)
     return (
         z
