@@ -190,7 +190,7 @@ def test_leaves_are_mapped_in_the_order_in_which_they_are_listed_when_compiled_t
 
 
 def test_a_backend_without_a_compiler_says_so() -> None:
-    with pytest.raises(SettingError, match="the backend 'autograd' has no compiler"):
+    with pytest.raises(SettingError, match="expected a backend with a compiler, got 'autograd'"):
         _learner(load_backend("autograd"), compile=True)
 
 
