@@ -59,7 +59,7 @@ def section(document: dict[str, Any]) -> str:
             head = (row["estimator"], f"{row['units']:,}", f"{row['streams']:,}")
             lines.append(_line([*head, *cells(row)]))
         lines.append("")
-    return "\n".join([*lines, *_facts(document), ""])
+    return "\n".join([*lines, *(f"- {fact}" for fact in _facts(document)), ""])
 
 
 def write(page: Path, files: Iterable[Path]) -> None:

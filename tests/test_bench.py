@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -529,6 +530,30 @@ def test_the_tables_of_the_documents_are_those_of_the_files() -> None:
     _, _, below = (folder / "speed.md").read_text(encoding="utf-8").partition(page.MARK)
     assert files
     assert below == "\n" + page.tables(files)
+
+
+def test_the_tables_of_accelerators_are_those_of_the_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = Path(__file__).parent.parent
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    gpu_page = importlib.import_module("gpu_page")
+    document, copy = root / "docs" / "speed.md", tmp_path / "speed.md"
+    files = list(root.glob("docs/speed/gpu*.json"))
+    text = document.read_text(encoding="utf-8")
+    assert files
+    assert text.count(gpu_page.BEGIN) == text.count(gpu_page.END) == 1
+    copy.write_text(text.replace("| uoro | 64 |", "| uoro | 65 |"), encoding="utf-8")
+    gpu_page.write(copy, files)
+    between = [
+        each.split(gpu_page.BEGIN)[1].split(gpu_page.END)[0]
+        for each in (text, copy.read_text("utf-8"))
+    ]
+    assert between[0] == between[1] == "\n" + gpu_page.sections(files) + "\n"
+    copy.write_text("prose\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"expected .*Below"):
+        gpu_page.write(copy, files)
+    assert copy.read_text(encoding="utf-8") == "prose\n"
 
 
 def test_a_page_without_the_mark_is_left_alone(tmp_path: Path) -> None:
