@@ -1,6 +1,6 @@
-"""Print the table of real models: how each is differentiated, and whether UORO on it is unbiased.
+"""Print a table of real models: the autodiff mode of each, and whether UORO is unbiased on it.
 
-python tests/real_models                      # everything, some ten minutes
+python tests/real_models                      # all models, about ten minutes
 python tests/real_models --only torch
 python tests/real_models --write docs/models.md
 """
@@ -24,26 +24,28 @@ from uoro.errors import DerivativeWarning, UOROError  # the same
 HEAD = """\
 # Real models
 
-Printed by `python tests/real_models --write docs/models.md`, on a CPU. *Gap* is the adjoint gap of
-the first step, relative, in float32 and in float64. *Unbiased* is the verdict of the conformance
-suite on the model: its derivatives obey the laws, and the mean of UORO's estimate over its signs is
-exact RTRL, up to rounding. A surrogate gradient is no derivative of its forward pass; there RTRL is
-that of the surrogate.
+Printed by `python tests/real_models --write docs/models.md`, on a CPU. *Autodiff mode* is how the
+model check decided to compute the Jacobian-vector product: "double vjp" differentiates the
+vector-Jacobian product again. *Gap* is the relative adjoint gap at the first step, in float32 and
+in float64: how far JVP and VJP are from adjoint. *Unbiased* is the verdict of the conformance suite
+on the model: its derivatives obey the laws, and the mean of UORO's estimate over all signs equals
+exact RTRL up to rounding. A surrogate gradient is not the derivative of its forward pass; for such a
+model, RTRL uses the surrogate.
 
-| framework | model | route | gap, float32 | gap, float64 | unbiased |
+| framework | model | autodiff mode | gap, float32 | gap, float64 | unbiased |
 |---|---|---|---|---|---|
 """
 
 MIDDLE = """
-## What does not go in as it is
+## Models that are refused or warned about
 
-| framework | model | what is said |
+| framework | model | error or warning |
 |---|---|---|
 """
 
 
 def row(model: RealModel) -> tuple[str, bool]:
-    """Check one model in both dtypes."""
+    """Return the line of a model, checked in both dtypes, and whether the suite passes."""
     gaps, routes, holds = list[str](), list[str](), list[bool]()
     for dtype in ("float32", "float64"):
         with model.making(dtype) as (dynamics, params, state, items):
@@ -62,7 +64,7 @@ def row(model: RealModel) -> tuple[str, bool]:
 
 
 def refusal(model: Refused) -> tuple[str, bool]:
-    """Take the first step of a model that is refused."""
+    """Return the line of a model that is refused, and whether the message is as expected."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -78,10 +80,10 @@ def refusal(model: Refused) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Print the table, line by line; exit with 1 if anything is not as it should be."""
+    """Print the table line by line; return 1 if any model deviates."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=("torch", "jax", "autograd"))
-    parser.add_argument("--write", type=Path, help="write the page there as well")
+    parser.add_argument("--write", type=Path, help="file to write the page to as well")
     options = parser.parse_args()
     warnings.simplefilter("ignore", DerivativeWarning)
     page, right = HEAD, True
@@ -94,8 +96,8 @@ def main() -> int:
         page += head
         print(head, end="")
         for make in lines:
-            line, as_wanted = make()
-            right = right and as_wanted
+            line, as_expected = make()
+            right = right and as_expected
             page += line + "\n"
             print(line, flush=True)
     if options.write is not None:
