@@ -29,8 +29,8 @@ model check decided to compute the Jacobian-vector product: "double vjp" differe
 vector-Jacobian product again. *Gap* is the relative adjoint gap at the first step, in float32 and
 in float64: how far JVP and VJP are from adjoint. *Unbiased* is the verdict of the conformance suite
 on the model: its derivatives obey the laws, and the mean of UORO's estimate over all signs equals
-exact RTRL up to rounding. A surrogate gradient is not the derivative of its forward pass; for such a
-model, RTRL uses the surrogate.
+exact RTRL up to rounding. A surrogate gradient is not the derivative of its forward pass; for such
+a model, RTRL uses the surrogate.
 
 | framework | model | autodiff mode | gap, float32 | gap, float64 | unbiased |
 |---|---|---|---|---|---|
