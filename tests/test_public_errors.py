@@ -44,9 +44,12 @@ from uoro import (
     SGD,
     UORO,
     Adam,
+    Clipped,
+    JointUORO,
     Learner,
     RollingTruncated,
     Streams,
+    TruncatedBPTT,
     UOROError,
     load_backend,
     suggest_rank,
@@ -184,7 +187,7 @@ def started(estimator: Any, **more: Any) -> Callable[[], dict[str, Any]]:
     def good() -> dict[str, Any]:
         arguments = made()
         carry = estimator.init(**arguments)
-        return arguments | {"memory": carry, "noise": None} | more
+        return arguments | {"carry": carry, "signs": None} | more
 
     return good
 
@@ -291,7 +294,10 @@ PARTIAL: Any = jax.tree_util.Partial
 
 CALLS = [
     # What estimates.
-    Call("UORO", UORO, lambda: {"rank": 1, "law": "signs", "epsilon": 1e-7, "pair_dtype": None}),
+    Call("UORO", UORO, lambda: {"rank": 1, "distribution": "signs", "epsilon": 1e-7,
+         "pair_dtype": None, "scaling": None}),
+    Call("JointUORO", JointUORO, lambda: {"rank": 2, "pair_dtype": None, "scaling": None}),
+    Call("TruncatedBPTT", TruncatedBPTT, lambda: {"span": 2}),
     Call("RollingTruncated", RollingTruncated, lambda: {"window": 2}),
     Call("Streams", Streams, lambda: {"estimator": UORO(), "count": 2}),
     Call("unroll", unroll, lambda: {"dynamics": made()["dynamics"], "length": 2}),
@@ -307,14 +313,17 @@ CALLS = [
             UORO(), UORO(pair_dtype="float32"), RTRL(), Truncated(), RollingTruncated(3)
         )
     ),
-    Call("UORO.step", UORO().step, started(UORO(), signs=np.ones(2)), ("memory", "noise")),
-    Call("RTRL.step", RTRL().step, started(RTRL()), ("memory",)),
+    Call("UORO.step", UORO().step, started(UORO(), signs=np.ones(2)), ("carry", "signs")),
+    Call("JointUORO.step", JointUORO(1).step, started(JointUORO(1), signs=np.ones((2, 2))),
+         ("carry", "signs")),
+    Call("RTRL.step", RTRL().step, started(RTRL()), ("carry",)),
     Call("RollingTruncated.step", RollingTruncated(3).step, started(RollingTruncated(3)),
-         ("memory",)),
+         ("carry",)),
     Call("Streams.init", Streams(UORO(), 2).init, stacks, ("dynamics", "state", "inputs")),
     # What follows the gradient.
     Call("SGD", SGD, lambda: {"learning_rate": 0.1}),
     Call("Adam", Adam, lambda: {"learning_rate": 0.1, "b1": 0.9, "b2": 0.9, "eps": 1e-8}),
+    Call("Clipped", Clipped, lambda: {"optimizer": SGD(0.1), "max_norm": 1.0}),
     Call("constant", constant, lambda: {"learning_rate": 0.1}),
     Call("inverse_sqrt", inverse_sqrt, lambda: {"learning_rate": 0.1, "decay": 1.0}),
     Call("inverse", inverse, lambda: {"learning_rate": 0.1, "decay": 1.0}),
@@ -441,7 +450,7 @@ CALLS += [
     Call("load_backend", load_backend, lambda: {"name": "autograd"}),
     Call("Learner", learner, lambda: {"dynamics": made()["dynamics"], "estimator": UORO(),
          "optimizer": SGD(1e-3), "params": np.array(0.5), "state": np.ones(2), "seed": 0,
-         "noise": None, "donate": False, "compile": False}),
+         "signs": None, "donate": False, "compile": False}),
     Call("Learner.step", lambda inputs: learner(dynamics=IDLE).step(inputs),
          lambda: {"inputs": 1.0}),
     Call("Learner.run", lambda **given: learner(dynamics=IDLE).run(**given),

@@ -40,7 +40,8 @@ def require_scaling(call: str, scaling: object) -> None:
     Raises:
         SettingError: If ``scaling`` is neither ``None`` nor a known name nor a function.
     """
-    if not (scaling is None or scaling in get_args(Named) or callable(scaling)):
+    named = isinstance(scaling, str) and scaling in get_args(Named)
+    if not (scaling is None or named or callable(scaling)):
         expected = (
             "None, 'rows', or a function (params, state, inputs) -> positive numbers shaped like "
             "the state"
