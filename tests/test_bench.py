@@ -488,13 +488,16 @@ def test_the_command_times_writes_and_draws(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--scale", "huge"], "expected one of 'quick', 'full'"),
-        (["--units", "64,many"], "--units 64,many: wanted are integers"),
+        (
+            ["--units", "64,many"],
+            "bench --units: expected integers >= 1, separated by commas, got 64,many",
+        ),
         (["--units", "0"], "units: expected an integer >= 1"),
         (["--units", ""], "bench --units: expected one name or more, got none"),
         (["--repetitions", "0"], "repetitions: expected an integer >= 1"),
         (["--seconds", "nan"], "--seconds nan"),
         (["--threads", "0"], "threads: expected an integer >= 1"),
-        (["--threads", "99999"], "this process may use"),
+        (["--threads", "99999"], "expected at most"),
         (["--alphabet", "1"], "alphabet: expected an integer >= 2"),
         (["--dtype", "int8"], "expected one of 'float32', 'float64'"),
     ],

@@ -35,29 +35,29 @@ MISTAKES: dict[str, tuple[str, Change]] = {
     ),
     "another loss": ("loss", lambda backend, s: _outcome(s, loss=s.outcome.loss + 0.001)),
     "a gradient of the wrong sign": (
-        "direct gradient",
+        "immediate gradient",
         lambda backend, s: s._replace(immediate=backend.combine((-1.0, s.immediate))),
     ),
     "a tangent that is dropped": (
-        "pushed tangent",
+        "JVP of the tangent",
         lambda backend, s: s._replace(pushed=backend.combine((0.0, s.pushed))),
     ),
-    "a rate that is dropped": (
-        "rate",
+    "a loss tangent that is dropped": (
+        "loss tangent",
         lambda backend, s: s._replace(loss_tangent=0.0 * s.loss_tangent),
     ),
     "the gradient in the place of the signs pulled back": (
-        "pulled signs",
+        "VJP of the signs",
         lambda backend, s: s._replace(pull=lambda signs, kept: s.immediate),
     ),
     "nothing kept of the signs": (
-        "pulled signs",
+        "VJP of the signs",
         lambda backend, s: s._replace(
             pull=lambda signs, kept: s.pull(backend.combine((0.0, signs)), kept)
         ),
     ),
     "a tangent that is not a number": (
-        "pushed tangent",
+        "JVP of the tangent",
         lambda backend, s: s._replace(pushed=backend.combine((math.nan, s.pushed))),
     ),
 }

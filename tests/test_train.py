@@ -762,7 +762,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     begin(tmp_path / "two", steps=10, network={"cell": "gru"})
     (path,) = Checkpoints(tmp_path / "two" / "checkpoints").paths()
     (tmp_path / "one" / "checkpoints" / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(StructureError, match="Make the learner of the same model"):
+    with pytest.raises(StructureError, match="Build the learner of the same model"):
         go_on(tmp_path / "one")
 
 
