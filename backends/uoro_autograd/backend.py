@@ -41,7 +41,7 @@ class AutogradBackend:
     def __init__(self, *, device: str = "cpu") -> None:
         if not isinstance(device, str) or device != "cpu":
             raise SettingError(
-                f"AutogradBackend(device={spelled(device)}): NumPy has only 'cpu'. "
+                f"AutogradBackend(device=...): expected 'cpu', got {spelled(device)}. "
                 "For an accelerator use the backend 'jax' or 'torch'."
             )
         self.device = device
