@@ -102,7 +102,7 @@ def test_streams_and_numbers_out_of_range_are_named() -> None:
     task, dynamics, starts, _ = _task("autograd")
     replicas = Replicas(dynamics, UORO(), SGD(1e-3), starts, seeds=[0, 1, 2])
     streams = [task.stream(0) for _ in starts]
-    with pytest.raises(SettingError, match="2 streams"):
+    with pytest.raises(SettingError, match="expected 3 streams, one per replica, got 2"):
         replicas.run(streams[:2], 5)
     with pytest.raises(SettingError, match="chunk=0"):
         replicas.run(streams, 5, chunk=0)
