@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     ranks = [int(rank) for rank in options.ranks.split(",")]
     if min(ranks) < 2:
-        parser.error(f"--ranks {options.ranks}: wanted are ranks from 2 on")
+        parser.error(f"--ranks: expected ranks from 2 on, got {options.ranks}")
 
     backend = load_backend("jax")
     task = anbn(network=Network(options.cell, options.units))
