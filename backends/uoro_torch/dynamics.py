@@ -15,7 +15,7 @@ from uoro.derivatives.sweep import once, separately
 from uoro.derivatives.transition import checked
 from uoro.dynamics import Each, Outcome, Pullback, Sweep
 from uoro.errors import SettingError
-from uoro_torch.probing import require_no_strangers, watched
+from uoro_torch.probing import require_sound_graph, unhooked, watch
 from uoro_torch.pullbacks import (
     pull,
     pull_and_push,
@@ -73,7 +73,7 @@ class TorchDynamics:
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
         """Run one step."""
-        with torch.no_grad(), self._kernels():
+        with torch.no_grad(), unhooked(), self._kernels():
             return self._outcome(params, state, inputs)
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
@@ -128,8 +128,8 @@ class TorchDynamics:
                 optree.tree_unflatten(state_structure, pulled[split:]),
             )
 
-        next_state = _replace(state, taken[0].next_state, next_leaves)
-        return Outcome(next_state, loss, detach(taken[0].aux)), pullback
+        next_state = _replace(state, taken[-1].next_state, next_leaves)
+        return Outcome(next_state, loss, detach(taken[-1].aux)), pullback
 
     def sweep(
         self, params: Any, state: Any, inputs: Any, tangent: Any, signs: Any, each: Each
@@ -148,13 +148,12 @@ class TorchDynamics:
         # Params that are leaves of autograd already serve as they are: a module then runs as it is.
         roots = [leaf if _is_root(leaf) else leaf.detach().requires_grad_() for leaf in leaves]
         starts = [leaf.detach().requires_grad_() for leaf in differentiable_leaves(state)]
-        with torch.enable_grad(), watched(), self._kernels():
-            outcome = self._outcome(
-                optree.tree_unflatten(param_structure, roots), join(state, starts), inputs
-            )
+        with torch.enable_grad(), self._kernels():
+            given = optree.tree_unflatten(param_structure, roots), join(state, starts)
+            outcome = watch(self._outcome, *given, inputs)
             following: list[Tensor] = like(state, outcome.next_state)
             loss: Any = outcome.loss
-            require_no_strangers([*following, loss], [*roots, *starts])
+            require_sound_graph([*following, loss], [*roots, *starts])
             self._require_sound(outcome)
             gradients = pull([loss], [*roots, *starts], [torch.ones_like(loss)])
             immediate, state_gradient = gradients[: len(roots)], gradients[len(roots) :]

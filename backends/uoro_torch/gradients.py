@@ -9,7 +9,8 @@ from torch import Tensor
 def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
     """Add gradients to the params' ``.grad``, each in memory of its own, after their hooks.
 
-    A hook of `Tensor.register_hook` is called with the gradient that is added, and may replace it.
+    A hook of `Tensor.register_hook` is called with the gradient that is added, and may replace it;
+    one of `Tensor.register_post_accumulate_grad_hook` is called once ``.grad`` is complete.
     """
     places = set[int]()
     for name, param in params.items():
@@ -26,3 +27,5 @@ def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
         else:
             with torch.no_grad():
                 param.grad.add_(gradient)
+        for hook in (param._post_accumulate_grad_hooks or {}).values():  # type: ignore[attr-defined, unused-ignore]
+            hook(param)

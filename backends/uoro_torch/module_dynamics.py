@@ -14,7 +14,7 @@ from uoro.dynamics import Outcome, Pullback
 from uoro.errors import DerivativeError
 from uoro_torch.dynamics import TorchDynamics, like, refuse_inference_mode
 from uoro_torch.opaque import call
-from uoro_torch.probing import require_no_strangers, watched
+from uoro_torch.probing import require_sound_graph, unhooked, watch
 from uoro_torch.pullbacks import pull
 from uoro_torch.trees import detach, differentiable, differentiable_leaves, join
 
@@ -56,7 +56,7 @@ class ModuleDynamics(TorchDynamics):
             return super().forward(params, state, inputs)
 
         def native(count: int | None, params: Any, streamed: Any, extra: Any) -> Any:
-            with torch.no_grad(), self._kernels():
+            with torch.no_grad(), unhooked(), self._kernels():
                 outcome = self._run(count, params, *streamed)
             return (outcome.next_state, outcome.loss), outcome.aux
 
@@ -98,10 +98,10 @@ class ModuleDynamics(TorchDynamics):
             state, inputs = streamed
             roots = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), params)
             starts = [leaf.detach().requires_grad_() for leaf in differentiable_leaves(state)]
-            with torch.enable_grad(), watched(), self._kernels():
-                outcome = self._run(count, roots, join(state, starts), inputs)
+            with torch.enable_grad(), self._kernels():
+                outcome = watch(self._run, count, roots, join(state, starts), inputs)
             results: list[Any] = [*like(state, outcome.next_state), outcome.loss]
-            require_no_strangers(results, [*optree.tree_leaves(roots), *starts])
+            require_sound_graph(results, [*optree.tree_leaves(roots), *starts])
             self._require_sound(outcome)
             loss: Any = outcome.loss
             records.append(_Record(results, optree.tree_leaves(roots), starts))

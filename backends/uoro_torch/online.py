@@ -157,7 +157,8 @@ class Online:
             check: Whether the module is checked before the first step.
             compile: Whether to compile the whole step by `torch.compile`.
 
-        Hooks of `Tensor.register_hook` on parameters see the gradient that is added to ``.grad``.
+        Hooks on parameters see the gradient that is added to ``.grad``. Hooks on activations and
+        modules see random signs as well; the model check refuses those that clip or rescale.
 
         Raises:
             SettingError: If nothing is to be trained, an initial state is missing, streams are to

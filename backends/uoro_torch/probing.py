@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,13 @@ from uoro.derivatives.differences import UNIT
 from uoro.derivatives.routes import Routed
 from uoro.errors import DerivativeError
 from uoro.learning.host_noise import numpy_random_state_kept
+from uoro_torch.hooks import (
+    WithoutHooks,
+    hooked_modules,
+    note_hook,
+    noting_hooks,
+    require_linear_hooks,
+)
 from uoro_torch.tracing import traced
 
 _places: ContextVar[list[str] | None] = ContextVar("places", default=None)
@@ -78,7 +86,10 @@ class _StoppedGradients(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run a function; record its place if it returns a tensor without a graph."""
-        switching = getattr(function, "__name__", "").endswith("set_grad_enabled")
+        name = getattr(function, "__name__", "")
+        if name == "register_hook":
+            note_hook(_place(traceback.extract_stack()[:-1]) or "the model")
+        switching = name.endswith("set_grad_enabled")
         plain = switching or torch.is_grad_enabled()
         place = None if plain else _place(traceback.extract_stack()[:-1])
         on = torch.enable_grad() if place is not None and _ignoring.get() else nullcontext()
@@ -102,24 +113,45 @@ def _place(stack: list[traceback.FrameSummary]) -> str | None:
     return place
 
 
-def watched() -> AbstractContextManager[Any]:
-    """Return a context for a model that runs with gradients on; it watches during a model check."""
+def watch(run: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a model with gradients on, and watch it during a model check.
+
+    Parts of it under `torch.compile` cannot be watched: compiled under a `TorchFunctionMode`, they
+    return wrong numbers (PyTorch 2.13). The model is watched without compilation first then.
+    """
     places = _places.get()
-    return nullcontext() if places is None else _StoppedGradients(places)
+    if places is None:
+        return run(*arguments)
+    compiling = "torch._dynamo" in sys.modules
+    eager: Any = torch.compiler.set_stance("force_eager") if compiling else nullcontext()
+    with eager, _StoppedGradients(places):
+        results = run(*arguments)
+    return run(*arguments) if compiling and not _ignoring.get() else results
 
 
-def require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
-    """Raise during a model check if the model uses trainable tensors that are not its params.
+def unhooked() -> AbstractContextManager[Any]:
+    """Return a context for a model that runs with gradients off, in which it may register hooks."""
+    return nullcontext() if _places.get() is None else WithoutHooks()
+
+
+def require_sound_graph(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
+    """Raise during a model check if the backward pass is not that of the model and its params.
 
     Args:
         results: Outputs of the model, on a graph.
         roots: Tensors that the graph may begin with.
 
     Raises:
-        DerivativeError: If the graph begins with others, naming their shapes.
+        DerivativeError: If the graph begins with other trainable tensors, naming their shapes; or
+            if hooks change what is pulled back in a nonlinear way, naming the hooks.
     """
     if _places.get() is None:
         return
+    _require_no_strangers(results, roots)
+    require_linear_hooks(results, roots)
+
+
+def _require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
     known, strangers = {id(root) for root in roots}, dict[int, tuple[int, ...]]()
     nodes, met = [result.grad_fn for result in results], set[Any]()
     while nodes:
@@ -152,13 +184,15 @@ def observe(device: torch.device, module: nn.Module | None = None) -> Iterator[S
     unit = 0.0
     if torch.is_autocast_enabled(device.type):
         unit = UNIT[str(torch.get_autocast_dtype(device.type)).rpartition(".")[2]]
-    seen = Seen([], unit, _ignoring_stops)
+    hooks = [] if module is None else hooked_modules(module)
+    seen = Seen([], unit, _ignoring_stops, hooks)
     token = _places.set(seen.stopped)
     kept = [] if module is None else [(part, dict(vars(part))) for part in module.modules()]
     try:
         with (
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
             numpy_random_state_kept(),
+            noting_hooks(hooks),
         ):
             yield seen
     finally:

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from uoro_torch.probing import require_no_strangers, watched
+from uoro_torch.probing import require_sound_graph, watch
+from uoro_torch.trees import dense
 
 Outputs: TypeAlias = Callable[..., tuple[Any, ...]]
 """Takes leaves, one argument each, and returns leaves."""
@@ -54,13 +55,9 @@ def pull(
             is_grads_batched=bool(batch),
         )
     return [
-        root.new_zeros((*batch, *root.shape)) if part is None else _dense(part)
+        root.new_zeros((*batch, *root.shape)) if part is None else dense(part)
         for part, root in zip(parts, roots, strict=True)
     ]
-
-
-def _dense(part: Tensor) -> Tensor:
-    return part.to_dense() if part.is_sparse else part
 
 
 def pull_and_push(
@@ -117,9 +114,9 @@ def _differentiate(
 def record_plainly(outputs: Outputs, leaves: list[Tensor]) -> tuple[list[Tensor], Pull]:
     """Run ``outputs`` on an autograd graph, whatever grad mode the caller is in."""
     roots = [leaf.detach().requires_grad_() for leaf in leaves]
-    with torch.enable_grad(), watched():
-        results = list(outputs(*roots))
-    require_no_strangers(results, roots)
+    with torch.enable_grad():
+        results = list(watch(outputs, *roots))
+    require_sound_graph(results, roots)
     return [result.detach() for result in results], lambda given: pull(results, roots, given)
 
 

@@ -49,6 +49,11 @@ def detach(tree: Any) -> Any:
     return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
+def dense(leaf: Tensor) -> Tensor:
+    """Return a leaf as a dense tensor."""
+    return leaf.to_dense() if leaf.is_sparse else leaf
+
+
 def widen(leaf: Tensor) -> Tensor:
     """Return a leaf in at least float32, for sums."""
     return leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf

@@ -47,11 +47,13 @@ class Seen(NamedTuple):
         stopped: Places, as ``file:line``, at which the model switched gradients off.
         unit: Unit roundoff of arithmetic coarser than that of the leaves, such as autocast's.
         ignoring: A context that keeps gradients on at those places.
+        hooks: Names of the hooks that may change what is pulled back.
     """
 
     stopped: list[str]
     unit: float = 0.0
     ignoring: Callable[[], AbstractContextManager[Any]] = nullcontext
+    hooks: Sequence[str] = ()
 
 
 class Choice(NamedTuple):
@@ -270,9 +272,10 @@ def _compared(
             f"{CALL}: gradients are off inside the model, at {places}. {difference} To stop a "
             "gradient on purpose, use .detach(); otherwise remove the no_grad."
         )
+    hooks = f" or a backward hook, at {', '.join(seen.hooks)}," if seen.hooks else ""
     return choice.told(f"They differ from differences of forward. {difference}").warned(
         f"{difference} For a stopped gradient or a surrogate on purpose, pass check=False; "
-        "otherwise a derivative given by hand is wrong."
+        f"otherwise a derivative given by hand{hooks} is wrong."
     )
 
 

@@ -1,0 +1,159 @@
+"""Hooks on parameters, activations and modules, and compiled cells, in models of `Online`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from real_models.torch_models import IN, OUT, UNITS, Read
+from torch import Tensor, nn
+from torch.nn import functional
+from uoro_torch import Online
+
+from uoro import RTRL, UORO
+from uoro.errors import DerivativeError, DerivativeWarning
+
+MSE = functional.mse_loss
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def _stream(steps: int, *lead: int) -> Any:
+    inputs, targets = torch.randn(steps, *lead, IN), torch.randn(steps, *lead, OUT)
+    return list(zip(inputs.double(), targets.double(), strict=True))
+
+
+@pytest.mark.parametrize("streams", [None, 3])
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), RTRL()], ids=str)
+def test_a_hook_after_the_gradient_is_complete_may_take_the_optimizers_step(
+    estimator: Any, streams: int | None
+) -> None:
+    """The oracle is the module without hooks, updated in the loop, with the same signs."""
+    lead = () if streams is None else (streams,)
+    plain, hooked = (Read(nn.GRUCell(IN, UNITS)).double() for _ in range(2))
+    hooked.load_state_dict(plain.state_dict())
+    seen = list[Tensor]()
+
+    def descend(param: Tensor) -> None:
+        assert param.grad is not None
+        seen.append(param.grad)
+        with torch.no_grad():
+            param -= 0.1 * param.grad
+        param.grad = None
+
+    for param in hooked.parameters():
+        param.register_post_accumulate_grad_hook(descend)
+    one, two = (
+        Online.for_module(
+            module, MSE, torch.zeros(*lead, UNITS).double(), streams=streams, estimator=estimator
+        )
+        for module in (plain, hooked)
+    )
+    for x, y in _stream(4, *lead):
+        seen.clear()
+        one.step(x, y)
+        two.step(x, y)
+        torch.testing.assert_close(seen, [param.grad for param in plain.parameters()])
+        for param in plain.parameters():
+            assert param.grad is not None
+            descend(param)
+    torch.testing.assert_close(list(hooked.parameters()), list(plain.parameters()))
+
+
+class Hooked(Read):
+    """A cell whose output has a hook."""
+
+    def __init__(self, hook: Callable[[Tensor], Tensor | None]) -> None:
+        super().__init__(nn.GRUCell(IN, UNITS))
+        self.hook = hook
+
+    def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        state = self.core(input, state)
+        state.register_hook(self.hook)
+        return self.readout(state), state
+
+
+def _hooked_module() -> nn.Module:
+    def clip(part: nn.Module, into: Any, out: Any) -> Any:
+        return tuple(None if each is None else each.clamp(-0.1, 0.1) for each in into)
+
+    model = Read(nn.GRUCell(IN, UNITS))
+    model.core.register_full_backward_hook(clip)
+    return model
+
+
+CLIPPING: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "clamp": (lambda: Hooked(lambda g: g.clamp(-0.1, 0.1)), r"test_torch_hooks\.py:\d+"),
+    "rare clamp": (lambda: Hooked(lambda g: g.clamp(-100.0, 100.0)), r"test_torch_hooks\.py:\d+"),
+    "normalise": (lambda: Hooked(lambda g: g / (g.norm() + 1e-9)), r"test_torch_hooks\.py:\d+"),
+    "module": (_hooked_module, r"core \(GRUCell\)"),
+}
+
+
+@pytest.mark.parametrize("streams", [None, 2])
+@pytest.mark.parametrize("name", CLIPPING)
+def test_a_hook_that_clips_activations_is_refused_by_its_place(
+    name: str, streams: int | None
+) -> None:
+    make, place = CLIPPING[name]
+    lead = () if streams is None else (streams,)
+    online = Online.for_module(make(), MSE, torch.zeros(*lead, UNITS), streams=streams)
+    with pytest.raises(DerivativeError, match=f"got backward hooks at {place} that clip"):
+        online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
+
+
+def test_a_hook_that_scales_is_warned_of_by_its_place() -> None:
+    online = Online.for_module(Hooked(lambda g: g * 0.5), MSE, torch.zeros(UNITS))
+    with pytest.warns(DerivativeWarning, match=r"or a backward hook, at test_torch_hooks\.py:\d+"):
+        online.step(torch.randn(IN), torch.randn(OUT))
+
+
+@pytest.mark.parametrize("streams", [None, 2])
+def test_a_hook_that_only_looks_changes_nothing(streams: int | None) -> None:
+    lead = () if streams is None else (streams,)
+    seen = list[Tensor]()
+    plain, hooked = Read(nn.GRUCell(IN, UNITS)).double(), Hooked(seen.append).double()
+    hooked.load_state_dict(plain.state_dict())
+    one, two = (
+        Online.for_module(module, MSE, torch.zeros(*lead, UNITS).double(), streams=streams)
+        for module in (plain, hooked)
+    )
+    for x, y in _stream(3, *lead):
+        one.step(x, y)
+        two.step(x, y)
+    assert seen
+    for mine, wanted in zip(hooked.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad)
+
+
+class Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.back = nn.Linear(IN, UNITS), nn.Linear(UNITS, UNITS)
+
+    def forward(self, input: Tensor, state: Tensor) -> Tensor:
+        back = self.back(state)
+        return torch.tanh(self.into(input) + back) * torch.sigmoid(back)
+
+
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=4), RTRL()], ids=str)
+def test_a_compiled_gated_cell_is_the_plain_one(estimator: Any) -> None:
+    """The oracle is eager; under a `TorchFunctionMode` compiled cells return wrong numbers."""
+    plain, compiled = (Read(Gated()).double() for _ in range(2))
+    compiled.load_state_dict(plain.state_dict())
+    compiled.core = torch.compile(compiled.core, backend="aot_eager")
+    items = _stream(4)
+    for model in (plain, compiled):
+        online = Online.for_module(model, MSE, torch.zeros(UNITS).double(), estimator=estimator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of PyTorch's compiler
+            for x, y in items:
+                online.step(x, y)
+    for mine, wanted in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad, rtol=1e-9, atol=1e-12)
