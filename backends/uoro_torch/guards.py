@@ -6,7 +6,7 @@ from typing import Any
 
 import optree
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uoro.arguments import leaf_name, require_count
 from uoro.errors import SettingError, StructureError, spelled
@@ -32,6 +32,47 @@ def require_params(params: Any) -> torch.device:
         )
     device: torch.device = next(iter(params.values())).device
     return device
+
+
+def require_plain_module(call: str, module: nn.Module) -> None:
+    """Raise if a module cannot be run with other tensors for its parameters.
+
+    Raises:
+        SettingError: If it is scripted, parallel, or not initialised, naming the part.
+    """
+    parallel = nn.DataParallel | nn.parallel.DistributedDataParallel
+    for name, part in module.named_modules():
+        place = f"{name or 'the module'}, a {type(part).__name__}"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise SettingError(
+                f"{call}: expected modules in Python, got {place}, made by torch.jit, whose "
+                "parameters cannot be exchanged. Pass the module that was scripted; torch.compile "
+                "may take the place of torch.jit."
+            )
+        if isinstance(part, parallel):
+            raise SettingError(
+                f"{call}: expected a module on one device, got {place}. Pass its .module; for many "
+                "processes, use estimator=DistributedStreams(...)."
+            )
+        lazy = [*part._parameters.values(), *part._buffers.values()]
+        if any(nn.parameter.is_lazy(tensor) for tensor in lazy):
+            raise SettingError(
+                f"{call}: expected parameters with shapes, got {place}, not initialised. Call "
+                "module(input, state) once before."
+            )
+
+
+def require_unpacked(given: Any) -> None:
+    """Raise if an input is a packed sequence.
+
+    Raises:
+        StructureError: If it is one.
+    """
+    if isinstance(given, nn.utils.rnn.PackedSequence):
+        raise StructureError(
+            "Online.step(input, target): expected the input of one step, got a PackedSequence. Try "
+            "torch.nn.utils.rnn.pad_packed_sequence(...), and step through time."
+        )
 
 
 def require_state(call: str, state: Any) -> None:

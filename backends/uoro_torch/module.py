@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from uoro.arguments import require_callable, require_count, require_kind
 from uoro.errors import SettingError, StructureError, spelled
+from uoro_torch.aliases import Aliases
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 LAYERS = (nn.RNN, nn.GRU, nn.LSTM)
@@ -49,6 +50,7 @@ class ModuleTransition:
         self._loss = loss
         self._rows = rows
         self._places: list[_Place] | None = None
+        self._aliases: Aliases | None = None
 
     def __call__(self, params: Any, state: Any, inputs: Any) -> tuple[Any, Tensor, Any]:
         """Run one step."""
@@ -59,7 +61,10 @@ class ModuleTransition:
             if not buffers and self._holds(params):
                 returned = self.module(given, state)
             else:
-                returned = functional_call(self.module, everything, (given, state))
+                if self._aliases is None:
+                    self._aliases = Aliases(self.module, params)
+                with self._aliases.replaced(params):
+                    returned = functional_call(self.module, everything, (given, state))
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise StructureError(
                 f"{type(self.module).__name__}(input, state): expected a pair (output, "
@@ -182,6 +187,7 @@ class SingleStep(nn.Module):
     def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Run one step."""
         core: Any = self.core
+        self._require_one_step(input, state)
         if isinstance(core, CELLS):
             state = core(input, state)
             return (state[0] if isinstance(core, nn.LSTMCell) else state), state
@@ -193,6 +199,46 @@ class SingleStep(nn.Module):
         if rows:
             state = optree.tree_map(lambda leaf: leaf.transpose(0, 1), state)
         return output.squeeze(time), state
+
+    def require_state(self, state: Any, rows: int | None) -> None:
+        """Raise if a state has not the form of `initial_state`.
+
+        Args:
+            state: State to look at.
+            rows: Number of streams; ``None`` for a single one, of which the state may be a batch.
+
+        Raises:
+            StructureError: If structure or shapes differ.
+        """
+        like: Any = self.initial_state(rows)
+        wanted = [tuple(leaf.shape) for leaf in optree.tree_leaves(like)]
+        got = [tuple(getattr(leaf, "shape", ())) for leaf in optree.tree_leaves(state)]
+        batch = [] if rows or not got else list(got[0][: len(got[0]) - len(wanted[0])])
+        same = optree.tree_structure(state) == optree.tree_structure(like)
+        if not same or len(batch) > 1 or got != [(*batch, *shape) for shape in wanted]:
+            kind = type(self.core).__name__
+            order = (
+                ""
+                if isinstance(self.core, CELLS)
+                else ("; rows come first, where PyTorch has (layers, batch, units)")
+            )
+            raise StructureError(
+                f"Online.for_module({kind}, state=...): expected a state of "
+                f"{'one tensor' if len(wanted) == 1 else 'a pair of tensors'} of shape "
+                f"{wanted[0]}{order}, got {spelled(got)}. Leave the state out to start from zeros, "
+                "or use .transpose(0, 1)."
+            )
+
+    def _require_one_step(self, input: Any, state: Any) -> None:
+        """Raise if the input is no vector, or no row for each row of the state."""
+        dims = optree.tree_leaves(state)[0].dim() - (not isinstance(self.core, CELLS))
+        if input.dim() != dims:
+            raise StructureError(
+                f"Online.step(input, target): {type(self.core).__name__}: expected the input of "
+                f"one step, with {dims} {'axis' if dims == 1 else 'axes'}, got shape "
+                f"{tuple(input.shape)}. Step through a window (time, features) item by item; for "
+                "several sequences at once, use streams=."
+            )
 
 
 def steppable(module: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from uoro.estimators.streams import ParallelEstimator
 from uoro_torch.backend import TorchBackend
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of
-from uoro_torch.guards import require_params
+from uoro_torch.guards import require_params, require_plain_module, require_unpacked
 from uoro_torch.hooks import WithoutHooks
 from uoro_torch.module import ModuleTransition, SingleStep, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
@@ -55,6 +56,7 @@ class TrainedModule:
         self._call = f"Online.for_module({type(module).__name__}, loss)"
         require_kind(self._call, "module", module, nn.Module, "an nn.Module, made.")
         require_callable(self._call, "loss", loss, "a function of output and target.")
+        require_plain_module(self._call, module)
         self._module = steppable(getattr(module, "_orig_mod", module))  # what torch.compile wrapped
         self._streams = streams
         self._rows = range(0) if streams is None else streams.rows
@@ -70,13 +72,28 @@ class TrainedModule:
         device = torch.device(backend.device)
         self.dynamics: Routed = routed(make, device, check=check, module=self._module)
         self._trained = self._fingerprint()
+        self._copied = False
 
-    def initial_state(self) -> Any:
-        """Return zeros for one of PyTorch's own modules, a row for each stream that runs here.
+    def __deepcopy__(self, memo: Any) -> TrainedModule:
+        """Return a copy that refuses to step: its dynamics run the module that was copied."""
+        copied = copy(self)
+        copied._copied = True
+        return copied
+
+    def initial_state(self, state: Any) -> Any:
+        """Return the state given, or zeros, a row for each stream that runs here.
+
+        Args:
+            state: State to start from; ``None`` for zeros, for one of PyTorch's own modules.
 
         Raises:
-            SettingError: If it is another module.
+            SettingError: If there is none, and it is another module.
+            StructureError: If one of PyTorch's own modules has states of another form.
         """
+        if state is not None:
+            if isinstance(self._module, SingleStep):
+                self._module.require_state(state, len(self._rows) or None)
+            return state
         if not isinstance(self._module, SingleStep):
             raise SettingError(
                 f"{self._call}: expected the initial state as the third argument, got none; only "
@@ -95,12 +112,20 @@ class TrainedModule:
                 "Online.step(...): expected two arguments, the input and the target, got "
                 f"{len(inputs)}. If the module needs more, pass a tuple or a dict of them."
             )
+        if self._copied:
+            raise SettingError(
+                "Online.step(input, target): expected the Online of Online.for_module, got a deep "
+                "copy of it. Call Online.for_module on a copy of the module, and "
+                "load_state_dict(online.state_dict())."
+            )
         if self._fingerprint() != self._trained:
             raise SettingError(
                 "Online.step(input, target): expected the parameters that the module had, got "
-                "others that require gradients, or others in dtype or device: some were replaced, "
-                "frozen, or cast. Call Online.for_module again after such a change."
+                "others that require gradients, or others in shape, dtype or device: some were "
+                "replaced, resized, frozen, or cast. Call Online.for_module again after such a "
+                "change."
             )
+        require_unpacked(inputs[0])
         return (*inputs, self._seed(seed, step)) if self._seeded else inputs
 
     def mode(self) -> list[bool]:
@@ -136,8 +161,13 @@ class TrainedModule:
         if not buffers:
             return
         with torch.no_grad():
-            for name, buffer in self._module.named_buffers():
-                buffer.copy_(buffers[name] if self._streams is None else buffers[name][0])
+            for name, buffer in list(self._module.named_buffers()):
+                value = buffers[name] if self._streams is None else buffers[name][0]
+                if value.shape == buffer.shape:
+                    buffer.copy_(value)
+                else:  # Sized by the forward pass.
+                    above, _, last = name.rpartition(".")
+                    self._module.get_submodule(above)._buffers[last] = value.clone()
         if step == 1 and isinstance(self._streams, DistributedStreams):
             self._streams.require_same(
                 dict(self._module.named_buffers()),
@@ -152,7 +182,7 @@ class TrainedModule:
         parts = [self._module]
         for part in parts:  # Which grows as it is walked along; Module.parameters() is slower.
             found += [
-                (id(p), p.dtype, p.device)
+                (id(p), p.dtype, p.device, p.shape)
                 for p in part._parameters.values()
                 if p is not None and p.requires_grad
             ]

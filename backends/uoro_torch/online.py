@@ -173,7 +173,7 @@ class Online:
         online = cls(
             trained.dynamics,
             trained.params,
-            trained.initial_state() if state is None else state,
+            trained.initial_state(state),
             estimator=estimator if several is None else several,
             seed=seed,
             compile=compile,

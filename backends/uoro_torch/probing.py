@@ -92,7 +92,8 @@ class _StoppedGradients(TorchFunctionMode):
         switching = name.endswith("set_grad_enabled")
         plain = switching or torch.is_grad_enabled()
         place = None if plain else _place(traceback.extract_stack()[:-1])
-        on = torch.enable_grad() if place is not None and _ignoring.get() else nullcontext()
+        kept_on = place is not None and _ignoring.get() and "out" not in (kwargs or {})
+        on = torch.enable_grad() if kept_on else nullcontext()
         with on:
             result = function(*args, **(kwargs or {}))
         if place is not None and isinstance(result, Tensor):

@@ -1,0 +1,163 @@
+"""Modules that keep parameters, buffers and states in ways of their own, trained or refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from real_models.torch_models import IN, OUT, UNITS, Read
+from torch import Tensor, nn
+from torch.nn import functional
+from uoro_torch import Online
+
+from uoro import RTRL
+from uoro.errors import DerivativeWarning, SettingError, StructureError
+
+MSE = functional.mse_loss
+X, Y = torch.ones(IN), torch.ones(OUT)
+
+
+class Mapped(nn.Module):
+    """A cell that runs on parameters it also keeps in a dict, a list in it, or an object."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.w = nn.Parameter(torch.randn(UNITS, UNITS).double() / 2)
+        self.u = nn.Parameter(torch.randn(UNITS, IN).double() / 2)
+        self.register_buffer("steps", torch.zeros(()))
+        self.own: Any = {"w": self.w, "u": self.u}
+        if kind == "list":
+            self.own = {"both": [self.w, self.u]}
+        if kind == "object":
+            self.own = type("Holder", (), {})()
+            self.own.w, self.own.u = self.w, self.u
+
+    def forward(self, input: Tensor, state: Tensor) -> Any:
+        if isinstance(self.own, dict):
+            w, u = self.own.get("both") or (self.own["w"], self.own["u"])
+        else:
+            w, u = self.own.w, self.own.u
+        state = torch.tanh(w @ state + u @ input)
+        return state, state
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("kind", ["dict", "list", "object"])
+def test_parameters_kept_twice_are_trained(kind: str, check: bool) -> None:
+    items = torch.randn(5, IN).double(), torch.randn(5, UNITS).double()
+    reference, model = Mapped(kind), Mapped(kind)
+    state, total = torch.zeros(UNITS).double(), torch.zeros(())
+    online = Online.for_module(model, MSE, state, estimator=RTRL(), check=check)
+    for x, y in zip(*items, strict=True):
+        output, state = reference(x, state)
+        total = total + MSE(output, y)
+        online.step(x, y)
+    total.backward()  # type: ignore[no-untyped-call]  # PyTorch's own has no types
+    for mine, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad)
+    assert isinstance(model.own, dict) is (kind != "object")
+
+
+@pytest.mark.parametrize("streams", [None, 2])
+def test_a_buffer_sized_by_the_first_forward_pass_is_kept(streams: int | None) -> None:
+    class Sized(Read):
+        def __init__(self) -> None:
+            super().__init__(nn.GRUCell(IN, UNITS))
+            self.core.register_buffer("seen", torch.zeros(0))
+
+        def forward(self, input: Tensor, state: Any) -> Any:
+            output, state = super().forward(input, state)
+            self.core.seen = state.detach().sum(0) if state.dim() > 1 else state.detach()
+            return output, state
+
+    model, lead = Sized(), () if streams is None else (streams,)
+    online = Online.for_module(model, MSE, torch.zeros(*lead, UNITS), streams=streams)
+    for _ in range(2):
+        online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
+        wanted = online.state if streams is None else online.state.sum(0)
+        torch.testing.assert_close(model.core.seen, wanted)
+
+
+def _with(part: nn.Module) -> nn.Module:
+    model = Read(nn.GRUCell(IN, UNITS))
+    model.extra = part
+    return model
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "lazy": (lambda: _with(nn.LazyLinear(2)), "got extra, a LazyLinear, not initialised"),
+    "parallel": (
+        lambda: nn.DataParallel(Read(nn.GRUCell(IN, UNITS))),
+        r"got the module, a DataParallel\. Pass its \.module",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_module_that_cannot_be_run_with_other_tensors_is_refused(name: str) -> None:
+    make, said = REFUSED[name]
+    with pytest.raises(SettingError, match=said):
+        Online.for_module(make(), MSE, torch.zeros(UNITS))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_scripted_module_is_refused(whole: bool) -> None:
+    made: Any = torch.jit.script(Read(nn.GRUCell(IN, UNITS)) if whole else nn.Linear(2, 2))
+    model = made if whole else _with(made)
+    place = "the module" if whole else "extra"
+    with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
+        Online.for_module(model, MSE, torch.zeros(UNITS))
+
+
+def test_a_parameter_resized_in_mid_run_is_named() -> None:
+    model = Read(nn.GRUCell(IN, UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online.step(X, Y)
+    model.readout.weight.data = torch.zeros(OUT + 1, UNITS)
+    with pytest.raises(SettingError, match="others in shape, dtype or device"):
+        online.step(X, Y)
+
+
+def test_a_deep_copy_refuses_to_step() -> None:
+    online = Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS))
+    online.step(X, Y)
+    copied = copy.deepcopy(online)
+    with pytest.raises(SettingError, match=r"got a deep copy of it\. Call Online\.for_module"):
+        copied.step(X, Y)
+    online.step(X, Y)
+
+
+def test_windows_and_packed_sequences_are_named() -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 1, IN), torch.tensor([5]))
+    for kind in (nn.LSTM, nn.GRU, nn.RNNCell):
+        online = Online.for_module(kind(IN, UNITS), MSE)
+        with pytest.raises(StructureError, match=r"with 1 axis, got shape \(7, "):
+            online.step(torch.randn(7, IN), torch.randn(7, UNITS))
+        with pytest.raises(StructureError, match="got a PackedSequence"):
+            online.step(packed, torch.randn(UNITS))
+
+
+def test_a_state_in_pytorchs_own_order_is_named() -> None:
+    state = torch.zeros(2, 5, UNITS), torch.zeros(2, 5, UNITS)
+    for streams in (2, 5, None):
+        with pytest.raises(
+            StructureError, match=r"where PyTorch has \(layers, batch, units\), got"
+        ):
+            Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, state, streams=streams)
+    batch = torch.zeros(5, 2, UNITS), torch.zeros(5, 2, UNITS)
+    online = Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, batch)
+    assert torch.isfinite(online.step(torch.randn(5, IN), torch.randn(5, UNITS)))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_spectral_norm_is_warned_of_and_not_a_crash() -> None:
+    model = Read(nn.GRUCell(IN, UNITS))
+    nn.utils.spectral_norm(model.readout)
+    online = Online.for_module(model.double(), MSE, torch.zeros(UNITS).double())
+    with pytest.warns(DerivativeWarning, match="surrogate on purpose"):
+        online.step(X.double(), Y.double())
