@@ -19,10 +19,9 @@ from uoro_torch.backend import TorchBackend
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of
 from uoro_torch.guards import require_params, require_plain_module, require_unpacked
-from uoro_torch.hooks import WithoutHooks
 from uoro_torch.module import ModuleTransition, SingleStep, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
-from uoro_torch.probing import routed
+from uoro_torch.probing import observe, routed
 
 
 class TrainedModule:
@@ -201,7 +200,7 @@ class TrainedModule:
         step = backend.vmap(lambda state, item: self.dynamics.forward(self.params, state, item))
         zero = backend.zeros(state)
         nudge = backend.map(lambda leaf: torch.cat([leaf[:1] + 1.0, leaf[1:]]), zero)
-        with WithoutHooks():
+        with observe(torch.device(backend.device), self._module):
             one, two = (step(start, item) for start in (state, shift(backend, state, 1.0, nudge)))
         others = [
             [leaf[1:] for leaf in [*differentiable(backend, outcome.next_state), outcome.loss]]
