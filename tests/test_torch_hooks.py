@@ -48,7 +48,7 @@ def test_a_hook_after_the_gradient_is_complete_may_take_the_optimizers_step(
         param.grad = None
 
     for param in hooked.parameters():
-        param.register_post_accumulate_grad_hook(descend)
+        param.register_post_accumulate_grad_hook(descend)  # type: ignore[no-untyped-call]  # PyTorch's own has no types
     one, two = (
         Online.for_module(
             module, MSE, torch.zeros(*lead, UNITS).double(), streams=streams, estimator=estimator
@@ -147,7 +147,8 @@ def test_a_compiled_gated_cell_is_the_plain_one(estimator: Any) -> None:
     """The oracle is eager; under a `TorchFunctionMode` compiled cells return wrong numbers."""
     plain, compiled = (Read(Gated()).double() for _ in range(2))
     compiled.load_state_dict(plain.state_dict())
-    compiled.core = torch.compile(compiled.core, backend="aot_eager")
+    core: Any = torch.compile(compiled.core, backend="aot_eager")
+    compiled.core = core
     items = _stream(4)
     for model in (plain, compiled):
         online = Online.for_module(model, MSE, torch.zeros(UNITS).double(), estimator=estimator)

@@ -107,7 +107,7 @@ def test_a_module_that_cannot_be_run_with_other_tensors_is_refused(name: str) ->
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_scripted_module_is_refused(whole: bool) -> None:
-    made: Any = torch.jit.script(Read(nn.GRUCell(IN, UNITS)) if whole else nn.Linear(2, 2))
+    made: Any = torch.jit.script(nn.GRUCell(IN, UNITS) if whole else nn.Linear(2, 2))
     model = made if whole else _with(made)
     place = "the module" if whole else "extra"
     with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
@@ -154,10 +154,34 @@ def test_a_state_in_pytorchs_own_order_is_named() -> None:
     assert torch.isfinite(online.step(torch.randn(5, IN), torch.randn(5, UNITS)))
 
 
+class Normed(nn.Module):
+    """A recurrent matrix under the spectral norm of before `nn.utils.parametrizations`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into, self.back = nn.Linear(IN, UNITS), nn.Linear(UNITS, UNITS)
+        nn.utils.spectral_norm(self.back)
+
+    def forward(self, input: Tensor, state: Tensor) -> Any:
+        state = torch.tanh(self.into(input) + self.back(state))
+        return state, state
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_spectral_norm_is_warned_of_and_not_a_crash() -> None:
-    model = Read(nn.GRUCell(IN, UNITS))
-    nn.utils.spectral_norm(model.readout)
-    online = Online.for_module(model.double(), MSE, torch.zeros(UNITS).double())
+def test_a_spectral_norm_is_warned_of_and_trained_as_bptt_would() -> None:
+    items = torch.randn(4, IN).double(), torch.randn(4, UNITS).double()
+    reference, model = Normed().double(), Normed().double()
+    state, total = torch.zeros(UNITS).double(), torch.zeros(())
+    online = Online.for_module(model, MSE, state, estimator=RTRL())
     with pytest.warns(DerivativeWarning, match="surrogate on purpose"):
-        online.step(X.double(), Y.double())
+        online.step(items[0][0], items[1][0])
+    for x, y in zip(items[0][1:], items[1][1:], strict=True):
+        online.step(x, y)
+    for x, y in zip(*items, strict=True):
+        output, state = reference(x, state)
+        total = total + MSE(output, y)
+    total.backward()  # type: ignore[no-untyped-call]  # PyTorch's own has no types
+    for mine, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad)
+    torch.testing.assert_close(list(model.buffers()), list(reference.buffers()))

@@ -40,7 +40,7 @@ def require_plain_module(call: str, module: nn.Module) -> None:
     Raises:
         SettingError: If it is scripted, parallel, or not initialised, naming the part.
     """
-    parallel = nn.DataParallel | nn.parallel.DistributedDataParallel
+    parallel: Any = nn.DataParallel, nn.parallel.DistributedDataParallel
     for name, part in module.named_modules():
         place = f"{name or 'the module'}, a {type(part).__name__}"
         if isinstance(part, torch.jit.ScriptModule):

@@ -18,7 +18,7 @@ from uoro.estimators.streams import ParallelEstimator
 from uoro_torch.backend import TorchBackend
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of
-from uoro_torch.guards import require_params, require_plain_module, require_unpacked
+from uoro_torch.guards import require_params, require_plain_module, require_state, require_unpacked
 from uoro_torch.module import ModuleTransition, SingleStep, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
 from uoro_torch.probing import observe, routed
@@ -90,6 +90,7 @@ class TrainedModule:
             StructureError: If one of PyTorch's own modules has states of another form.
         """
         if state is not None:
+            require_state("Online(state=...)", state)
             if isinstance(self._module, SingleStep):
                 self._module.require_state(state, len(self._rows) or None)
             return state
