@@ -95,6 +95,8 @@ def test_a_run_that_explodes_is_named_and_the_others_go_on(tmp_path: Path) -> No
         (["text", "--file", "no-such-book.txt"], "no-such-book.txt"),
         (["text", "--dtype", "int8"], "expected one of 'float32', 'float64'"),
         (["text", "--encoding", "latin"], "expected one of 'utf-8', 'bytes'"),
+        (["text", "--malformed", "drop"], "--malformed: expected one of 'stop', 'skip'"),
+        (["anbn", "--malformed", "skip"], "no option --malformed"),
         (["influence-balancing", "--steps", "0"], "steps: expected an integer >= 1"),
         (["influence-balancing", "--steps", "5", "--estimators", "rtrl,tbptt:9"], "Raise --steps"),
         (

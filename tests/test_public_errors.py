@@ -605,11 +605,13 @@ COMMANDS = [
     (["compare"], [""]),
     (["compare", "influence-balancing", "--backends", "autograd", "--steps", "9"], [
         "--backends", "--estimators", "--steps", "--eager-steps", "--seed", "--dtype", "--out",
-        "--learning-rate", "--units", "--minus", "--file", "--encoding", "--model", "--layers",
-        "--device",
+        "--learning-rate", "--units", "--minus", "--file", "--encoding", "--malformed", "--model",
+        "--layers", "--device",
     ]),
     (["compare", "anbn", "--backends", "autograd", "--steps", "99"], ["--units", "--model"]),
-    (["compare", "text", "--file", str(BOOK), "--backends", "autograd"], ["--encoding", "--file"]),
+    (["compare", "text", "--file", str(BOOK), "--backends", "autograd"], [
+        "--encoding", "--malformed", "--file",
+    ]),
     (["reproduce"], [""]),
     (["reproduce", "fig2a"], ["--scale", "--seeds", "--backend", "--device", "--out", "--jobs"]),
     (["report"], ["", "--write"]),

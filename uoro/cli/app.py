@@ -13,6 +13,7 @@ from uoro.cli.backends import backends
 from uoro.cli.bench import bench
 from uoro.cli.check import check
 from uoro.cli.compare import compare
+from uoro.cli.flags import in_flags
 from uoro.cli.help import FLAG, Command, Group
 from uoro.cli.report import report
 from uoro.cli.reproduce import reproduce
@@ -67,6 +68,6 @@ def run() -> None:
 
 def _refuse(message: str) -> NoReturn:
     Console(stderr=True, soft_wrap=True, emoji=False).print(
-        f"uoro: {' '.join(message.split())}", markup=False, highlight=False
+        f"uoro: {' '.join(in_flags(message).split())}", markup=False, highlight=False
     )
     sys.exit(2)

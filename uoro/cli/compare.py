@@ -22,6 +22,7 @@ from rich.table import Table
 from uoro.arguments import require_choice
 from uoro.backend import Backend
 from uoro.cli.backends import installed_backends
+from uoro.cli.flags import FLAGS
 from uoro.cli.help import console as make_console
 from uoro.cli.help import old_flag, renamed_flag, words
 from uoro.cli.interrupt import deferred_interrupt
@@ -104,6 +105,9 @@ def compare(
     encoding: Annotated[
         str | None, typer.Option(help="text: utf-8 or bytes", show_default="utf-8")
     ] = None,
+    malformed: Annotated[
+        str | None, typer.Option(help=FLAGS["options.malformed"].help, show_default="stop")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Cell of a layer: rnn, gru or lstm", show_default="gru")
     ] = None,
@@ -131,6 +135,7 @@ def compare(
         "minus": minus,
         "file": file or None,
         "encoding": encoding,
+        "malformed": malformed,
         "model": model,
         "layers": layers,
     }
@@ -171,8 +176,9 @@ def build_task(name: str, given: dict[str, Any]) -> Task:
             options[OPTIONS.get(option, option)] = value
         else:
             raise SettingError(f"compare {name}: it has no option --{option}. Leave it out.")
-    if "encoding" in options:
-        require_choice(f"compare {name}", "--encoding", options["encoding"], ("utf-8", "bytes"))
+    for option, choices in (("encoding", ("utf-8", "bytes")), ("malformed", ("stop", "skip"))):
+        if option in options:
+            require_choice(f"compare {name}", f"--{option}", options[option], choices)
     if "units" in options and "minus" not in options:
         # In the paper's proportion, if only the number of units was given.
         options["minus"] = (13 * options["units"] + 11) // 23

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -111,6 +112,24 @@ FLAGS: dict[str, Flag] = {
     "metrics.every": of_setting("metrics.every", "--log-every"),
     "metrics.tensorboard": of_setting("metrics.tensorboard", "--tensorboard"),
 }  # fmt: skip
+
+
+_OPTIONS = {name.partition(".")[2]: name for name in FLAGS if name.startswith("options.")}
+_ARGUMENT = re.compile(rf"\b({'|'.join(_OPTIONS)})=('[^']*'|\w+)")
+
+
+def in_flags(message: str) -> str:
+    """Return the message of an error with the arguments of a task spelled as flags.
+
+    >>> in_flags("Read it as bytes: encoding='bytes'; or wait: follow=True.")
+    'Read it as bytes: --encoding bytes; or wait: --follow.'
+    """
+
+    def spell(found: re.Match[str]) -> str:
+        flag, value = FLAGS[_OPTIONS[found[1]]].name, found[2].strip("'")
+        return flag if value == "True" else f"{flag} {value}"
+
+    return _ARGUMENT.sub(spell, message)
 
 
 def with_flags(command: Function) -> Function:

@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from uoro.cli.flags import in_flags
 from uoro.learning.log import LOGGER
 from uoro.training.logfile import LOG
 from uoro.training.record import FIGURE, Live
@@ -31,6 +32,7 @@ def watching(console: Console, steps: int | None) -> Iterator[Callable[[Live], N
         Function that shows a state of the run.
     """
     handler = RichHandler(console=console, show_path=False, level=logging.WARNING)
+    handler.setFormatter(_InFlags())
     LOGGER.addHandler(handler)
     columns = (
         BarColumn(),
@@ -60,7 +62,7 @@ def show_end(console: Console, run: Run, ended: Ended) -> None:
 
     colour = {"done": "green", "failed": "red"}.get(ended.state, "yellow")
     console.print(f"[{colour}]{ended.state}[/]", end=": ")
-    line(ended.reason)
+    line(in_flags(ended.reason))
     if ended.step:
         spent = ", ".join(f"{name} {part:.1%}" for name, part in ended.overhead.items() if part)
         line(
@@ -71,6 +73,13 @@ def show_end(console: Console, run: Run, ended: Ended) -> None:
     line(f"Written: {run.folder} ({', '.join(files)}, …)")
     if ended.state != "done":
         line(f"To resume: uoro train --resume {run.folder}")
+
+
+class _InFlags(logging.Formatter):
+    """Messages, with the arguments of a task spelled as flags."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return in_flags(super().format(record))
 
 
 class _Throughput(ProgressColumn):

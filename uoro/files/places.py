@@ -53,15 +53,17 @@ class Block(NamedTuple):
         data: Bytes of the block.
         ends: Whether the block ends with the file.
         identity: Device and inode of the file.
+        form: Form from which the bytes were converted, as in ``"gzip UTF-16LE"``; empty if none.
     """
 
     before: bytes
     data: bytes
     ends: bool
     identity: tuple[int, int]
+    form: str = ""
 
 
-def read_block(call: str, path: Path, start: int, checksum: int) -> Block:
+def read_block(call: str, path: Path, start: int, checksum: int, count: int = BLOCK_BYTES) -> Block:
     """Read a block of a file, if the bytes before it are as they were.
 
     Args:
@@ -69,6 +71,7 @@ def read_block(call: str, path: Path, start: int, checksum: int) -> Block:
         path: File.
         start: Number of bytes before the block.
         checksum: CRC-32 of the last `REMEMBERED` bytes before the block.
+        count: Number of bytes at most; default `BLOCK_BYTES`.
 
     Raises:
         StreamError: If the file cannot be read, is too short, or has changed.
@@ -89,7 +92,7 @@ def read_block(call: str, path: Path, start: int, checksum: int) -> Block:
                 )
             file.seek(start - remembered)
             before = file.read(remembered)
-            data = file.read(BLOCK_BYTES)
+            data = file.read(count)
     except OSError as error:
         raise StreamError(
             f"{call}: expected a file that can be read, got {str(path)!r}: {error.strerror}."
@@ -99,4 +102,4 @@ def read_block(call: str, path: Path, start: int, checksum: int) -> Block:
             f"{call}: expected {str(path)!r} as it was read, got other bytes before byte {start}. "
             "Restore the file, or begin a new stream."
         )
-    return Block(before, data, len(data) < BLOCK_BYTES, (status.st_dev, status.st_ino))
+    return Block(before, data, len(data) < count, (status.st_dev, status.st_ino))

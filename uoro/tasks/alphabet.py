@@ -185,6 +185,8 @@ def describe(code: int, encoding: Encoding) -> str:
         return f"the byte 0x{code:02x}"
     if code >> 8 == ESCAPED >> 8:
         return f"the byte 0x{code - ESCAPED:02x}, which is not UTF-8"
+    if code == 0:
+        return "the character NUL"
     return f"the character {chr(code)!r}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from time import sleep
 
 from uoro.arguments import require_choice, require_count, require_list, require_path
 from uoro.errors import SettingError, StreamError
-from uoro.files.places import BEGINNING, read_block
+from uoro.files.content import Content, behind_mark, spell_file
+from uoro.files.forms import single_byte
+from uoro.files.places import BEGINNING, Block
 from uoro.tasks.alphabet import (
     Alphabet,
     Codes,
@@ -68,18 +71,23 @@ class Text:
 
         Args:
             paths: Paths of the files.
-            encoding: ``"utf-8"``, one symbol per character, or ``"bytes"``, one per byte.
+            encoding: ``"utf-8"``, one symbol per character, or ``"bytes"``, one per byte. With
+                ``"utf-8"``, files in UTF-16 and UTF-32 are recognized by their byte-order marks,
+                and no mark is a symbol. With either, files in gzip, bzip2, xz or Zstandard are
+                decompressed.
             alphabet: All symbols in order, or the name ``"bytes"`` or ``"ascii"``. Default: the
                 symbols of the files, in the order of their codes.
             malformed: ``"stop"`` at a character outside the alphabet and at a byte that is not
-                UTF-8, or ``"skip"`` and count them; default ``"stop"``.
+                UTF-8, or ``"skip"`` and count them; default ``"stop"``. The character NUL is in the
+                alphabet only if that is given.
             laps: Number of passes over the files; default endless.
             follow: Whether to wait for more at the end of the file; requires a single file, and
                 an alphabet unless ``encoding="bytes"``. Default no.
 
         Raises:
-            StreamError: If a file cannot be read; and without an alphabet, if a file is not UTF-8,
-                or the files hold fewer than two characters or fewer than two different ones.
+            StreamError: If a file cannot be read, or has a form that cannot; and without an
+                alphabet, if a file is not UTF-8, or the files hold fewer than two characters or
+                fewer than two different ones.
             SettingError: If settings contradict each other, or the alphabet is invalid.
         """
         given = require_list("Text.open(paths)", "paths", paths)
@@ -94,8 +102,9 @@ class Text:
             )
         if alphabet is not None or follow:
             symbols = Alphabet.given(call, alphabet, encoding, malformed)
+            content = Content(as_text=encoding == "utf-8", growing=follow)
             for path in files:
-                read_block(call, path, 0, 0)
+                content.block(call, path, 0, 0)
             return cls(files, symbols, GIVEN, laps, follow)
         require_choice(call, "encoding", encoding, ("utf-8", "bytes"))
         require_choice(call, "malformed", malformed, ("stop", "skip"))
@@ -135,18 +144,36 @@ class Text:
 
 
 def _read_codes(paths: Sequence[Path], encoding: Encoding, malformed: Malformed) -> Iterator[Codes]:
+    content = Content(as_text=encoding == "utf-8")
     for path in paths:
         call, place, ended = f"Text.open({str(path)!r})", BEGINNING, False
         while not ended:
-            block = read_block(call, path, place.byte, place.checksum)
+            block = content.block(call, path, place.byte, place.checksum)
+            if encoding == "utf-8":
+                place, block = behind_mark(place, block)
             codes, consumed = decode(block.data, encoding, final=block.ends)
             broken = escaped(codes)
+            if encoding == "utf-8":
+                broken |= codes == 0
             if broken.any() and malformed == "stop":
                 first = int(broken.argmax())
-                byte = place.byte + int(ends_of(codes, consumed)[first]) - 1
+                byte = int(ends_of(codes, consumed)[first]) - 1
                 raise StreamError(
-                    f"{call}: byte {byte} is {describe(int(codes[first]), encoding)}. Read it as "
-                    "bytes: encoding='bytes'; or leave such bytes out: malformed='skip'."
+                    f"{call}: byte {place.byte + byte} of {spell_file(path, block)} is "
+                    f"{describe(int(codes[first]), encoding)}. {_way_out(path, block, byte)}"
                 )
             yield codes[~broken]
             place, ended = place.on(block, consumed, 0), block.ends
+
+
+def _way_out(path: Path, block: Block, byte: int) -> str:
+    """Return the advice for a byte of a block that is no text."""
+    otherwise = "Read it as bytes: encoding='bytes'; or leave such bytes out: malformed='skip'."
+    guess = None if block.form else single_byte(block.data)
+    if block.data[byte] == 0:
+        return f"Text holds none: the file may be binary or torn. {otherwise}"
+    if guess is None:
+        return otherwise
+    name = {"Latin-1": "LATIN1", "CP1252": "CP1252"}[guess]
+    convert = f"iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > NEW"
+    return f"The file looks like {guess}. Convert it: {convert}. {otherwise}"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from uoro.errors import StreamError
-from uoro.files.places import BEGINNING, Block, Place, read_block
+from uoro.files.content import Content, behind_mark, spell_file
+from uoro.files.places import BEGINNING, Block, Place
 from uoro.learning.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
 from uoro.tasks.pairs import Symbols
@@ -17,7 +18,8 @@ class FileReader:
     """The symbols of files, one file after the other, in several laps.
 
     No file is open between two blocks. At each block a checksum confirms that the bytes before
-    it are the bytes that were read.
+    it are the bytes that were read. Positions count the bytes of the content: of a compressed
+    file those decompressed, and of UTF-16 and UTF-32 those of the same text in UTF-8.
 
     Args:
         paths: Paths of the files.
@@ -41,6 +43,7 @@ class FileReader:
         self._hint = hint
         self._laps = laps
         self._follow = follow
+        self._content = Content(as_text=alphabet.encoding == "utf-8", growing=follow)
         self._identity: tuple[int, int] | None = None
         self._stand(BEGINNING)
 
@@ -71,7 +74,8 @@ class FileReader:
             raise not_a_position("Text", position, expected)
         if self._laps is not None and place.lap >= self._laps:
             raise not_a_position("Text", position, f"a 'lap' below {self._laps}")
-        read_block("Text.seek(position)", self._paths[place.file], place.byte, place.checksum)
+        path = self._paths[place.file]
+        self._content.block("Text.seek(position)", path, place.byte, place.checksum)
         self._stand(place)
 
     def read(self, count: int) -> Symbols | None:
@@ -109,14 +113,16 @@ class FileReader:
     def _read_on(self) -> None:
         """Read and decode the next block, which may hold no symbol."""
         start, path = self._next, self._paths[self._next.file]
-        block = read_block("Text.stream()", path, start.byte, start.checksum)
+        block = self._content.block("Text.stream()", path, start.byte, start.checksum)
         if self._follow:
             self._require_same(block)
+        if self._alphabet.encoding == "utf-8":
+            start, block = behind_mark(start, block)
         decoded = self._alphabet.decode(block.data, final=block.ends and not self._follow)
         if decoded.stranger and not len(decoded.symbols):
             raise StreamError(
-                f"Text.stream(): byte {start.byte} of {str(path)!r} begins {decoded.stranger}. "
-                f"{self._hint}"
+                f"Text.stream(): byte {start.byte} of {spell_file(path, block)} begins "
+                f"{decoded.stranger}. {self._hint}"
             )
         found = self._any or len(decoded.symbols) > 0
         following = start.on(block, decoded.consumed, decoded.left_out)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from uoro.errors import StreamError
+from uoro.files.forms import MARK, TOOLS, compression, marked, require_text, undecided
 from uoro.learning.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
 from uoro.tasks.growing import GrowingStream
@@ -183,8 +184,28 @@ class PipeReader:
 
     def _decode(self, place: PipePlace, data: bytes) -> None:
         """Continue at a place, with bytes read behind it."""
-        decoded = self._alphabet.decode(data, final=self._closed)
-        self._place, self._data, self._decoded, self._used = place, data, decoded, 0
+        self._place, self._data, self._decoded, self._used = place, data, NOTHING, 0
+        if not place.byte:
+            if undecided(data) and not self._closed:
+                return
+            self._place, self._data = self._begin(place, data)
+        self._decoded = self._alphabet.decode(self._data, final=self._closed)
+
+    def _begin(self, place: PipePlace, data: bytes) -> tuple[PipePlace, bytes]:
+        """Check the first bytes of the pipe; return the place behind a byte-order mark."""
+        as_text, packed = self._alphabet.encoding == "utf-8", compression(data)
+        encoding = marked(data) if as_text else None
+        if packed or encoding:
+            tool = f"{TOOLS[packed]} FILE" if packed else f"iconv -f {encoding} -t UTF-8 FILE"
+            raise StreamError(
+                f"Pipe.stream(): expected plain UTF-8 or bytes, got {packed or encoding}. Convert "
+                f"it before it comes: {tool} | …; or read the file itself."
+            )
+        if as_text:
+            require_text("Pipe.stream()", "the pipe", data)
+        if not as_text or not data.startswith(MARK):
+            return place, data
+        return place.on(MARK), data[len(MARK) :]
 
     def _behind(self) -> tuple[PipePlace, bytes]:
         """Return the place behind the last symbol read, and the bytes read behind it."""
@@ -208,6 +229,8 @@ class PipeReader:
             was_closed = self._closed
             more = self._receive(max(READ_AHEAD, count))
             if not more and was_closed == self._closed:
+                if decoded is NOTHING:
+                    self._decode(self._place, self._data)  # A form that was refused is so again.
                 return False
         done, rest = self._data[: decoded.consumed], self._data[decoded.consumed :]
         self._decode(self._place.on(done, skipped=decoded.left_out), rest + more)

@@ -51,7 +51,9 @@ def text(
 
     Args:
         paths: Paths of the files; default Shakespeare's plays. ``"-"`` alone is standard input.
-        encoding: ``"utf-8"``, one symbol per character, or ``"bytes"``; default ``"utf-8"``.
+            Files in gzip, bzip2, xz or Zstandard are decompressed.
+        encoding: ``"utf-8"``, one symbol per character, or ``"bytes"``; default ``"utf-8"``, with
+            which UTF-16 and UTF-32 are recognized by their byte-order marks too.
         alphabet: All symbols, or the name ``"bytes"`` or ``"ascii"``. Default: the symbols found
             in the files. Standard input and a followed file have the default ``"bytes"`` with
             ``encoding="bytes"``, and no default with ``"utf-8"``.
