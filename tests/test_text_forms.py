@@ -185,6 +185,22 @@ def test_one_byte_a_letter_is_recognized(path: Path, data: bytes, name: str, gue
     assert _spell(in_bytes, in_bytes.stream(), 10**6) == data.decode("latin-1")[:-1]
 
 
+def test_letters_left_out_are_reported(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_bytes(LATIN.encode("latin-1") * 999)
+    assert "é" not in Text.open([path], malformed="skip").alphabet
+    (record,) = caplog.records
+    assert "left out. The file looks like Latin-1. Convert it: iconv" in record.getMessage()
+    source = Text.open([path], alphabet="abcdefgÊ ")
+    with pytest.raises(StreamError, match=r"0xca, which is not UTF-8\. The file looks like Latin"):
+        source.stream().take(1)
+
+
+def test_a_torn_letter_is_not_called_latin(path: Path) -> None:
+    path.write_bytes(CONTENT.encode()[:-40] + b"\xc3" + CONTENT.encode())
+    with pytest.raises(StreamError, match=r"not UTF-8\. Read it as bytes"):
+        Text.open([path])
+
+
 def test_noise_is_not_called_latin(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(999).replace(b"\0", b"a"))
     with pytest.raises(StreamError, match=r"not UTF-8\. Read it as bytes"):

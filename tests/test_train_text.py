@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 from runs import begin, command, go_on, outcome, require_same, settings
 
 from uoro.checkpoint import Checkpoints
+from uoro.cli.compare import build_task
 from uoro.errors import StreamError
 from uoro.training import Run, read_status
 
@@ -177,3 +179,33 @@ def test_what_is_not_in_the_alphabet_fails_a_run_which_goes_on_if_it_may_be_skip
     over["options"]["malformed"] = "skip"
     assert go_on(tmp_path / "run", **over, force=True).step == len(TEXT) - 1
     assert read_status(tmp_path / "run")["malformed"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_compressed_text_is_taken_up_where_it_was(tmp_path: Path, encoding: str) -> None:
+    path, whole, folder = tmp_path / "book.txt.gz", tmp_path / "whole", tmp_path / "run"
+    path.write_bytes(gzip.compress(TEXT.encode(encoding)))
+    over: dict[str, Any] = {"task": "text", "options": {"paths": [str(path)]}}
+    begin(whole, **over, steps=2 * len(TEXT))
+    begin(folder, **over, steps=2 * len(TEXT), stop_at=13)
+    assert go_on(folder, stop_at=len(TEXT) + 9).state == "interrupted"
+    assert go_on(folder).state == "done"
+    require_same(whole, folder)
+    assert sorted(outcome(folder)["document"]["alphabet"]) == sorted(set(TEXT))
+
+
+def test_the_command_advises_its_flags(tmp_path: Path) -> None:
+    path = tmp_path / "odd.txt"
+    path.write_bytes(b"caf\xe9 " * 9)
+    asked: list[Any] = ["train", "text", "--backend", "autograd", "--units", "3", "--out"]
+    done = command(*asked, tmp_path / "one", "--file", path)
+    assert done.status == 2
+    assert "looks like Latin-1" in done.errors
+    assert "--encoding bytes; or leave such bytes out: --malformed skip" in done.errors
+    path.write_text("abcabcdabc")
+    done = command(*asked, tmp_path / "two", "--file", path, "--alphabet", "abc")
+    assert done.status == 1
+    assert "--malformed skip" in done.output
+    assert "malformed=" not in done.output + done.errors
+    path.write_bytes(b"caf\xe9 " * 9)
+    assert build_task("text", {"file": [path], "malformed": "skip"}).settings["alphabet"] == " acf"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bz2
 import codecs
 import lzma
+import shlex
 import zlib
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from uoro.errors import StreamError
@@ -43,6 +45,9 @@ ARCHIVES = {
     b"%PDF-": "a PDF",
 }
 """Forms that hold no plain text, by the bytes with which they begin."""
+
+UNUSED = {0x81, 0x8D, 0x8F, 0x90, 0x9D, 0xFF}
+"""Bytes without a letter in CP1252, and the one whose letter hardly occurs."""
 
 
 def compression(head: bytes) -> str | None:
@@ -137,12 +142,31 @@ def _zstandard(call: str, name: str) -> Callable[[], Any]:
     )
 
 
+def other_encoding(path: Path, data: bytes) -> str:
+    """Return what a file that is not UTF-8 looks like, with the way to convert it, or nothing.
+
+    Args:
+        path: File.
+        data: Some of its bytes.
+    """
+    name = single_byte(data)
+    if name is None:
+        return ""
+    known = {"Latin-1": "LATIN1"}.get(name, name)
+    return (
+        f"The file looks like {name}. Convert it: iconv -f {known} -t UTF-8 "
+        f"{shlex.quote(str(path))} > NEW. "
+    )
+
+
 def single_byte(data: bytes) -> str | None:
-    """Return ``"Latin-1"`` or ``"CP1252"`` if bytes that are not UTF-8 look like text in it."""
+    """Return ``"Latin-1"`` or ``"CP1252"`` if bytes look like a text in it and not like UTF-8."""
     high = [byte for byte in data if byte >= 0x80]
-    control = sum(byte < 32 and byte not in b"\t\n\f\r" for byte in data)
-    if not high or control or 3 * len(high) > len(data):
+    text = data.decode("utf-8", "surrogateescape")
+    not_utf_8 = sum("\udc80" <= character <= "\udcff" for character in text)
+    control = any(byte < 32 and byte not in b"\t\n\f\r" for byte in data)
+    if not high or 10 * not_utf_8 < 9 * len(high) or 3 * len(high) > len(data) or control:
         return None
-    if min(high) >= 0xA0:
-        return "Latin-1"
-    return None if set(high) & {0x81, 0x8D, 0x8F, 0x90, 0x9D} else "CP1252"
+    if set(high) & UNUSED:
+        return None
+    return "Latin-1" if min(high) >= 0xA0 else "CP1252"

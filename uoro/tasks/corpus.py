@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from time import sleep
 from uoro.arguments import require_choice, require_count, require_list, require_path
 from uoro.errors import SettingError, StreamError
 from uoro.files.content import Content, behind_mark, spell_file
-from uoro.files.forms import single_byte
-from uoro.files.places import BEGINNING, Block
+from uoro.files.forms import other_encoding
+from uoro.files.places import BEGINNING
+from uoro.learning.log import LOGGER
 from uoro.tasks.alphabet import (
     Alphabet,
     Codes,
@@ -36,6 +36,10 @@ GIVEN = (
     "It is not in the alphabet: pass an alphabet that has it, or leave out what is malformed: "
     "malformed='skip'."
 )
+
+TORN = "Text holds none; the file may be binary or torn. "
+READ = "Read it as bytes: encoding='bytes'; or leave such bytes out: malformed='skip'."
+OTHERWISE = f"Or r{READ[1:]}"
 
 
 @dataclass(frozen=True)
@@ -147,33 +151,29 @@ def _read_codes(paths: Sequence[Path], encoding: Encoding, malformed: Malformed)
     content = Content(as_text=encoding == "utf-8")
     for path in paths:
         call, place, ended = f"Text.open({str(path)!r})", BEGINNING, False
+        told = False
         while not ended:
             block = content.block(call, path, place.byte, place.checksum)
             if encoding == "utf-8":
                 place, block = behind_mark(place, block)
             codes, consumed = decode(block.data, encoding, final=block.ends)
             broken = escaped(codes)
+            plain = broken.any() and not block.form
+            looks = other_encoding(path, block.data) if plain else ""
             if encoding == "utf-8":
                 broken |= codes == 0
             if broken.any() and malformed == "stop":
                 first = int(broken.argmax())
-                byte = int(ends_of(codes, consumed)[first]) - 1
+                byte = place.byte + int(ends_of(codes, consumed)[first]) - 1
+                advice = f"{looks}{OTHERWISE if looks else READ}"
+                if codes[first] == 0:
+                    advice = f"{TORN}{READ}"
                 raise StreamError(
-                    f"{call}: byte {place.byte + byte} of {spell_file(path, block)} is "
-                    f"{describe(int(codes[first]), encoding)}. {_way_out(path, block, byte)}"
+                    f"{call}: byte {byte} of {spell_file(path, block)} is "
+                    f"{describe(int(codes[first]), encoding)}. {advice}"
                 )
+            if looks and not told:
+                LOGGER.warning("%s: what is not UTF-8 is left out. %s", call, looks[:-1])
+                told = True
             yield codes[~broken]
             place, ended = place.on(block, consumed, 0), block.ends
-
-
-def _way_out(path: Path, block: Block, byte: int) -> str:
-    """Return the advice for a byte of a block that is no text."""
-    otherwise = "Read it as bytes: encoding='bytes'; or leave such bytes out: malformed='skip'."
-    guess = None if block.form else single_byte(block.data)
-    if block.data[byte] == 0:
-        return f"Text holds none: the file may be binary or torn. {otherwise}"
-    if guess is None:
-        return otherwise
-    name = {"Latin-1": "LATIN1", "CP1252": "CP1252"}[guess]
-    convert = f"iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > NEW"
-    return f"The file looks like {guess}. Convert it: {convert}. {otherwise}"
