@@ -25,6 +25,7 @@ from uoro.tasks.alphabet import Alphabet, Encoding
 
 CONTENT = "Être ou 是🎭 ne pas,\n" * 40
 LATIN = "Être ou ne pas être: naïf, déjà vu\n" * 9
+RUSSIAN = "Быть или не быть, вот в чём вопрос.\n"
 TYPOGRAPHIC = "It\N{RIGHT SINGLE QUOTATION MARK}s caf\N{LATIN SMALL LETTER E WITH ACUTE}\n" * 9
 
 
@@ -153,6 +154,8 @@ def test_zstandard_is_read_where_there_is_a_decompressor(path: Path) -> None:
     [
         (CONTENT.encode("utf-16-le"), "UTF-16LE without a byte-order mark.*iconv -f UTF-16LE"),
         ("To be".encode("utf-16-be"), "UTF-16BE without a byte-order mark"),
+        ((RUSSIAN * 9).encode("utf-16-le"), "UTF-16LE without a byte-order mark"),
+        ((RUSSIAN * 9).encode("utf-16-be"), "UTF-16BE without a byte-order mark"),
         (CONTENT.encode("utf-32-le"), "UTF-32LE without a byte-order mark"),
         (CONTENT.encode("utf-32-be"), "UTF-32BE without a byte-order mark"),
         (gzip.compress(gzip.compress(CONTENT.encode())), "compressed twice"),
@@ -188,11 +191,39 @@ def test_one_byte_a_letter_is_recognized(path: Path, data: bytes, name: str, gue
 def test_letters_left_out_are_reported(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_bytes(LATIN.encode("latin-1") * 999)
     assert "é" not in Text.open([path], malformed="skip").alphabet
-    (record,) = caplog.records
-    assert "left out. The file looks like Latin-1. Convert it: iconv" in record.getMessage()
+    Text.open([path], alphabet="abcdefg ", malformed="skip")
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    for message in told:
+        assert re.search(r"left out.*The text looks like Latin-1\. Convert it: iconv", message)
     source = Text.open([path], alphabet="abcdefgÊ ")
-    with pytest.raises(StreamError, match=r"0xca, which is not UTF-8\. The file looks like Latin"):
+    with pytest.raises(StreamError, match=r"0xca, which is not UTF-8\. The text looks like Latin"):
         source.stream().take(1)
+
+
+def test_much_left_out_is_reported(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_bytes((RUSSIAN * 9).encode("cp1251") + b"abc")
+    Text.open([path], malformed="skip")
+    (record,) = caplog.records
+    assert re.search("234 of 327 characters are left out.*with iconv", record.getMessage())
+
+
+def test_a_letter_cut_by_the_block_is_not_reported(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes((b"a" * (BLOCK_BYTES - 1)) + "é".encode() + b"b" * 9)
+    Text.open([path], alphabet="ab", malformed="skip")
+    Text.open([path], malformed="skip")
+    assert not caplog.records
+
+
+def test_a_compressed_text_in_another_encoding_is_recognized(path: Path) -> None:
+    path.write_bytes(gzip.compress(LATIN.encode("latin-1")))
+    expected = (
+        r"looks like Latin-1\. Convert it: gzip -dc \S*book.txt \| iconv -f LATIN1 -t UTF-8 >"
+    )
+    with pytest.raises(StreamError, match=expected):
+        Text.open([path])
 
 
 def test_a_torn_letter_is_not_called_latin(path: Path) -> None:
@@ -332,6 +363,9 @@ def test_an_empty_file_is_refused(path: Path) -> None:
         ("pass resume='continues'.", "pass --stdin continues."),
         ("got laps=3", "got --laps 3"),
         ("train(estimator='uoro')", "train(estimator='uoro')"),
+        ("Text.open('a.txt', laps=-1): number", "--file 'a.txt', --laps -1: number"),
+        ("Text.stream(follow=True): 'a.txt' is", "--file: 'a.txt' is"),
+        ("Pipe.stream(): byte 3", "--file: byte 3"),
     ],
 )
 def test_the_command_line_spells_arguments_as_flags(python: str, flags: str) -> None:

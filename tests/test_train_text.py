@@ -13,7 +13,6 @@ import pytest
 from runs import begin, command, go_on, outcome, require_same, settings
 
 from uoro.checkpoint import Checkpoints
-from uoro.cli.compare import build_task
 from uoro.errors import StreamError
 from uoro.training import Run, read_status
 
@@ -207,5 +206,16 @@ def test_the_command_advises_its_flags(tmp_path: Path) -> None:
     assert done.status == 1
     assert "--malformed skip" in done.output
     assert "malformed=" not in done.output + done.errors
+
+
+@pytest.mark.parametrize("name", ["train", "compare"])
+def test_the_command_says_that_letters_are_left_out(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "odd.txt"
     path.write_bytes(b"caf\xe9 " * 9)
-    assert build_task("text", {"file": [path], "malformed": "skip"}).settings["alphabet"] == " acf"
+    done = command(
+        name, "text", f"--backend{'s' if name == 'compare' else ''}", "autograd", "--units", "3",
+        "--steps", "16", "--out", tmp_path / "out", "--file", path, "--malformed", "skip",
+    )  # fmt: skip
+    assert done.status == 0, done.errors
+    assert "uoro: warning: --file" in done.errors
+    assert "left out: they are NUL or not UTF-8. The text looks like Latin-1." in done.errors

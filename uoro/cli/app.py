@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.metadata import version
 from typing import Annotated, NoReturn
@@ -21,6 +22,7 @@ from uoro.cli.runs import plot, runs
 from uoro.cli.sample import sample
 from uoro.cli.train import train
 from uoro.errors import UOROError
+from uoro.learning.log import LOGGER
 
 app = typer.Typer(
     cls=Group,
@@ -57,17 +59,37 @@ def common(
 
 
 def run() -> None:
-    """Run the command line; an error of the library is one line and exit status 2."""
+    """Run the command line; an error of the library is one line and exit status 2.
+
+    Warnings in the library's log are lines of standard error.
+    """
+    handler = _Printing(logging.WARNING)
+    LOGGER.addHandler(handler)
     try:
         app()
     except UOROError as error:
         _refuse(str(error))
     except MemoryError as error:
         _refuse(f"expected enough memory, got too little: {error or 'try something smaller'}.")
+    finally:
+        LOGGER.removeHandler(handler)
+
+
+class _Printing(logging.Handler):
+    """Print warnings; an error ends the command, which prints it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            _print_line(f"warning: {record.getMessage()}")
 
 
 def _refuse(message: str) -> NoReturn:
+    _print_line(message)
+    sys.exit(2)
+
+
+def _print_line(message: str) -> None:
+    """Print a message on one line, with the arguments of a task spelled as flags."""
     Console(stderr=True, soft_wrap=True, emoji=False).print(
         f"uoro: {' '.join(in_flags(message).split())}", markup=False, highlight=False
     )
-    sys.exit(2)

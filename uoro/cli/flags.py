@@ -115,21 +115,25 @@ FLAGS: dict[str, Flag] = {
 
 
 _OPTIONS = {name.partition(".")[2]: name for name in FLAGS if name.startswith("options.")}
-_ARGUMENT = re.compile(rf"\b({'|'.join(_OPTIONS)})=('[^']*'|\w+)")
+_ARGUMENT = re.compile(rf"\b({'|'.join(_OPTIONS)})=('[^']*'|-?\w+)")
+_OPENED = re.compile(r"""\bText\.open\(('[^']*'|"[^"]*")((?:, [^)]*)?)\)""")
+_READ = re.compile(r"\b(Text|Pipe)\.(stream|seek)\([^)]*\)")
 
 
 def in_flags(message: str) -> str:
-    """Return the message of an error with the arguments of a task spelled as flags.
+    """Return the message of an error with the calls and arguments of a task spelled as flags.
 
     >>> in_flags("Read it as bytes: encoding='bytes'; or wait: follow=True.")
     'Read it as bytes: --encoding bytes; or wait: --follow.'
+    >>> in_flags("Text.open('a.txt'): expected a file that can be read")
+    "--file 'a.txt': expected a file that can be read"
     """
 
     def spell(found: re.Match[str]) -> str:
         flag, value = FLAGS[_OPTIONS[found[1]]].name, found[2].strip("'")
         return flag if value == "True" else f"{flag} {value}"
 
-    return _ARGUMENT.sub(spell, message)
+    return _ARGUMENT.sub(spell, _READ.sub("--file", _OPENED.sub(r"--file \1\2", message)))
 
 
 def with_flags(command: Function) -> Function:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from uoro.cli.flags import in_flags
-from uoro.learning.log import LOGGER
 from uoro.training.logfile import LOG
 from uoro.training.record import FIGURE, Live
 from uoro.training.run import Run
@@ -22,18 +19,15 @@ from uoro.training.session import Ended
 
 @contextmanager
 def watching(console: Console, steps: int | None) -> Iterator[Callable[[Live], None]]:
-    """Show a bar, and above it what the library reports.
+    """Show a bar.
 
     Args:
-        console: Console to show them on.
+        console: Console to show it on.
         steps: Number of steps of the run, if it has an end.
 
     Yields:
         Function that shows a state of the run.
     """
-    handler = RichHandler(console=console, show_path=False, level=logging.WARNING)
-    handler.setFormatter(_InFlags())
-    LOGGER.addHandler(handler)
     columns = (
         BarColumn(),
         TextColumn("{task.fields[steps]}"),
@@ -41,17 +35,14 @@ def watching(console: Console, steps: int | None) -> Iterator[Callable[[Live], N
         _Losses(),
         TimeRemainingColumn(),
     )
-    try:
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task("", total=steps, live=None, steps="")
-            total = "" if steps is None else f" of {steps:,}"
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=steps, live=None, steps="")
+        total = "" if steps is None else f" of {steps:,}"
 
-            def watch(live: Live) -> None:
-                progress.update(bar, completed=live.step, live=live, steps=f"{live.step:,}{total}")
+        def watch(live: Live) -> None:
+            progress.update(bar, completed=live.step, live=live, steps=f"{live.step:,}{total}")
 
-            yield watch
-    finally:
-        LOGGER.removeHandler(handler)
+        yield watch
 
 
 def show_end(console: Console, run: Run, ended: Ended) -> None:
@@ -73,13 +64,6 @@ def show_end(console: Console, run: Run, ended: Ended) -> None:
     line(f"Written: {run.folder} ({', '.join(files)}, …)")
     if ended.state != "done":
         line(f"To resume: uoro train --resume {run.folder}")
-
-
-class _InFlags(logging.Formatter):
-    """Messages, with the arguments of a task spelled as flags."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return in_flags(super().format(record))
 
 
 class _Throughput(ProgressColumn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import shlex
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from uoro.files.forms import (
     decompressor,
     marked,
     require_text,
+    single_byte,
 )
 from uoro.files.places import BLOCK_BYTES, REMEMBERED, Block, Place, read_block
 
@@ -217,3 +219,15 @@ def behind_mark(place: Place, block: Block) -> tuple[Place, Block]:
 def spell_file(path: Path, block: Block) -> str:
     """Return the name of a file for an error, with the form from which it was converted."""
     return repr(str(path)) + (f", converted from {block.form}," if block.form else "")
+
+
+def other_encoding(path: Path, block: Block) -> str:
+    """Return what text that is not UTF-8 looks like, with the way to convert it, or nothing."""
+    name = single_byte(block.data, final=block.ends)
+    if name is None:
+        return ""
+    file = shlex.quote(str(path))
+    convert = f"iconv -f {'LATIN1' if name == 'Latin-1' else name} -t UTF-8"
+    tool = TOOLS.get(block.form)
+    command = f"{tool} {file} | {convert}" if tool else f"{convert} {file}"
+    return f"The text looks like {name}. Convert it: {command} > NEW. "

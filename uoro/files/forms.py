@@ -5,11 +5,9 @@ from __future__ import annotations
 import bz2
 import codecs
 import lzma
-import shlex
 import zlib
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from uoro.errors import StreamError
@@ -77,9 +75,20 @@ def unmarked(head: bytes) -> str | None:
         if zeros[high] > 0.99 and zeros[middle] > 0.4 and zeros[low] < 0.1:
             return name
     for name, high in (("UTF-16LE", 1), ("UTF-16BE", 0)):
-        if min(zeros[high], zeros[high + 2]) > 0.4 and max(zeros[1 - high], zeros[3 - high]) < 0.1:
+        if max(zeros[1 - high], zeros[3 - high]) >= 0.1:
+            continue
+        if min(zeros[high], zeros[high + 2]) > 0.4 or _of_one_script(head[:length], name, high):
             return name
     return None
+
+
+def _of_one_script(data: bytes, encoding: str, high: int) -> bool:
+    """Return whether bytes are printable UTF-16 of few scripts, one of them that of the space."""
+    scripts = set(data[high::2])
+    if 0 not in scripts or len(scripts) > min(4, len(data) // 16):
+        return False
+    text = data[: len(data) - 4].decode(encoding, "replace")
+    return all(character.isprintable() or character.isspace() for character in text)
 
 
 def require_text(call: str, name: str, head: bytes) -> None:
@@ -142,27 +151,15 @@ def _zstandard(call: str, name: str) -> Callable[[], Any]:
     )
 
 
-def other_encoding(path: Path, data: bytes) -> str:
-    """Return what a file that is not UTF-8 looks like, with the way to convert it, or nothing.
+def single_byte(data: bytes, *, final: bool) -> str | None:
+    """Return ``"Latin-1"`` or ``"CP1252"`` if bytes look like a text in it and not like UTF-8.
 
     Args:
-        path: File.
-        data: Some of its bytes.
+        data: Some bytes of a file.
+        final: Whether the file ends with them.
     """
-    name = single_byte(data)
-    if name is None:
-        return ""
-    known = {"Latin-1": "LATIN1"}.get(name, name)
-    return (
-        f"The file looks like {name}. Convert it: iconv -f {known} -t UTF-8 "
-        f"{shlex.quote(str(path))} > NEW. "
-    )
-
-
-def single_byte(data: bytes) -> str | None:
-    """Return ``"Latin-1"`` or ``"CP1252"`` if bytes look like a text in it and not like UTF-8."""
     high = [byte for byte in data if byte >= 0x80]
-    text = data.decode("utf-8", "surrogateescape")
+    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(data, final)
     not_utf_8 = sum("\udc80" <= character <= "\udcff" for character in text)
     control = any(byte < 32 and byte not in b"\t\n\f\r" for byte in data)
     if not high or 10 * not_utf_8 < 9 * len(high) or 3 * len(high) > len(data) or control:

@@ -9,8 +9,7 @@ from time import sleep
 
 from uoro.arguments import require_choice, require_count, require_list, require_path
 from uoro.errors import SettingError, StreamError
-from uoro.files.content import Content, behind_mark, spell_file
-from uoro.files.forms import other_encoding
+from uoro.files.content import Content, behind_mark, other_encoding, spell_file
 from uoro.files.places import BEGINNING
 from uoro.learning.log import LOGGER
 from uoro.tasks.alphabet import (
@@ -40,6 +39,9 @@ GIVEN = (
 TORN = "Text holds none; the file may be binary or torn. "
 READ = "Read it as bytes: encoding='bytes'; or leave such bytes out: malformed='skip'."
 OTHERWISE = f"Or r{READ[1:]}"
+OTHER = "If the text is in another encoding, convert it to UTF-8 with iconv."
+MANY = 0.01
+"""Share of characters left out from which on it is said."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,10 @@ class Text:
             symbols = Alphabet.given(call, alphabet, encoding, malformed)
             content = Content(as_text=encoding == "utf-8", growing=follow)
             for path in files:
-                content.block(call, path, 0, 0)
+                block = content.block(call, path, 0, 0)
+                looks = other_encoding(path, block) if encoding == "utf-8" else ""
+                if looks and malformed == "skip":
+                    LOGGER.warning("%s: what is not UTF-8 is left out. %s", call, looks.strip())
             return cls(files, symbols, GIVEN, laps, follow)
         require_choice(call, "encoding", encoding, ("utf-8", "bytes"))
         require_choice(call, "malformed", malformed, ("stop", "skip"))
@@ -151,15 +156,15 @@ def _read_codes(paths: Sequence[Path], encoding: Encoding, malformed: Malformed)
     content = Content(as_text=encoding == "utf-8")
     for path in paths:
         call, place, ended = f"Text.open({str(path)!r})", BEGINNING, False
-        told = False
+        looks, left_out, total = "", 0, 0
         while not ended:
             block = content.block(call, path, place.byte, place.checksum)
             if encoding == "utf-8":
                 place, block = behind_mark(place, block)
             codes, consumed = decode(block.data, encoding, final=block.ends)
             broken = escaped(codes)
-            plain = broken.any() and not block.form
-            looks = other_encoding(path, block.data) if plain else ""
+            if broken.any() and not looks:
+                looks = other_encoding(path, block)
             if encoding == "utf-8":
                 broken |= codes == 0
             if broken.any() and malformed == "stop":
@@ -172,8 +177,11 @@ def _read_codes(paths: Sequence[Path], encoding: Encoding, malformed: Malformed)
                     f"{call}: byte {byte} of {spell_file(path, block)} is "
                     f"{describe(int(codes[first]), encoding)}. {advice}"
                 )
-            if looks and not told:
-                LOGGER.warning("%s: what is not UTF-8 is left out. %s", call, looks[:-1])
-                told = True
             yield codes[~broken]
+            left_out, total = left_out + int(broken.sum()), total + len(codes)
             place, ended = place.on(block, consumed, 0), block.ends
+        if looks or left_out > MANY * total:
+            LOGGER.warning(
+                "%s: %d of %d characters are left out: they are NUL or not UTF-8. %s",
+                *(call, left_out, total, looks.strip() or OTHER),
+            )

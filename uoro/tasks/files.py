@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uoro.errors import StreamError
-from uoro.files.content import Content, behind_mark, spell_file
-from uoro.files.forms import other_encoding
+from uoro.files.content import Content, behind_mark, other_encoding, spell_file
 from uoro.files.places import BEGINNING, Block, Place
 from uoro.learning.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
@@ -121,8 +120,7 @@ class FileReader:
             start, block = behind_mark(start, block)
         decoded = self._alphabet.decode(block.data, final=block.ends and not self._follow)
         if decoded.stranger and not len(decoded.symbols):
-            plain = self._alphabet.encoding == "utf-8" and not block.form
-            looks = other_encoding(path, block.data) if plain else ""
+            looks = other_encoding(path, block) if self._alphabet.encoding == "utf-8" else ""
             raise StreamError(
                 f"Text.stream(): byte {start.byte} of {spell_file(path, block)} begins "
                 f"{decoded.stranger}. {looks}{self._hint}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from uoro.errors import StreamError
-from uoro.files.forms import MARK, TOOLS, compression, marked, require_text, undecided
+from uoro.files.forms import MARK, TOOLS, compression, marked, require_text, single_byte, undecided
 from uoro.learning.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
 from uoro.tasks.growing import GrowingStream
@@ -219,8 +219,11 @@ class PipeReader:
         """Decode the bytes that have come, perhaps no symbol; return whether any have."""
         decoded = self._decoded
         if decoded.stranger and not len(decoded.symbols):
+            looks = single_byte(self._data, final=self._closed)
+            latin = looks and self._alphabet.encoding == "utf-8"
             raise StreamError(
-                f"Pipe.stream(): byte {self._place.byte} begins {decoded.stranger}. It is not in "
+                f"Pipe.stream(): byte {self._place.byte} begins {decoded.stranger}. "
+                f"{f'The text looks like {looks}. ' if latin else ''}It is not in "
                 "the alphabet: pass an alphabet that has it, or leave out what is malformed: "
                 "malformed='skip'."
             )
