@@ -21,7 +21,7 @@ X, Y = torch.ones(IN), torch.ones(OUT)
 
 
 class Mapped(nn.Module):
-    """A cell that runs on parameters it also keeps in a dict, a list in it, or an object."""
+    """A cell that runs on parameters it also keeps in a dict, a list or tuple, or an object."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -32,6 +32,8 @@ class Mapped(nn.Module):
         self.own: Any = {"w": self.w, "u": self.u}
         if kind == "list":
             self.own = {"both": [self.w, self.u]}
+        if kind == "tuple":
+            self.own = {"both": (self.w, self.u)}
         if kind == "object":
             self.own = type("Holder", (), {})()
             self.own.w, self.own.u = self.w, self.u
@@ -46,7 +48,7 @@ class Mapped(nn.Module):
 
 
 @pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize("kind", ["dict", "list", "object"])
+@pytest.mark.parametrize("kind", ["dict", "list", "tuple", "object"])
 def test_parameters_kept_twice_are_trained(kind: str, check: bool) -> None:
     items = torch.randn(5, IN).double(), torch.randn(5, UNITS).double()
     reference, model = Mapped(kind), Mapped(kind)

@@ -30,6 +30,7 @@ from uoro_torch.hooks import (
     noting_hooks,
     require_linear_hooks,
 )
+from uoro_torch.places import attributes_restored
 from uoro_torch.tracing import traced
 
 _places: ContextVar[list[str] | None] = ContextVar("places", default=None)
@@ -190,9 +191,9 @@ def observe(device: torch.device, module: nn.Module | None = None) -> Iterator[S
     hooks = [] if module is None else hooked_modules(module)
     seen = Seen([], unit, _ignoring_stops, hooks)
     token = _places.set(seen.stopped)
-    kept = [] if module is None else [(part, dict(vars(part))) for part in module.modules()]
     try:
         with (
+            nullcontext() if module is None else attributes_restored(module),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
             numpy_random_state_kept(),
             noting_hooks(hooks),
@@ -200,9 +201,6 @@ def observe(device: torch.device, module: nn.Module | None = None) -> Iterator[S
             yield seen
     finally:
         _places.reset(token)
-        for part, attributes in kept:
-            vars(part).clear()
-            vars(part).update(attributes)
 
 
 @contextmanager
