@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import optree
@@ -150,11 +151,12 @@ class TorchDynamics:
         starts = [leaf.detach().requires_grad_() for leaf in differentiable_leaves(state)]
         with torch.enable_grad(), self._kernels():
             given = optree.tree_unflatten(param_structure, roots), join(state, starts)
-            outcome = watch(self._outcome, *given, inputs)
+            run = partial(self._outcome, *given, inputs)
+            outcome = watch(run)
             following: list[Tensor] = like(state, outcome.next_state)
             loss: Any = outcome.loss
             require_sound_graph([*following, loss], [*roots, *starts])
-            self._require_sound(outcome)
+            self._require_sound(outcome, run)
             gradients = pull([loss], [*roots, *starts], [torch.ones_like(loss)])
             immediate, state_gradient = gradients[: len(roots)], gradients[len(roots) :]
             tangents, nus = optree.tree_leaves(tangent), optree.tree_leaves(signs)
@@ -187,8 +189,8 @@ class TorchDynamics:
             optree.tree_unflatten(param_structure, pulled),
         )
 
-    def _require_sound(self, outcome: Outcome[Any]) -> None:
-        """Raise on an outcome, on its graph, that cannot be differentiated over time."""
+    def _require_sound(self, outcome: Outcome[Any], again: Callable[[], Outcome[Any]]) -> None:
+        """Raise on an outcome, on its graph, of a run that cannot be differentiated over time."""
 
     @property
     def _mapped(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import optree
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from uoro.backend import Backend
 from uoro.dynamics import Outcome, Pullback
-from uoro.errors import DerivativeError
 from uoro_torch.dynamics import TorchDynamics, like, refuse_inference_mode
+from uoro_torch.mirrors import Mirrors
+from uoro_torch.module import ModuleTransition
 from uoro_torch.opaque import call
 from uoro_torch.probing import require_sound_graph, unhooked, watch
 from uoro_torch.pullbacks import pull
@@ -39,7 +41,7 @@ class ModuleDynamics(TorchDynamics):
     def __init__(
         self,
         backend: Backend,
-        transition: Callable[..., Any],
+        transition: ModuleTransition,
         rows: bool,
         *,
         forward_mode: bool = False,
@@ -48,6 +50,7 @@ class ModuleDynamics(TorchDynamics):
         single = _of_one_row(transition) if rows else transition
         super().__init__(backend, single, True, forward_mode=forward_mode, fused=fused)
         self._batch = transition
+        self._mirrors = Mirrors()
         self._rows = rows
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
@@ -98,11 +101,12 @@ class ModuleDynamics(TorchDynamics):
             state, inputs = streamed
             roots = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), params)
             starts = [leaf.detach().requires_grad_() for leaf in differentiable_leaves(state)]
+            run = partial(self._run, count, roots, join(state, starts), inputs)
             with torch.enable_grad(), self._kernels():
-                outcome = watch(self._run, count, roots, join(state, starts), inputs)
+                outcome = watch(run)
+                self._require_sound(outcome, run)
             results: list[Any] = [*like(state, outcome.next_state), outcome.loss]
             require_sound_graph(results, [*optree.tree_leaves(roots), *starts])
-            self._require_sound(outcome)
             loss: Any = outcome.loss
             records.append(_Record(results, optree.tree_leaves(roots), starts))
             # Which record it is travels with the rows, to find it again under any map.
@@ -134,8 +138,8 @@ class ModuleDynamics(TorchDynamics):
 
         return Outcome(next_state, loss, aux), pullback
 
-    def _require_sound(self, outcome: Outcome[Any]) -> None:
-        _require_buffers_off_graph(outcome.aux)
+    def _require_sound(self, outcome: Outcome[Any], again: Callable[[], Outcome[Any]]) -> None:
+        self._mirrors.require(self._batch.module, outcome, again)
 
     @property
     def _mapped(self) -> bool:
@@ -146,21 +150,6 @@ class ModuleDynamics(TorchDynamics):
         if count is None:
             return self._outcome(params, state, inputs)
         return Outcome(*self._batch(params, state, inputs))
-
-
-def _require_buffers_off_graph(buffers: dict[str, Tensor]) -> None:
-    """Raise if a module keeps what it computes in a buffer, for the next step.
-
-    Raises:
-        DerivativeError: Naming the buffers.
-    """
-    names = [name for name, buffer in buffers.items() if buffer.requires_grad]
-    if names:
-        raise DerivativeError(
-            "Online.for_module(module, …): expected buffers without a gradient, got "
-            f"{names}, which depend on the params or the state: no gradient would go through them "
-            "to the next step. Put them into the state, or detach() them where they are computed."
-        )
 
 
 class _Record(NamedTuple):
