@@ -33,7 +33,7 @@ def test_examples_in_docstrings_run(name: str) -> None:
 
 def test_there_are_examples_for_what_a_user_calls() -> None:
     from uoro_jax import OptaxOptimizer, ShardedStreams
-    from uoro_torch import DistributedStreams, Online, TorchOptimizer
+    from uoro_torch import DistributedStreams, Online, TorchOptimizer, lift_state
 
     from uoro import (
         RTRL,
@@ -50,7 +50,7 @@ def test_there_are_examples_for_what_a_user_calls() -> None:
 
     for thing in (UORO, JointUORO, RTRL, TruncatedBPTT, RollingTruncated, Learner, Replicas, SGD,
                   anbn, load_backend, OptaxOptimizer, Online, TorchOptimizer, ShardedStreams,
-                  DistributedStreams):  # fmt: skip
+                  DistributedStreams, lift_state):  # fmt: skip
         assert ">>>" in (thing.__doc__ or ""), thing
 
 

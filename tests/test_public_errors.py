@@ -35,6 +35,7 @@ from uoro_torch import (
     SingleStep,
     TorchBackend,
     TorchOptimizer,
+    lift_state,
     module_transition,
 )
 from uoro_torch.module import ModuleTransition
@@ -225,6 +226,16 @@ class Small(torch.nn.Module):
     def forward(self, given: Any, state: Any) -> Any:
         state = self.core(given, state)
         return state, state
+
+
+class Traced(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trace = torch.zeros(2)
+
+    def forward(self, given: Any) -> Any:
+        self.trace = 0.5 * self.trace + given
+        return self.trace
 
 
 def squared(output: Any, target: Any) -> Any:
@@ -418,6 +429,8 @@ CALLS = [
          lambda: {"backend": BACKENDS["torch"], "params": {}}, ("params",)),
     Call("ModuleTransition", ModuleTransition, lambda: {"module": Small(), "loss": squared}),
     Call("module_transition", module_transition, lambda: {"module": Small(), "loss": squared}),
+    Call("lift_state", lift_state, lambda: {"module": Traced(), "input": torch.ones(2)},
+         ("module",)),
     Call("SingleStep", SingleStep, lambda: {"core": torch.nn.GRUCell(2, 2)}),
     Call("DistributedStreams", DistributedStreams, lambda: {"estimator": UORO(), "count": 2}),
     # JAX.

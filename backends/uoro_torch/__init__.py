@@ -3,6 +3,7 @@
 from uoro.deprecation import moved_names
 from uoro_torch.backend import TorchBackend as TorchBackend
 from uoro_torch.distributed import DistributedStreams as DistributedStreams
+from uoro_torch.lifting import lift_state as lift_state
 from uoro_torch.module import SingleStep as SingleStep
 from uoro_torch.module import module_transition as module_transition
 from uoro_torch.online import Online as Online

@@ -19,6 +19,7 @@ from uoro_torch.backend import TorchBackend
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of
 from uoro_torch.guards import require_params, require_plain_module, require_state, require_unpacked
+from uoro_torch.lifting import Lifted
 from uoro_torch.module import ModuleTransition, SingleStep, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
 from uoro_torch.probing import observe, routed
@@ -83,7 +84,8 @@ class TrainedModule:
         """Return the state given, or zeros, a row for each stream that runs here.
 
         Args:
-            state: State to start from; ``None`` for zeros, for one of PyTorch's own modules.
+            state: State to start from; ``None`` for zeros of one of PyTorch's own modules, and for
+                the state of a lifted one.
 
         Raises:
             SettingError: If there is none, and it is another module.
@@ -94,10 +96,11 @@ class TrainedModule:
             if isinstance(self._module, SingleStep):
                 self._module.require_state(state, len(self._rows) or None)
             return state
-        if not isinstance(self._module, SingleStep):
+        if not isinstance(self._module, (SingleStep, Lifted)):
             raise SettingError(
                 f"{self._call}: expected the initial state as the third argument, got none; only "
-                "that of PyTorch's own modules is known. Try torch.zeros(units)."
+                "that of PyTorch's own modules and of lift_state(module, input) is known. Try "
+                "torch.zeros(units)."
             )
         return self._module.initial_state(len(self._rows) or None)
 

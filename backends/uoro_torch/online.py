@@ -143,10 +143,10 @@ class Online:
 
         Args:
             module: Module called as ``module(input, state)``, which returns ``(output,
-                next_state)``; or one of PyTorch's own recurrent modules, which `SingleStep` wraps.
+                next_state)``; one of PyTorch's own recurrent modules; or what `lift_state` makes.
             loss: Function ``loss(output, target)`` that returns a scalar.
-            state: Initial hidden state, any tree of tensors; zeros by default for PyTorch's own
-                modules. With several streams each leaf has one row for each.
+            state: Initial hidden state, any tree of tensors; by default that of PyTorch's own
+                modules and of `lift_state`. With several streams each leaf has one row for each.
             streams: Number of streams to run as the rows of one batch. Each has an estimate of its
                 own, and the loss is called on each row as on a batch of one.
             estimator: Gradient estimator; `UORO` of rank 1 by default. One for several streams
