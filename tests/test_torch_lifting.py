@@ -33,10 +33,10 @@ class Fire(torch.autograd.Function):
         return (potential > 0).to(potential.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
         (potential,) = ctx.saved_tensors
         s = torch.sigmoid(4 * potential)
-        return gradient * 4 * s * (1 - s)
+        return gradients[0] * 4 * s * (1 - s)
 
 
 def fire(potential: Tensor) -> Tensor:

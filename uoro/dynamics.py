@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from uoro.backend import Backend, Scalar
@@ -164,6 +165,19 @@ class Batched(Protocol):
 
     def many(self) -> Dynamics[Any, Any, Any] | None:
         """Return dynamics of many streams, or ``None`` if this model has none."""
+        ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """Dynamics of a model that computes some numbers anew in each step, but takes them as constant.
+
+    An example is the power iteration of a spectral norm. Law: in the context, `forward` returns the
+    same outcome at the point itself, and holds those numbers elsewhere.
+    """
+
+    def held(self, params: Any, state: Any, inputs: Any, /) -> AbstractContextManager[None]:
+        """Return a context in which the numbers are those of a point."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from uoro_torch.module import ModuleTransition
 from uoro_torch.opaque import call
 from uoro_torch.probing import require_sound_graph, unhooked, watch
 from uoro_torch.pullbacks import pull
+from uoro_torch.spectral import singular_vectors_held, spectral_parts
 from uoro_torch.trees import detach, differentiable, differentiable_leaves, join
 
 
@@ -137,6 +139,13 @@ class ModuleDynamics(TorchDynamics):
             return by_params, by_state
 
         return Outcome(next_state, loss, aux), pullback
+
+    def held(self, params: Any, state: Any, inputs: Any) -> AbstractContextManager[None]:
+        """Return a context in which spectral norms keep the singular vectors of a step."""
+        module = self._batch.module
+        if not spectral_parts(module):
+            return nullcontext()
+        return singular_vectors_held(module, self.forward(params, state, inputs).aux)
 
     def _require_sound(self, outcome: Outcome[Any], again: Callable[[], Outcome[Any]]) -> None:
         self._mirrors.require(self._batch.module, outcome, again)

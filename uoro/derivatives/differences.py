@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from uoro.algebra import differentiable, shift
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics, Moment
+from uoro.dynamics import Dynamics, Holding, Moment
 
 UNIT = {
     "float64": 2.0**-53,
@@ -129,25 +130,32 @@ def slopes(
         return Slopes({}, {}, finite=False)
     still = backend.zeros(point.params), backend.zeros(point.state)
     each, whole = dict[str, Slope](), dict[str, float]()
-    for number, (output, gradient) in enumerate(zip(OUTPUTS, pulled, strict=True)):
-        whole[output] = float(sizes_pulled[number])
-        for index, part in enumerate(("params", "state")):
-            names = [name for name, _ in backend.named_leaves(directions[index])]
-            for leaf, name in enumerate(names):
-                mask = tuple(float(i == leaf) for i in range(len(names)))
-                direction, claimed = tools.direction(gradient[index], directions[index], mask)
-                moved = tuple(direction if i == index else zero for i, zero in enumerate(still))
+    with held(dynamics, point):
+        for number, (output, gradient) in enumerate(zip(OUTPUTS, pulled, strict=True)):
+            whole[output] = float(sizes_pulled[number])
+            for index, part in enumerate(("params", "state")):
+                names = [name for name, _ in backend.named_leaves(directions[index])]
+                for leaf, name in enumerate(names):
+                    mask = tuple(float(i == leaf) for i in range(len(names)))
+                    direction, claimed = tools.direction(gradient[index], directions[index], mask)
+                    moved = tuple(direction if i == index else zero for i, zero in enumerate(still))
 
-                def odd(t: float, output: int = number, moved: Any = moved) -> float:
-                    ends = [
-                        float(tools.walk(*point, cotangent, moved, end)[output]) for end in (t, -t)
-                    ]
-                    return ends[0] - ends[1]
+                    def odd(t: float, output: int = number, moved: Any = moved) -> float:
+                        ends = [
+                            float(tools.walk(*point, cotangent, moved, end)[output])
+                            for end in (t, -t)
+                        ]
+                        return ends[0] - ends[1]
 
-                rounding = 4 * UNIT[dtype] * sizes[number]
-                found = _slope(odd, float(claimed), rounding, STEP[dtype], enough)
-                each[f"{output} by '{f'{part}/{name}'.rstrip('/')}'"] = found
+                    rounding = 4 * UNIT[dtype] * sizes[number]
+                    found = _slope(odd, float(claimed), rounding, STEP[dtype], enough)
+                    each[f"{output} by '{f'{part}/{name}'.rstrip('/')}'"] = found
     return Slopes(each, whole, finite=True)
+
+
+def held(dynamics: Dynamics[Any, Any, Any], point: Moment) -> AbstractContextManager[None]:
+    """Return a context in which `forward` holds what its derivatives take as constant."""
+    return dynamics.held(*point) if isinstance(dynamics, Holding) else nullcontext()
 
 
 class _Tools(NamedTuple):

@@ -20,6 +20,7 @@ from uoro.derivatives.choosing import (
     choose_unchecked,
     first_words,
 )
+from uoro.derivatives.differences import held
 from uoro.derivatives.sweep import separately, sweep_of
 from uoro.derivatives.unroll import Unrolled
 from uoro.dynamics import Batched, Dynamics, Each, Moment, Outcome, Pullback, Sweep
@@ -125,6 +126,10 @@ class Routed:
     def many(self) -> Dynamics[Any, Any, Any] | None:
         """Return dynamics of many streams, or ``None`` if the adapter has none."""
         return self._current.many() if isinstance(self._current, Batched) else None
+
+    def held(self, params: Any, state: Any, inputs: Any) -> AbstractContextManager[None]:
+        """Return a context in which `forward` holds what its derivatives take as constant."""
+        return held(self._current, Moment(params, state, inputs))
 
     def forget(self) -> None:
         """Discard the choice: the next step checks the model anew."""
