@@ -11,10 +11,12 @@ import torch
 from real_models.torch_models import IN, OUT, UNITS, Read
 from torch import Tensor, nn
 from torch.nn import functional
-from uoro_torch import Online
+from uoro_torch import Online, TorchBackend, module_transition
+from uoro_torch.dynamics import FEW
 
-from uoro import RTRL, UORO
+from uoro import RTRL, UORO, JointUORO, RollingTruncated, Streams, unroll
 from uoro.errors import DerivativeError, DerivativeWarning
+from uoro.estimators import Truncated
 
 MSE = functional.mse_loss
 
@@ -27,6 +29,83 @@ def _seeded() -> None:
 def _stream(steps: int, *lead: int) -> Any:
     inputs, targets = torch.randn(steps, *lead, IN), torch.randn(steps, *lead, OUT)
     return list(zip(inputs.double(), targets.double(), strict=True))
+
+
+ESTIMATORS = [
+    UORO(),
+    UORO(rank=2),
+    UORO(rank=FEW + 1),
+    JointUORO(2),
+    RTRL(),
+    RollingTruncated(2),
+    *(Streams(each, 3) for each in (UORO(), UORO(rank=2), JointUORO(2), RTRL())),
+]
+
+
+def _online(model: nn.Module, estimator: Any, check: bool = True) -> tuple[Online, tuple[int, ...]]:
+    if isinstance(estimator, Truncated):
+        transition = module_transition(model, MSE)
+        step = TorchBackend().dynamics(transition, has_aux=True, check=check)
+        params: Any = dict(model.named_parameters())
+        state = torch.zeros(UNITS).double()
+        return Online(unroll(step, 3), params, state, estimator=estimator), (3,)
+    lead = (estimator.count,) if isinstance(estimator, Streams) else ()
+    state = torch.zeros(*lead, UNITS).double()
+    return Online.for_module(model, MSE, state, estimator=estimator, check=check), lead
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, Truncated()], ids=str)
+def test_hooks_on_parameters_see_the_final_gradient_and_nothing_else(
+    estimator: Any, check: bool
+) -> None:
+    """The oracle is the module without hooks, with the same signs."""
+    plain, hooked = (Read(nn.GRUCell(IN, UNITS)).double() for _ in range(2))
+    hooked.load_state_dict(plain.state_dict())
+    seen, complete = list[Tensor](), list[Tensor]()
+
+    def clip(gradient: Tensor) -> Tensor:
+        seen.append(gradient.clone())
+        return gradient.clamp(-1e-3, 1e-3)
+
+    def keep(param: Tensor) -> None:
+        assert param.grad is not None
+        complete.append(param.grad.clone())
+
+    for param in hooked.parameters():
+        param.register_hook(clip)  # type: ignore[no-untyped-call]  # PyTorch's own has no types
+        param.register_post_accumulate_grad_hook(keep)  # type: ignore[no-untyped-call]  # PyTorch's own has no types
+    (one, lead), (two, _) = (_online(module, estimator, check) for module in (plain, hooked))
+    for x, y in _stream(3, *lead):
+        for each in (seen, complete):
+            each.clear()
+        for module in (plain, hooked):
+            module.zero_grad()
+        one.step(x, y)
+        two.step(x, y)
+        wanted = [param.grad for param in plain.parameters()]
+        torch.testing.assert_close(seen, wanted, rtol=0, atol=0)
+        clipped = [clip(gradient) for gradient in wanted if gradient is not None]
+        for got in (complete, [param.grad for param in hooked.parameters()]):
+            torch.testing.assert_close(got, clipped, rtol=0, atol=0)
+
+
+def test_a_hook_that_the_first_step_registers_sees_no_signs() -> None:
+    class Late(Read):
+        def forward(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+            weight: Any = self.readout.weight
+            if weight.requires_grad and not weight._backward_hooks and weight is mine:
+                weight.register_hook(seen.append)  # type: ignore[no-untyped-call]  # the same
+            return super().forward(input, state)
+
+    seen, model = list[Tensor](), Late(nn.GRUCell(IN, UNITS)).double()
+    mine = model.readout.weight
+    online = Online.for_module(model, MSE, torch.zeros(UNITS).double(), check=False)
+    for number, (x, y) in enumerate(_stream(3)):
+        model.zero_grad()
+        online.step(x, y)
+        assert len(seen) == number, "The first step has other tensors in the place of parameters."
+        torch.testing.assert_close(seen[-1:], [mine.grad] if number else [])
 
 
 @pytest.mark.parametrize("streams", [None, 3])

@@ -153,6 +153,9 @@ class TorchDynamics:
             given = optree.tree_unflatten(param_structure, roots), join(state, starts)
             run = partial(self._outcome, *given, inputs)
             outcome = watch(run)
+            own = [root for root, leaf in zip(roots, leaves, strict=True) if root is leaf]
+            if any(root._backward_hooks for root in own):  # Registered by this very run.
+                return self.sweep(params, state, inputs, tangent, signs, each)
             following: list[Tensor] = like(state, outcome.next_state)
             loss: Any = outcome.loss
             require_sound_graph([*following, loss], [*roots, *starts])

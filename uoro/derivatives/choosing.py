@@ -273,7 +273,8 @@ def _compared(
             "gradient on purpose, use .detach(); otherwise remove the no_grad."
         )
     hooks = f" or a backward hook, at {', '.join(seen.hooks)}," if seen.hooks else ""
-    return choice.told(f"They differ from differences of forward. {difference}").warned(
+    hooked = f" There are backward hooks at {', '.join(seen.hooks)}." if seen.hooks else ""
+    return choice.told(f"They differ from differences of forward. {difference}{hooked}").warned(
         f"{difference} For a stopped gradient or a surrogate on purpose, pass check=False; "
         f"otherwise a derivative given by hand{hooks} is wrong."
     )
