@@ -26,7 +26,7 @@ import numpy as np
 
 from uoro import UORO, JointUORO, Learner, load_backend
 from uoro.algebra import mix
-from uoro.derivatives.sweep import sweep
+from uoro.derivatives.sweep import read, sweep
 from uoro.estimator import Estimate
 from uoro.estimators import JointInfluence
 from uoro.estimators.joint_pairs import project
@@ -47,8 +47,9 @@ class Sweeps(JointUORO):
         fresh = project(backend, signs, self.rank)
         swept = sweep(dynamics, params, state, inputs, carry.tangent, fresh, backend.vmap)
         pulled = backend.vmap(swept.pull)(fresh, swept.kept)
-        carried = mix(backend, swept.loss_tangent, carry.cotangent)
-        gradient = backend.combine((1.0, swept.immediate), (1.0, carried))
+        immediate, weights = read(backend, swept, carry.tangent, 1.0, stacked=True)
+        carried = mix(backend, weights, carry.cotangent)
+        gradient = backend.combine((1.0, immediate), (1.0, carried))
         after = JointInfluence(
             backend.combine((0.5, swept.pushed), (0.5, fresh)),
             backend.combine((0.5, carry.cotangent), (0.5, pulled)),

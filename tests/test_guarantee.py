@@ -8,8 +8,9 @@ import pytest
 
 from uoro import RTRL, UORO, JointUORO, RollingTruncated, Streams, TruncatedBPTT
 from uoro.errors import SettingError
-from uoro.estimator import AveragesStreams, Windowed, guarantee_of
+from uoro.estimator import Windowed, guarantee_of
 from uoro.estimators import Truncated
+from uoro.prediction import AdvancesStreams
 
 GUARANTEES = (
     (RTRL(), "exact"),
@@ -60,5 +61,5 @@ def test_optional_interfaces_are_told_by_isinstance() -> None:
         (TruncatedBPTT(3), True, True),
         (RTRL(), False, False),
     ):
-        assert isinstance(estimator, AveragesStreams) == averages
+        assert isinstance(estimator, AdvancesStreams) == averages
         assert isinstance(estimator, Windowed) == windowed

@@ -184,7 +184,7 @@ def test_a_forward_that_differs_from_vjp_is_refused(backend: Backend) -> None:
 
     def forward(*arguments: Any) -> Any:
         outcome = dynamics.forward(*arguments)
-        return outcome._replace(loss=outcome.loss * 1.0001)
+        return outcome._replace(output=outcome.loss * 1.0001)
 
     assert check_outcomes_agree(Changed(dynamics, forward=forward), *point).verdict == "broken"
 

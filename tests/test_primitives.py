@@ -195,18 +195,24 @@ def test_a_model_of_many_streams_whose_loss_is_a_sum_is_refused() -> None:
                 self.dynamics.vjp(params, entry(backend, states, i), entry(backend, items, i))
                 for i in range(count)
             ]
-            loss = self.factor * sum(outcome.loss for outcome, _ in each) / count
-            after = backend.collect([outcome.next_state for outcome, _ in each])
+            results = backend.collect([tuple(outcome[:2]) for outcome, _ in each])
 
-            def pullback(cotangents: Any, loss_cotangent: Any) -> Any:
-                share = None if loss_cotangent is None else self.factor * loss_cotangent / count
+            def pullback(cotangents: Any, weights: Any) -> Any:
                 pulled = [
-                    pull(None if cotangents is None else entry(backend, cotangents, i), share)[0]
+                    pull(
+                        *(
+                            None if c is None else entry(backend, c, i)
+                            for c in (cotangents, weights)
+                        )
+                    )
                     for i, (_, pull) in enumerate(each)
                 ]
-                return backend.combine(*((1.0, tree) for tree in pulled)), None
+                return (
+                    backend.combine(*((self.factor, by_params) for by_params, _ in pulled)),
+                    backend.collect([by_state for _, by_state in pulled]),
+                )
 
-            return Outcome(after, loss), pullback
+            return Outcome(*results), pullback
 
     dynamics, *point = trial.first
     right: Any = Batch(dynamics, 1.0)

@@ -18,7 +18,7 @@ from uoro_torch.module import ModuleTransition
 from uoro_torch.module_dynamics import ModuleDynamics
 
 from uoro import Backend, load_backend, unroll
-from uoro.derivatives.sweep import once, separately, sweep
+from uoro.derivatives.sweep import once, read, separately, sweep
 from uoro.dynamics import Sweep
 
 Change = Callable[[Backend, Sweep[Any, Any]], Sweep[Any, Any]]
@@ -28,27 +28,32 @@ def _outcome(swept: Sweep[Any, Any], **parts: Any) -> Sweep[Any, Any]:
     return swept._replace(outcome=swept.outcome._replace(**parts))
 
 
+def _negated(backend: Backend, swept: Sweep[Any, Any], *given: Any) -> Any:
+    by_params, by_state = swept.pullback(*given)
+    return backend.combine((-1.0, by_params)), by_state
+
+
 MISTAKES: dict[str, tuple[str, Change]] = {
     "a next state a little off": (
         "next state",
         lambda backend, s: _outcome(s, next_state=backend.combine((1.001, s.outcome.next_state))),
     ),
-    "another loss": ("loss", lambda backend, s: _outcome(s, loss=s.outcome.loss + 0.001)),
+    "another loss": ("output", lambda backend, s: _outcome(s, output=s.outcome.loss + 0.001)),
     "a gradient of the wrong sign": (
         "immediate gradient",
-        lambda backend, s: s._replace(immediate=backend.combine((-1.0, s.immediate))),
+        lambda backend, s: s._replace(pullback=lambda *given: _negated(backend, s, *given)),
     ),
     "a tangent that is dropped": (
         "JVP of the tangent",
         lambda backend, s: s._replace(pushed=backend.combine((0.0, s.pushed))),
     ),
     "a loss tangent that is dropped": (
-        "loss tangent",
-        lambda backend, s: s._replace(loss_tangent=0.0 * s.loss_tangent),
+        "output along the tangent",
+        lambda backend, s: s._replace(output_tangent=0.0 * s.output_tangent),
     ),
     "the gradient in the place of the signs pulled back": (
         "VJP of the signs",
-        lambda backend, s: s._replace(pull=lambda signs, kept: s.immediate),
+        lambda backend, s: s._replace(pull=lambda signs, kept: s.pullback(None, 1.0)[0]),
     ),
     "nothing kept of the signs": (
         "VJP of the signs",
@@ -80,7 +85,7 @@ def test_a_sweep_with_a_mistake_in_it_is_refused(mistake: str, count: int | None
     assert f"the {where} is furthest off" in finding.evidence
 
 
-@pytest.mark.parametrize("what", ["pushed", "loss_tangent"])
+@pytest.mark.parametrize("what", ["pushed", "output_tangent"])
 def test_pairs_that_change_places_are_refused(what: str) -> None:
     dynamics, *point = GALLERY[0].build(load_backend("autograd")).first
     flip = partial(np.flip, axis=0)
@@ -93,7 +98,7 @@ def test_pairs_that_change_places_are_refused(what: str) -> None:
 
 def test_a_sweep_of_losses_that_are_not_finite_proves_nothing() -> None:
     dynamics, *point = GALLERY[0].build(load_backend("autograd")).first
-    broken = _changed(dynamics, lambda backend, s: _outcome(s, loss=s.outcome.loss * math.inf))
+    broken = _changed(dynamics, lambda backend, s: _outcome(s, output=s.outcome.loss * math.inf))
     assert check_sweep(broken, *point).verdict == "unverifiable"
 
 
@@ -130,6 +135,7 @@ def test_a_sweep_of_a_linear_model_is_its_matrices(backend: Backend, mapped: boo
     each: Any = backend.vmap if mapped else once
     at, start, stack, pushed, pulled = backend.from_host((theta, state, x, *given))
     swept = sweep(dynamics, at, start, stack, pushed, pulled, each)
+    immediate, rate = read(backend, swept, pushed, 1.0, stacked=mapped)
     first = a @ state + theta * x[0]
     second = a @ first + theta * x[1]
     # ds'/dθ = x₁ A + x₂ of two steps, x₁ of the first; each loss is of its own state.
@@ -138,9 +144,9 @@ def test_a_sweep_of_a_linear_model_is_its_matrices(backend: Backend, mapped: boo
         "next state": (swept.outcome.next_state, second),
         "loss": (swept.outcome.loss, c @ (first + second) + 2 * d @ theta),
         "aux": (swept.outcome.aux["x"], x),
-        "direct": (swept.immediate, x[0] * c + influence.T @ c + 2 * d),
+        "direct": (immediate, x[0] * c + influence.T @ c + 2 * d),
         "pushed": (swept.pushed, given[0] @ (a @ a).T),
-        "rate": (swept.loss_tangent, given[0] @ (a + a @ a).T @ c),
+        "rate": (rate, given[0] @ (a + a @ a).T @ c),
         "pulled": (each(swept.pull)(pulled, swept.kept), given[1] @ influence),
     }
     for name, (got, numbers) in wanted.items():
@@ -193,7 +199,8 @@ def test_torch_sweeps_what_it_has_no_gradient_of(name: str, trained: bool) -> No
     check_sweep(dynamics, params, state, item).require()
     assert all(param.grad is None for param in params.values())
     swept = sweep(dynamics, params, state, item, *_pair(state), once)
-    leaves = [swept.outcome.loss, *swept.immediate.values(), *swept.pull(None, swept.kept).values()]
+    immediate, _ = swept.pullback(None, 1.0)
+    leaves = [swept.outcome.loss, *immediate.values(), *swept.pull(None, swept.kept).values()]
     assert not any(leaf.requires_grad for leaf in leaves)
 
 

@@ -85,6 +85,11 @@ def mean(backend: Backend, stack: Tree) -> Tree:
     return backend.map(lambda leaf: leaf.mean(0), stack)
 
 
+def total(backend: Backend, stack: Tree) -> Tree:
+    """Add up a stack along its leading axis."""
+    return backend.map(lambda leaf: leaf.sum(0), stack)
+
+
 def select(backend: Backend, mask: Any, chosen: Tree, otherwise: Tree) -> Tree:
     """Select entry b of ``chosen`` where ``mask[b]`` is true, of ``otherwise`` elsewhere."""
 

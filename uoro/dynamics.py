@@ -36,13 +36,19 @@ class Outcome(NamedTuple, Generic[State]):
 
     Attributes:
         next_state: s_{t+1} = F_state(x, s_t, θ), with the structure, shapes and dtypes of s_t.
-        loss: ℓ_{t+1}, a real scalar.
+        output: o_{t+1} = F_out(x, s_t, θ), any tree; a loss is the special case of a real scalar.
         aux: Third return value of the transition, not differentiated; default ``None``.
     """
 
     next_state: State
-    loss: Scalar
+    output: Any
     aux: Any = None
+
+    @property
+    def loss(self) -> Scalar:
+        """ℓ_{t+1}: the output of a transition that returns a loss."""
+        loss: Scalar = self.output
+        return loss
 
 
 class Sweep(NamedTuple, Generic[State, Params]):
@@ -51,19 +57,21 @@ class Sweep(NamedTuple, Generic[State, Params]):
     A pair (s̃, θ̃) is a rank-one estimate of the influence ∂s/∂θ.
 
     Attributes:
-        outcome: Next state and loss.
-        immediate: ∂ℓ/∂θ within this step, the immediate gradient; shaped like the params.
+        outcome: Next state and output.
         pushed: ∂F/∂s · s̃, the JVP; shaped like the state.
-        loss_tangent: ∂ℓ/∂s · s̃, a scalar.
+        output_tangent: ∂o/∂s · s̃, shaped like the output; ``None`` where it is cheaper to pull a
+            cotangent of the output back to the state, and nothing is mapped over streams.
+        pullback: The pullback of the step, as `Dynamics.vjp` returns it; it is called with
+            cotangents of the output alone.
         pull: A function ``(signs, kept)`` that returns the VJP νᵀ ∂F/∂θ of one pair. A function,
             so that a compiler can fuse the VJP with its consumer.
         kept: Second argument of `pull`, one per pair.
     """
 
     outcome: Outcome[State]
-    immediate: Params
     pushed: State
-    loss_tangent: Any
+    output_tangent: Any
+    pullback: Pullback[Params, State]
     pull: Callable[[State, Any], Params]
     kept: Any
 
@@ -72,15 +80,15 @@ class Pullback(Protocol[Cotangent, State]):
     """The transposed derivative of one step, at the point where `Dynamics.vjp` was called."""
 
     def __call__(
-        self, state_cotangent: State | None, loss_cotangent: Scalar | float | None, /
+        self, state_cotangent: State | None, output_cotangent: Any, /
     ) -> tuple[Cotangent, State]:
         """Compute the cotangents of params and state.
 
         Args:
             state_cotangent: Cotangent of the next state, shaped like the state; ``None`` stands
                 for zero and costs nothing.
-            loss_cotangent: Cotangent of the loss, a scalar; ``None`` stands for zero and costs
-                nothing.
+            output_cotangent: Cotangent of the output, shaped like the output (of a loss a number);
+                ``None`` stands for zero and costs nothing.
 
         Returns:
             The cotangent of the params and the cotangent of the state, shaped like them.
@@ -89,11 +97,14 @@ class Pullback(Protocol[Cotangent, State]):
 
 
 class Dynamics(Protocol[Params, State, Inputs]):
-    """A differentiable step ``(params, state, inputs) -> (next_state, loss)``.
+    """A differentiable step ``(params, state, inputs) -> (next_state, output)``.
+
+    The output is any tree. A loss, a real scalar, is the special case that estimators can take a
+    whole step on; of any other output the user supplies the cotangent.
 
     Laws, for all arguments, u a cotangent and v a tangent of matching shapes:
 
-    - *Adjointness*: ``<u, jvp(v)> = <vjp(u), v>``, over the state and the loss together.
+    - *Adjointness*: ``<u, jvp(v)> = <vjp(u), v>``, over the state and the output together.
     - *Linearity*: `jvp` in its tangent and the pullback in its cotangents.
     - *Truth*: both agree with finite differences of `forward`, for each leaf of the params.
     - *Agreement*: `forward` and `vjp` return the same outcome.
@@ -111,17 +122,17 @@ class Dynamics(Protocol[Params, State, Inputs]):
     def span(self) -> int: ...  # noqa: D102
 
     def forward(self, params: Params, state: State, inputs: Inputs) -> Outcome[State]:
-        """Compute the next state and the loss."""
+        """Compute the next state and the output."""
         ...
 
     def jvp(
         self, params: Params, state: State, inputs: Inputs, state_tangent: State
-    ) -> tuple[State, Scalar]:
+    ) -> tuple[State, Any]:
         """Compute the Jacobian-vector product in the state, at fixed params and inputs.
 
         Returns:
             ``∂F_state/∂s · state_tangent``, shaped like the state, and
-            ``∂ℓ/∂s · state_tangent``, a scalar.
+            ``∂F_out/∂s · state_tangent``, shaped like the output.
         """
         ...
 
@@ -142,7 +153,7 @@ class Sweeping(Protocol):
     def sweep(
         self, params: Any, state: Any, inputs: Any, tangent: Any, signs: Any, each: Each, /
     ) -> Sweep[Any, Any]:
-        """Compute outcome, immediate gradient, JVPs of the tangents and VJPs of the signs.
+        """Compute outcome, pullback, JVPs of the tangents and VJPs of the signs.
 
         Args:
             params: θ.
@@ -160,7 +171,8 @@ class Batched(Protocol):
     """Dynamics of one stream that can be run for many streams as one model.
 
     Law: the step of ``many()`` takes a stack of states and a stack of items; its next state is
-    the stack of the next states, its loss the mean of the losses.
+    the stack of the next states, its output the stack of the outputs, and its pullback sums over
+    streams what each pulls back to the params.
     """
 
     def many(self) -> Dynamics[Any, Any, Any] | None:

@@ -96,27 +96,6 @@ class Estimator(Protocol):
 
 
 @runtime_checkable
-class AveragesStreams(Protocol):
-    """An estimator that advances several streams at once, faster than one after the other.
-
-    Law: on stacks of B, `step_streams` returns the carries and states of B calls of
-    `Estimator.step`, and the means of their losses and gradients, up to the order of sums.
-    """
-
-    def step_streams(
-        self,
-        dynamics: Dynamics[Any, Any, Any],
-        params: Any,
-        carry: Any,
-        state: Any,
-        inputs: Any,
-        signs: Any,
-    ) -> tuple[Any, Any, Estimate]:
-        """Advance B streams; all arguments but ``dynamics`` and ``params`` are stacks of B."""
-        ...
-
-
-@runtime_checkable
 class Windowed(Protocol):
     """An estimator whose step consumes a window, a stack of `span` items.
 

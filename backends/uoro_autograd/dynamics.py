@@ -46,22 +46,31 @@ class AutogradDynamics:
         self._outcome = checked(transition, backend, has_aux=has_aux)
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Compute the next state and the loss."""
+        """Compute the next state and the output."""
         return self._outcome(params, state, inputs)
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
         """Compute the JVP in the state, along one flat row of its coordinates."""
         leaves, structure = optree.tree_flatten(moving(state))
 
+        made = list[Any]()
+
         def flat_step(row: Any) -> Any:
             moved = optree.tree_unflatten(structure, unflatten(row, leaves))
             outcome = self._outcome(params, _join(state, moved), inputs)
             following = _leaves(_like(state, outcome.next_state))
-            return anp.concatenate([flatten(following, leaves), anp.reshape(outcome.loss, (1,))])
+            made[:] = [moving(_unbox(outcome.output))]
+            output = _like(*2 * (outcome.output,))
+            likes = _leaves(made[0])
+            return anp.concatenate([flatten(following, leaves), flatten(output, likes)])
 
-        tangent = flatten(_leaves(state_tangent), leaves)
-        pushed = self._push(flat_step, flatten(leaves, leaves), tangent)
-        return optree.tree_unflatten(structure, unflatten(pushed[:-1], leaves)), pushed[-1]
+        row, tangent = flatten(leaves, leaves), flatten(_leaves(state_tangent), leaves)
+        pushed = self._push(flat_step, row, tangent)
+        output_leaves, of_output = optree.tree_flatten(made[0])
+        return (
+            optree.tree_unflatten(structure, unflatten(pushed[: row.size], leaves)),
+            optree.tree_unflatten(of_output, unflatten(pushed[row.size :], output_leaves)),
+        )
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Compute the outcome on a tape, and a pullback that may be called any number of times."""
@@ -78,24 +87,23 @@ class AutogradDynamics:
                 inputs,
             )
             next_leaves = boxed_tuple(_leaves(_like(state, outcome.next_state)))
-            taped.extend((next_leaves, outcome))
-            return outcome.loss
+            output_leaves = boxed_tuple(_like(*2 * (outcome.output,)))
+            taped.extend((next_leaves, output_leaves, outcome))
+            return output_leaves
 
         roots = (*param_leaves, *state_leaves)
         trace(VJPNode.new_root(), flat_step, roots)
-        next_box, outcome = taped
-        loss = anp.asarray(_unbox(outcome.loss))
+        next_box, output_box, outcome = taped
+        output = optree.tree_map(anp.asarray, _unbox(outcome.output))
 
-        def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
+        def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
             pulled = [anp.zeros_like(root) for root in roots]
-            for box, cotangent in (
-                (next_box, None if state_cotangent is None else _leaves(state_cotangent)),
-                (
-                    outcome.loss,
-                    None if loss_cotangent is None else loss.dtype.type(loss_cotangent),
-                ),
-            ):
-                if cotangent is not None and isbox(box):
+            for box, given in ((next_box, state_cotangent), (output_box, output_cotangent)):
+                if given is not None and isbox(box):
+                    cotangent = tuple(
+                        anp.asarray(leaf, dtype=like.dtype)
+                        for leaf, like in zip(_leaves(given), _unbox(box), strict=True)
+                    )
                     _require_shapes(cotangent, _unbox(box))
                     pulled = [a + b for a, b in zip(pulled, _pull(cotangent, box), strict=True)]
             return (
@@ -103,14 +111,14 @@ class AutogradDynamics:
                 optree.tree_unflatten(state_structure, pulled[split:]),
             )
 
-        return Outcome(_unbox(outcome.next_state), loss, _unbox(outcome.aux)), pullback
+        return Outcome(_unbox(outcome.next_state), output, _unbox(outcome.aux)), pullback
 
 
 def _push_forward(function: Any, row: Any, tangent: Any) -> Any:
     """Compute a JVP by autograd's forward mode."""
     differentiate: Any = make_jvp(function)
     _, pushed = differentiate(row)(tangent)
-    return anp.zeros(len(tangent) + 1) + pushed
+    return pushed
 
 
 def _push_twice(function: Any, row: Any, tangent: Any) -> Any:
@@ -118,7 +126,7 @@ def _push_twice(function: Any, row: Any, tangent: Any) -> Any:
     differentiate: Any = make_vjp
     pull, value = differentiate(function)(row)
     push, _ = differentiate(pull)(anp.zeros_like(value))
-    return anp.zeros(len(tangent) + 1) + push(tangent)
+    return push(tangent)
 
 
 def _join(state: Any, moved: Any) -> Any:
@@ -130,7 +138,7 @@ def _join(state: Any, moved: Any) -> Any:
 def _like(state: Any, following: Any) -> Any:
     """Return the leaves of the next state whose counterparts in the state are differentiable."""
     pairs = zip(_leaves(state), _leaves(following), strict=True)
-    return tuple(leaf for like, leaf in pairs if coordinates_of(like))
+    return tuple(leaf for like, leaf in pairs if coordinates_of(_value(like)))
 
 
 def _leaves(tree: Any) -> tuple[Any, ...]:

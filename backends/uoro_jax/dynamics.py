@@ -22,7 +22,7 @@ class JaxDynamics:
 
     Args:
         backend: Backend of the arrays.
-        transition: Function ``(params, state, inputs) -> (next_state, loss)``.
+        transition: Function ``(params, state, inputs) -> (next_state, output)``.
         has_aux: Whether the transition returns a third element.
         twice: Whether the JVP is computed as the VJP of the VJP, instead of in forward mode.
     """
@@ -50,10 +50,10 @@ class JaxDynamics:
 
         def of_state(moved: Any) -> tuple[Any, Any]:
             outcome = self._outcome(params, join(state, moved), inputs)
-            return like(state, outcome.next_state), outcome.loss
+            return like(state, outcome.next_state), moving(outcome.output)
 
-        pushed, loss_tangent = self._push(of_state, moving(state), state_tangent)
-        return pushed, loss_tangent
+        pushed, output_tangent = self._push(of_state, moving(state), state_tangent)
+        return pushed, output_tangent
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Run one step, and return a pullback that can be called any number of times.
@@ -63,35 +63,39 @@ class JaxDynamics:
         of signs with the next state.
         """
 
-        def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
+        def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
             def outputs(params: Any, moved: Any) -> tuple[Any, Any]:
                 outcome = self._outcome(params, join(state, moved), inputs)
                 return (
                     () if state_cotangent is None else like(state, outcome.next_state),
-                    () if loss_cotangent is None else outcome.loss,
+                    () if output_cotangent is None else moving(outcome.output),
                 )
 
             primal, pull = jax.vjp(outputs, params, moving(state))
-            weight = () if loss_cotangent is None else jnp.asarray(loss_cotangent, primal[1].dtype)
-            given = () if state_cotangent is None else conjugate(state_cotangent)
-            by_params, by_state = conjugate(pull((given, weight)))
+            given = tuple(
+                () if cotangent is None else conjugate(_cast(cotangent, result))
+                for cotangent, result in zip(
+                    (state_cotangent, output_cotangent), primal, strict=True
+                )
+            )
+            by_params, by_state = conjugate(pull(given))
             return by_params, by_state
 
         return self._outcome(params, state, inputs), pullback
 
     def many(self) -> JaxDynamics:
-        """Build one dynamics of many streams: state and inputs are stacks, the loss is the mean.
+        """Build one dynamics of many streams: state, inputs and output are stacks.
 
         The pullback computes the sum over streams as one matrix product; the share of a single
         stream in the gradient of the params is never materialized.
         """
-
-        def together(params: Any, state: Any, inputs: Any) -> tuple[Any, ...]:
-            step = jax.vmap(self._transition, (None, 0, 0))
-            next_state, losses, *aux = step(params, state, inputs)
-            return (next_state, losses.mean(), *aux)
-
+        together = jax.vmap(self._transition, (None, 0, 0))
         return JaxDynamics(self.backend, together, self._has_aux, self._twice)
+
+
+def _cast(cotangent: Any, result: Any) -> Any:
+    """Return a cotangent in the dtypes of a result; numbers become arrays."""
+    return jax.tree.map(lambda leaf, given: jnp.asarray(given, leaf.dtype), result, cotangent)
 
 
 def _push_forward(function: Callable[[Any], Any], at: Any, tangent: Any) -> Any:

@@ -14,15 +14,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from uoro.arguments import mismatch, require_count, require_estimator, require_kind, require_stack
 from uoro.backend import Backend
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Outcome
 from uoro.errors import SettingError, spelled
 from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
 from uoro.estimators.streams import Streams
+from uoro.prediction import Prediction
 from uoro_jax.devices import spell_devices
 from uoro_jax.trees import widen
 
 _spec: Any = PartitionSpec
 _pmean: Any = lax.pmean
+_psum: Any = lax.psum
 _constrain: Any = lax.with_sharding_constraint
 _whole = _spec()
 
@@ -159,6 +161,36 @@ class ShardedStreams:
         stepped = self._on_each(one, results)(params, carry, state, inputs, signs)
         after: tuple[Any, Any, Estimate] = stepped
         return after
+
+    def advance(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any
+    ) -> tuple[Any, Any, Prediction]:
+        """Advance each stream on its device; the arguments are those of `Streams.advance`."""
+        for tree, what in zip(stacks[1:3], ("state", "inputs"), strict=True):
+            self._require_stack(dynamics.backend, tree, f"step({what})")
+
+        def one(params: Any, *stacks: Any) -> Any:
+            *after, made = self._alone.advance(dynamics, params, *stacks)
+            return *after, (made.output, made.aux)
+
+        after, next_state, made = self._on_each(one, self._split)(params, *stacks)
+        prediction = Prediction(
+            dynamics.backend,
+            Outcome(next_state, *made),
+            lambda cotangent: self.gradient(dynamics, params, *stacks[:3], cotangent),
+        )
+        return after, next_state, prediction
+
+    def gradient(self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any) -> Any:
+        """Sum over devices what `Streams.gradient` returns, from the same arguments."""
+
+        def one(params: Any, *stacks: Any) -> Any:
+            gradient = self._alone.gradient(dynamics, params, *stacks)
+            return jax.tree.map(
+                lambda leaf: _psum(widen(leaf), self._axis).astype(leaf.dtype), gradient
+            )
+
+        return self._on_each(one, _whole)(params, *stacks)
 
     def reset(
         self,

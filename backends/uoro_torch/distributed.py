@@ -12,10 +12,11 @@ from torch import Tensor
 
 from uoro.arguments import leaf_name, require_count, require_estimator, require_stack
 from uoro.backend import Backend, Distribution, Tree
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Outcome
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
 from uoro.estimators.streams import Streams
+from uoro.prediction import Prediction
 from uoro_torch.trees import as_real, widen
 
 
@@ -165,6 +166,28 @@ class DistributedStreams:
         carry, state, here = self._alone.step(dynamics, params, carry, state, inputs, signs)
         loss, gradient = self._average((here.loss, here.gradient))
         return carry, state, Estimate(loss, gradient, here.aux)
+
+    def advance(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any
+    ) -> tuple[Any, Any, Prediction]:
+        """Advance the streams of this process; the arguments are those of `Streams.advance`.
+
+        The gradient is the average over processes of what each asks for, as
+        `DistributedDataParallel` averages; all processes must ask for it.
+        """
+        for tree, what in zip(stacks[1:3], ("state", "inputs"), strict=True):
+            self._require_stack(dynamics.backend, tree, f"step({what})")
+        carry, state, here = self._alone.advance(dynamics, params, *stacks)
+        everywhere = Prediction(
+            dynamics.backend,
+            Outcome(state, here.output, here.aux),
+            lambda cotangent: self._average(here.gradient(cotangent)),
+        )
+        return carry, state, everywhere
+
+    def gradient(self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any) -> Any:
+        """Average over processes what `Streams.gradient` returns, from the same arguments."""
+        return self._average(self._alone.gradient(dynamics, params, *stacks))
 
     def reset(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor
 from uoro.backend import Backend
 from uoro.derivatives.sweep import once, separately
 from uoro.derivatives.transition import checked
-from uoro.dynamics import Each, Outcome, Pullback, Sweep
+from uoro.dynamics import Dynamics, Each, Outcome, Pullback, Sweep
 from uoro.errors import SettingError
 from uoro_torch.probing import require_sound_graph, unhooked, watch
 from uoro_torch.pullbacks import (
@@ -50,7 +50,7 @@ class TorchDynamics:
 
     Args:
         backend: Backend of the tensors.
-        transition: Function ``(params, state, inputs) -> (next_state, loss)``.
+        transition: Function ``(params, state, inputs) -> (next_state, output)``.
         has_aux: Whether the transition returns a third element.
         forward_mode: Whether the JVP is computed in forward mode.
         fused: Whether fused kernels may run, some of which have no second derivative.
@@ -68,6 +68,7 @@ class TorchDynamics:
         fused: bool = True,
     ) -> None:
         self.backend = backend
+        self._transition, self._has_aux = transition, has_aux
         self._outcome = checked(transition, backend, has_aux=has_aux)
         self._forward_mode = forward_mode
         self._kernels: Callable[[], AbstractContextManager[Any]] = nullcontext if fused else unfused
@@ -83,14 +84,18 @@ class TorchDynamics:
         params = detach(params)
         leaves, structure = optree.tree_flatten(differentiable(state))
         tangents = optree.tree_leaves(state_tangent)
+        taken = list[Outcome[Any]]()
 
         def outputs(*leaves: Tensor) -> tuple[Any, ...]:
-            outcome = self._outcome(params, join(state, leaves), inputs)
-            return (*like(state, outcome.next_state), outcome.loss)
+            taken.append(self._outcome(params, join(state, leaves), inputs))
+            return results_of(state, taken[-1])
 
         with self._kernels():
-            *pushed, loss_tangent = self._push(outputs, leaves, tangents)
-        return optree.tree_unflatten(structure, pushed), loss_tangent
+            pushed = self._push(outputs, leaves, tangents)
+        return (
+            optree.tree_unflatten(structure, pushed[: len(leaves)]),
+            optree.tree_unflatten(_structure(taken[-1].output), pushed[len(leaves) :]),
+        )
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Run one step on a graph that serves any number of pullbacks."""
@@ -107,30 +112,36 @@ class TorchDynamics:
                 inputs,
             )
             taken.append(outcome)
-            return (*like(state, outcome.next_state), outcome.loss)
+            return results_of(state, outcome)
 
         record = record_mapped if self._mapped else record_plainly
         with self._kernels():
-            (*next_leaves, loss), pull_leaves = record(outputs, [*param_leaves, *state_leaves])
+            results, pull_leaves = record(outputs, [*param_leaves, *state_leaves])
+        count = len(state_leaves)
+        next_leaves, output_leaves = results[:count], results[count:]
 
-        def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
-            cotangents: list[Tensor | None] = (
-                [None] * len(next_leaves)
-                if state_cotangent is None
-                else optree.tree_leaves(state_cotangent)
+        def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
+            pulled = pull_leaves(
+                [
+                    *cotangents_of(state_cotangent, next_leaves),
+                    *cotangents_of(output_cotangent, output_leaves),
+                ]
             )
-            if loss_cotangent is not None:
-                loss_cotangent = torch.as_tensor(
-                    loss_cotangent, dtype=loss.dtype, device=loss.device
-                )
-            pulled = pull_leaves([*cotangents, loss_cotangent])
             return (
                 optree.tree_unflatten(param_structure, pulled[:split]),
                 optree.tree_unflatten(state_structure, pulled[split:]),
             )
 
         next_state = _replace(state, taken[-1].next_state, next_leaves)
-        return Outcome(next_state, loss, detach(taken[-1].aux)), pullback
+        output = _replace(taken[-1].output, taken[-1].output, output_leaves)
+        return Outcome(next_state, output, detach(taken[-1].aux)), pullback
+
+    def many(self) -> Dynamics[Any, Any, Any] | None:
+        """Build one dynamics of many streams: state, inputs and output are stacks.
+
+        One backward pass adds up what all streams pull back to the params.
+        """
+        return self._of_many(torch.func.vmap(self._transition, in_dims=(None, 0, 0)))
 
     def sweep(
         self, params: Any, state: Any, inputs: Any, tangent: Any, signs: Any, each: Each
@@ -157,11 +168,9 @@ class TorchDynamics:
             if any(root._backward_hooks for root in own):  # Registered by this very run.
                 return self.sweep(params, state, inputs, tangent, signs, each)
             following: list[Tensor] = like(state, outcome.next_state)
-            loss: Any = outcome.loss
-            require_sound_graph([*following, loss], [*roots, *starts])
+            output = differentiable_leaves(outcome.output)
+            require_sound_graph([*following, *output], [*roots, *starts])
             self._require_sound(outcome, run)
-            gradients = pull([loss], [*roots, *starts], [torch.ones_like(loss)])
-            immediate, state_gradient = gradients[: len(roots)], gradients[len(roots) :]
             tangents, nus = optree.tree_leaves(tangent), optree.tree_leaves(signs)
             found = [
                 pull_and_push(
@@ -177,19 +186,38 @@ class TorchDynamics:
             [torch.stack(parts) if stacked else parts[0] for parts in zip(*lists, strict=True)]
             for lists in zip(*found, strict=True)
         )
-        loss_tangents: list[Any] = [
-            self.backend.inner(
-                state_gradient, [leaf[i] for leaf in tangents] if stacked else tangents
+        state_structure = optree.tree_structure(tangent)
+
+        def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
+            gradients = pull(
+                [*following, *output],
+                [*roots, *starts],
+                [
+                    *cotangents_of(state_cotangent, following),
+                    *cotangents_of(output_cotangent, output),
+                ],
             )
-            for i in range(pairs)
-        ]
+            return (
+                optree.tree_unflatten(param_structure, gradients[: len(roots)]),
+                optree.tree_unflatten(state_structure, gradients[len(roots) :]),
+            )
+
         return Sweep(
-            Outcome(detach(outcome.next_state), loss.detach(), detach(outcome.aux)),
-            optree.tree_unflatten(param_structure, immediate),
-            optree.tree_unflatten(optree.tree_structure(tangent), pushed),
-            torch.stack(loss_tangents) if stacked else loss_tangents[0],
+            Outcome(detach(outcome.next_state), detach(outcome.output), detach(outcome.aux)),
+            optree.tree_unflatten(state_structure, pushed),
+            None,
+            pullback,
             lambda _signs, kept: kept,
             optree.tree_unflatten(param_structure, pulled),
+        )
+
+    def _of_many(self, together: Callable[..., Any]) -> TorchDynamics:
+        return TorchDynamics(
+            self.backend,
+            together,
+            self._has_aux,
+            forward_mode=self._forward_mode,
+            fused=self._kernels is nullcontext,
         )
 
     def _require_sound(self, outcome: Outcome[Any], again: Callable[[], Outcome[Any]]) -> None:
@@ -204,6 +232,25 @@ class TorchDynamics:
         if self._mapped:
             return push_mapped
         return push_forward if self._forward_mode else push_by_double_vjp
+
+
+def results_of(state: Any, outcome: Outcome[Any]) -> tuple[Any, ...]:
+    """Return the differentiable leaves of the next state and of the output."""
+    return (*like(state, outcome.next_state), *differentiable_leaves(outcome.output))
+
+
+def _structure(tree: Any) -> Any:
+    return optree.tree_structure(differentiable(tree))
+
+
+def cotangents_of(cotangent: Any, results: list[Tensor]) -> list[Tensor | None]:
+    """Return a cotangent for each of several leaves, ``None`` for zero; numbers become tensors."""
+    if cotangent is None:
+        return [None] * len(results)
+    return [
+        torch.as_tensor(given, dtype=result.dtype, device=result.device)
+        for given, result in zip(optree.tree_leaves(cotangent), results, strict=True)
+    ]
 
 
 def _is_root(leaf: Tensor) -> bool:

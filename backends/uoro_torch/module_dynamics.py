@@ -12,8 +12,13 @@ import torch
 from torch import Tensor
 
 from uoro.backend import Backend
-from uoro.dynamics import Outcome, Pullback
-from uoro_torch.dynamics import TorchDynamics, like, refuse_inference_mode
+from uoro.dynamics import Dynamics, Outcome, Pullback
+from uoro_torch.dynamics import (
+    TorchDynamics,
+    cotangents_of,
+    refuse_inference_mode,
+    results_of,
+)
 from uoro_torch.mirrors import Mirrors
 from uoro_torch.module import ModuleTransition
 from uoro_torch.opaque import call
@@ -63,11 +68,11 @@ class ModuleDynamics(TorchDynamics):
         def native(count: int | None, params: Any, streamed: Any, extra: Any) -> Any:
             with torch.no_grad(), unhooked(), self._kernels():
                 outcome = self._run(count, params, *streamed)
-            return (outcome.next_state, outcome.loss), outcome.aux
+            return (outcome.next_state, outcome.output), outcome.aux
 
         returned, aux = call(native, params, (state, inputs), (), rows=self._rows)
-        next_state, loss = returned
-        return Outcome(next_state, loss, aux)
+        next_state, output = returned
+        return Outcome(next_state, output, aux)
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
         """Push a state tangent forward."""
@@ -78,19 +83,24 @@ class ModuleDynamics(TorchDynamics):
         def native(count: int | None, params: Any, streamed: Any, tangent: Any) -> Any:
             state, inputs = streamed
             leaves, structure = optree.tree_flatten(differentiable(state))
+            taken = list[Outcome[Any]]()
 
             def outputs(*leaves: Tensor) -> tuple[Any, ...]:
-                outcome = self._run(count, params, join(state, leaves), inputs)
-                return (*like(state, outcome.next_state), outcome.loss)
+                taken.append(self._run(count, params, join(state, leaves), inputs))
+                return results_of(state, taken[-1])
 
             with self._kernels():
-                *pushed, loss_tangent = self._push(outputs, leaves, optree.tree_leaves(tangent))
-            return (optree.tree_unflatten(structure, pushed), loss_tangent), ()
+                pushed = self._push(outputs, leaves, optree.tree_leaves(tangent))
+            of_output = optree.tree_structure(differentiable(taken[-1].output))
+            return (
+                optree.tree_unflatten(structure, pushed[: len(leaves)]),
+                optree.tree_unflatten(of_output, pushed[len(leaves) :]),
+            ), ()
 
-        (pushed, loss_tangent), _ = call(
+        (pushed, output_tangent), _ = call(
             native, detach(params), (state, inputs), state_tangent, rows=self._rows
         )
-        return pushed, loss_tangent
+        return pushed, output_tangent
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Run one step on a graph that serves any number of pullbacks."""
@@ -107,15 +117,16 @@ class ModuleDynamics(TorchDynamics):
             with torch.enable_grad(), self._kernels():
                 outcome = watch(run)
                 self._require_sound(outcome, run)
-            results: list[Any] = [*like(state, outcome.next_state), outcome.loss]
+            results = list(results_of(state, outcome))
             require_sound_graph(results, [*optree.tree_leaves(roots), *starts])
-            loss: Any = outcome.loss
             records.append(_Record(results, optree.tree_leaves(roots), starts))
             # Which record it is travels with the rows, to find it again under any map.
-            ticket = torch.full(loss.shape, len(records) - 1)
-            return detach((outcome.next_state, outcome.loss, ticket)), detach(outcome.aux)
+            ticket = torch.full(() if count is None else (count,), len(records) - 1)
+            return detach((outcome.next_state, outcome.output, ticket)), detach(outcome.aux)
 
-        (next_state, loss, ticket), aux = call(record, params, (state, inputs), (), rows=self._rows)
+        (next_state, output, ticket), aux = call(
+            record, params, (state, inputs), (), rows=self._rows
+        )
         param_structure = optree.tree_structure(params)
         state_structure = optree.tree_structure(differentiable(state))
 
@@ -128,17 +139,16 @@ class ModuleDynamics(TorchDynamics):
                 optree.tree_unflatten(state_structure, by_state),
             ), ()
 
-        def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
-            if loss_cotangent is not None:
-                loss_cotangent = torch.as_tensor(
-                    loss_cotangent, dtype=loss.dtype, device=loss.device
-                )
-            cotangents = (state_cotangent, loss_cotangent)
+        def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
+            if output_cotangent is not None:
+                leaves = differentiable_leaves(output)
+                output_cotangent = cotangents_of(output_cotangent, leaves)
+            cotangents = (state_cotangent, output_cotangent)
             pulled, _ = call(pull_native, (), ticket, cotangents, rows=self._rows)
             by_params, by_state = pulled
             return by_params, by_state
 
-        return Outcome(next_state, loss, aux), pullback
+        return Outcome(next_state, output, aux), pullback
 
     def held(self, params: Any, state: Any, inputs: Any) -> AbstractContextManager[None]:
         """Return a context in which spectral norms keep the singular vectors of a step."""
@@ -160,6 +170,10 @@ class ModuleDynamics(TorchDynamics):
             return self._outcome(params, state, inputs)
         return Outcome(*self._batch(params, state, inputs))
 
+    def many(self) -> Dynamics[Any, Any, Any] | None:
+        """Build one dynamics of many streams, the rows of one batch."""
+        return self._of_many(self._batch) if self._rows else None
+
 
 class _Record(NamedTuple):
     """One step on a graph."""
@@ -178,15 +192,17 @@ class _Record(NamedTuple):
         """Pull a cotangent of each row back, to the params of each row by itself."""
         given = self._listed(cotangents)
         alone = [None if cotangent is None else _one_by_one(cotangent) for cotangent in given]
-        count = self.results[-1].shape[0]
+        count = self.results[0].shape[0]
         by_params = pull(self.results, self.params, alone, batch=(count,))
         return by_params, pull(self.results, self.state, given)
 
     def _listed(self, cotangents: Any) -> list[Tensor | None]:
         """Return a cotangent for each result, ``None`` for zero."""
-        by_state, by_loss = cotangents
-        zeros: list[Tensor | None] = [None] * (len(self.results) - 1)
-        return [*(zeros if by_state is None else optree.tree_leaves(by_state)), by_loss]
+        count = len(self.state)
+        return [
+            *cotangents_of(cotangents[0], self.results[:count]),
+            *cotangents_of(cotangents[1], self.results[count:]),
+        ]
 
 
 def _one_by_one(cotangent: Tensor) -> Tensor:

@@ -207,7 +207,7 @@ class TrainedModule:
         with observe(torch.device(backend.device), self._module):
             one, two = (step(start, item) for start in (state, shift(backend, state, 1.0, nudge)))
         others = [
-            [leaf[1:] for leaf in [*differentiable(backend, outcome.next_state), outcome.loss]]
+            [leaf[1:] for leaf in differentiable(backend, tuple(outcome[:2]))]
             for outcome in (one, two)
         ]
         gap = float(norm(backend, backend.combine((1.0, others[0]), (-1.0, others[1]))))

@@ -11,6 +11,7 @@ import numpy as np
 
 from uoro.algebra import norm
 from uoro.backend import Backend
+from uoro.derivatives.probing import cotangent_for
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, Truncated
@@ -34,19 +35,21 @@ def check_adjointness(
     *,
     seed: int = 0,
 ) -> Finding:
-    """Compare ``<u, J v>`` with ``<Jᵀu, v>`` for random u and v, of the next state and of the loss.
+    """Compare ``<u, J v>`` with ``<Jᵀu, v>`` for random u and v, of next state and output.
 
     Returns:
         A finding whose gap is the larger of the two, relative to ``‖u‖ ‖J v‖ + ‖Jᵀu‖ ‖v‖``, as
-        one of these may be small by chance, and to ``‖∂ℓ/∂s‖ ‖v‖``.
+        one of these may be small by chance, and of the output to ``‖(∂o/∂s)ᵀ ō‖ ‖v‖``, with a
+        cotangent ō that is 1 for a loss.
     """
     backend = dynamics.backend
     dtype = precision_of(backend, state, params)
     tangent, cotangent = gaussian(backend, state, seed, 0), gaussian(backend, state, seed, 1)
-    pushed, loss_tangent = dynamics.jvp(params, state, inputs, tangent)
-    _, pullback = dynamics.vjp(params, state, inputs)
+    pushed, output_tangent = dynamics.jvp(params, state, inputs, tangent)
+    outcome, pullback = dynamics.vjp(params, state, inputs)
     _, pulled = pullback(cotangent, None)
-    _, state_gradient = pullback(None, 1.0)
+    weights = cotangent_for(backend, outcome.output)
+    _, state_gradient = pullback(None, weights)
     sides = {
         "next state": (
             float(backend.inner(cotangent, pushed)),
@@ -54,8 +57,8 @@ def check_adjointness(
             float(norm(backend, cotangent)) * float(norm(backend, pushed))
             + float(norm(backend, pulled)) * float(norm(backend, tangent)),
         ),
-        "loss": (
-            float(loss_tangent),
+        "output": (
+            float(backend.inner(weights, output_tangent)),
             float(backend.inner(state_gradient, tangent)),
             float(norm(backend, state_gradient)) * float(norm(backend, tangent)),
         ),
@@ -91,20 +94,22 @@ def check_linearity(
     a, b = gaussian(backend, state, seed, 2), gaussian(backend, state, seed, 3)
     mixed = backend.combine((2.0, a), (-3.0, b))
     push = partial(dynamics.jvp, params, state, inputs)
-    _, pullback = dynamics.vjp(params, state, inputs)
-    (of_a, rate_a), (of_b, rate_b), (of_mixed, loss_tangent) = push(a), push(b), push(mixed)
-    steepest = float(norm(backend, pullback(None, 1.0)[1]))
+    outcome, pullback = dynamics.vjp(params, state, inputs)
+    weights = cotangent_for(backend, outcome.output)
+    half, less, none = (backend.combine((by, weights)) for by in (0.5, -0.5, 0.0))
+    (of_a, rate_a), (of_b, rate_b), (of_mixed, rate) = push(a), push(b), push(mixed)
+    steepest = float(norm(backend, pullback(None, weights)[1]))
     terms = steepest * (2 * float(norm(backend, a)) + 3 * float(norm(backend, b)))
-    pulls = zip(pullback(a, 0.5), pullback(b, 0.5), pullback(mixed, -0.5), strict=True)
+    along = [float(backend.inner(weights, tangent)) for tangent in (rate, rate_a, rate_b)]
+    pulls = zip(pullback(a, half), pullback(b, half), pullback(mixed, less), strict=True)
     gaps = {
         "jvp": _nonlinearity(backend, of_a, of_b, of_mixed),
-        "jvp of the loss": abs(float(loss_tangent) - 2 * float(rate_a) + 3 * float(rate_b))
-        / (terms or 1.0),
+        "jvp of the output": abs(along[0] - 2 * along[1] + 3 * along[2]) / (terms or 1.0),
         "pullback": largest(_nonlinearity(backend, *pulled) for pulled in pulls),
     }
     for name, one, two in (
-        ("loss", pullback(a, None), pullback(a, 0.0)),
-        ("state", pullback(None, 1.0), pullback(backend.zeros(state), 1.0)),
+        ("output", pullback(a, None), pullback(a, none)),
+        ("state", pullback(None, weights), pullback(backend.zeros(state), weights)),
     ):
         parts = zip(one, two, strict=True)
         gaps[f"pullback without the {name}"] = largest(relative_gap(backend, *p) for p in parts)
@@ -136,19 +141,20 @@ def check_outcomes_agree(
     dtype = precision_of(backend, state, params)
     plain = dynamics.forward(params, state, inputs)
     taped, _ = dynamics.vjp(params, state, inputs)
-    if not (math.isfinite(float(plain.loss)) and math.isfinite(float(taped.loss))):
-        evidence = f"Losses {float(plain.loss)!r} and {float(taped.loss)!r} are not finite."
-        law = "forward and vjp give one outcome"
+    sizes = [float(norm(backend, each.output)) for each in (plain, taped)]
+    law = "forward and vjp give one outcome"
+    if not all(map(math.isfinite, sizes)):
+        evidence = f"Outputs of norms {sizes[0]!r} and {sizes[1]!r} are not finite."
         return Finding(law, "unverifiable", math.nan, math.nan, evidence)
     gaps = (
         relative_gap(backend, plain.next_state, taped.next_state),
-        abs(float(plain.loss) - float(taped.loss)) / (abs(float(taped.loss)) or 1.0),
+        relative_gap(backend, plain.output, taped.output),
     )
     return _law(
-        "forward and vjp give one outcome",
+        law,
         largest(gaps),
         10 * UNIT[dtype],
-        f"losses {float(plain.loss)!r} and {float(taped.loss)!r}, backend {backend.name}.",
+        f"outputs of norms {sizes[0]!r} and {sizes[1]!r}, backend {backend.name}.",
     )
 
 
@@ -172,10 +178,10 @@ def check_purity(
         pushed = dynamics.jvp(params, state, inputs, tangent)
         taped, pullback = dynamics.vjp(params, state, inputs)
         return (
-            (outcome.next_state, outcome.loss),
+            (outcome.next_state, outcome.output),
             pushed,
-            (taped.next_state, taped.loss),
-            pullback(tangent, 1.0),
+            (taped.next_state, taped.output),
+            pullback(tangent, cotangent_for(backend, taped.output)),
         )
 
     first = _copy(backend, everything())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from uoro.algebra import entry, mean, shift
-from uoro.derivatives.sweep import mean_immediate
-from uoro.dynamics import Batched, Dynamics
+from uoro.algebra import entry, shift, total
+from uoro.derivatives.many import many
+from uoro.derivatives.probing import cotangent_for
+from uoro.dynamics import Dynamics
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 from uoro_conformance.laws import ADJOINT
@@ -17,11 +18,11 @@ STREAMS = 3
 def check_many(
     dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any, *, seed: int = 0
 ) -> Finding:
-    """Check the mean immediate gradient over streams, and the model of many streams if any.
+    """Compare the model of many streams with each stream by itself.
 
-    `uoro.derivatives.sweep.mean_immediate` must be the mean of ∂ℓ/∂θ over streams.
-    For `Batched` dynamics, the step of ``many()`` must return the stack of the next states and the
-    mean of the losses, and its pullback the sum over streams of what is pulled back to the params.
+    The step of `uoro.derivatives.many.many` must return the stacks of next states and outputs, and
+    its pullback the sum over streams of what each pulls back to the params, and the stack of what
+    each pulls back to its state.
 
     Args:
         dynamics: Model of one stream.
@@ -39,31 +40,26 @@ def check_many(
     ]
     stack, items = backend.collect(states), backend.collect([inputs] * STREAMS)
     alone = [dynamics.vjp(params, each, inputs) for each in states]
-    immediate = backend.collect([pullback(None, 1.0)[0] for _, pullback in alone])
-    expected = mean(backend, immediate)
-    direct = mean_immediate(dynamics, params, stack, items, immediate)
-    gaps = {"mean immediate gradient": relative_gap(backend, direct, expected)}
-    together = dynamics.many() if isinstance(dynamics, Batched) else None
-    if together is not None:
-        outcome, pullback = together.vjp(params, stack, items)
-        plain = together.forward(params, stack, items)
-        next_states = backend.collect([outcome.next_state for outcome, _ in alone])
-        losses = backend.collect([outcome.loss for outcome, _ in alone])
-        pulled = [
-            pull(entry(backend, cotangents, number), None)[0]
-            for number, (_, pull) in enumerate(alone)
-        ]
-        total = mean(backend, backend.collect(pulled))
-        gaps |= {
-            "next states": relative_gap(backend, outcome.next_state, next_states),
-            "next states of forward": relative_gap(backend, plain.next_state, next_states),
-            "mean loss": relative_gap(backend, outcome.loss, losses.mean()),
-            "pulled cotangents": relative_gap(
-                backend,
-                backend.combine((1.0 / STREAMS, pullback(cotangents, None)[0])),
-                total,
-            ),
-        }
+    weights = [cotangent_for(backend, outcome.output) for outcome, _ in alone]
+    together = many(dynamics)
+    outcome, pullback = together.vjp(params, stack, items)
+    plain = together.forward(params, stack, items)
+    outcomes = backend.collect([(each.next_state, each.output) for each, _ in alone])
+    gaps = {
+        "outcomes": relative_gap(backend, tuple(outcome[:2]), outcomes),
+        "outcomes of forward": relative_gap(backend, tuple(plain[:2]), outcomes),
+    }
+    by_output = backend.collect(weights)
+    for name, given, each in (
+        ("next states", (cotangents, None), lambda n: (entry(backend, cotangents, n), None)),
+        ("outputs", (None, by_output), lambda n: (None, weights[n])),
+    ):
+        pulled = [pull(*each(number)) for number, (_, pull) in enumerate(alone)]
+        found = pullback(*given)
+        whole = total(backend, backend.collect([by_params for by_params, _ in pulled]))
+        apart = backend.collect([by_state for _, by_state in pulled])
+        gaps[f"params by cotangents of the {name}"] = relative_gap(backend, found[0], whole)
+        gaps[f"states by cotangents of the {name}"] = relative_gap(backend, found[1], apart)
     where = max(gaps, key=lambda name: largest([gaps[name]]))
     gap, allowed = largest(gaps.values()), ADJOINT * UNIT[dtype]
     evidence = (

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from uoro.algebra import norm
-from uoro.derivatives.sweep import once, separately, sweep
+from uoro.arguments import shape_of
+from uoro.derivatives.probing import cotangent_for
+from uoro.derivatives.sweep import once, read, separately, sweep
 from uoro.dynamics import Dynamics, Each, Sweep
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
@@ -38,9 +40,10 @@ def check_sweep(
         seed: Determines tangents and signs.
 
     Returns:
-        A finding whose gap is the largest of those of next state, loss, aux, immediate gradient,
-        JVP of the tangent, loss tangent, and VJP of the signs. All are relative; the loss tangent,
-        which may be small by chance, to ``‖∂ℓ/∂s‖ ‖s̃‖``.
+        A finding whose gap is the largest of those of next state, output, aux, immediate gradient,
+        JVP of the tangent, JVP of the output against a cotangent (1 for a loss), and VJP of the
+        signs. All are relative; that of the output, which may be small by chance, to
+        ``‖(∂o/∂s)ᵀ ō‖ ‖s̃‖``.
     """
     backend, law = dynamics.backend, "a sweep is jvp and vjp taken together"
     dtype = precision_of(backend, state, params)
@@ -48,14 +51,16 @@ def check_sweep(
     key: Any = (dynamics, count is not None)
     both = _both_ways(*key)
     expected, got, state_gradient = both(params, state, inputs, tangent, signs)
-    losses = [float(found["loss"]) for found in (expected, got)]
-    if not all(map(math.isfinite, losses)):
-        evidence = f"Losses {losses[0]!r} and {losses[1]!r} are not finite."
+    outputs = [float(norm(backend, found["output"])) for found in (expected, got)]
+    if not all(map(math.isfinite, outputs)):
+        evidence = f"Outputs of norms {outputs[0]!r} and {outputs[1]!r} are not finite."
         return Finding(law, "unverifiable", math.nan, math.nan, evidence)
     gaps = {name: relative_gap(backend, got[name], expected[name]) for name in expected}
     steepest = float(norm(backend, state_gradient)) * float(norm(backend, tangent))
-    apart = gaps["loss tangent"] * (float(norm(backend, expected["loss tangent"])) or 1.0)
-    gaps["loss tangent"] = apart / (steepest or 1.0)
+    apart = gaps["output along the tangent"] * (
+        float(norm(backend, expected["output along the tangent"])) or 1.0
+    )
+    gaps["output along the tangent"] = apart / (steepest or 1.0)
     where = max(gaps, key=lambda name: largest([gaps[name]]))
     gap, allowed = largest(gaps.values()), ADJOINT * UNIT[dtype]
     return Finding(
@@ -79,19 +84,29 @@ def _both_ways(dynamics: Dynamics[Any, Any, Any], mapped: bool) -> Callable[...,
             take(dynamics, params, state, inputs, tangent, signs, each)
             for take in (separately, sweep)
         )
-        _, state_gradient = dynamics.vjp(params, state, inputs)[1](None, 1.0)
-        return _named(each, one, signs), _named(each, two, signs), state_gradient
+        weights: Any = 1.0
+        if shape_of(one.outcome.output) != ():
+            weights = cotangent_for(dynamics.backend, one.outcome.output)
+        _, state_gradient = dynamics.vjp(params, state, inputs)[1](None, weights)
+
+        def named(swept: Sweep[Any, Any]) -> dict[str, Any]:
+            read_so = read(dynamics.backend, swept, tangent, weights, stacked=mapped)
+            return _named(each, swept, read_so, signs)
+
+        return named(one), named(two), state_gradient
 
     return dynamics.backend.compile(both)
 
 
-def _named(each: Each, swept: Sweep[Any, Any], signs: Any) -> dict[str, Any]:
+def _named(
+    each: Each, swept: Sweep[Any, Any], read_so: tuple[Any, Any], signs: Any
+) -> dict[str, Any]:
     found = {
         "next state": swept.outcome.next_state,
-        "loss": swept.outcome.loss,
-        "immediate gradient": swept.immediate,
+        "output": swept.outcome.output,
+        "immediate gradient": read_so[0],
         "JVP of the tangent": swept.pushed,
-        "loss tangent": swept.loss_tangent,
+        "output along the tangent": read_so[1],
         "VJP of the signs": each(swept.pull)(signs, swept.kept),
     }
     return found if swept.outcome.aux is None else {**found, "aux": swept.outcome.aux}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uoro.algebra import differentiable, norm, shift
+from uoro.arguments import shape_of
 from uoro.derivatives.choosing import Route
 from uoro.derivatives.differences import precision_of
 from uoro.dynamics import Dynamics, Outcome, Pullback
@@ -24,11 +25,15 @@ def pushed_by_differences(
     length = norm(backend, tangent)
     h = scale * (1.0 + norm(backend, differentiable(backend, state))) / (length + (length == 0))
     ends = [dynamics.forward(params, shift(backend, state, t, tangent), inputs) for t in (h, -h)]
-    one, other = (differentiable(backend, end.next_state) for end in ends)
+    one, other = (
+        differentiable(backend, end.next_state) + differentiable(backend, end.output)
+        for end in ends
+    )
     # Subtract first: equal ends then give zero and not the rounding error of a product.
     leaves = iter(backend.combine((0.5 / h, backend.combine((1.0, one), (-1.0, other)))))
-    pushed = backend.map(lambda leaf: next(leaves), tangent)
-    return pushed, (ends[0].loss - ends[1].loss) / (2.0 * h)
+    likes = tangent, backend.zeros(ends[0].output)
+    pushed, output_tangent = (backend.map(lambda leaf: next(leaves), like) for like in likes)
+    return pushed, output_tangent
 
 
 class Differenced:
@@ -45,7 +50,7 @@ class Differenced:
         self.backend = dynamics.backend
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Compute the next state and the loss."""
+        """Compute the next state and the output."""
         return self._dynamics.forward(params, state, inputs)
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
@@ -53,8 +58,12 @@ class Differenced:
         return self._dynamics.vjp(params, state, inputs)
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
-        """Compute the JVP by differences; the loss's tangent comes from the VJP and is exact."""
-        pushed, _ = pushed_by_differences(self._dynamics, params, state, inputs, state_tangent)
+        """Compute the JVP by differences; the tangent of a loss comes from the VJP and is exact."""
+        pushed, output_tangent = pushed_by_differences(
+            self._dynamics, params, state, inputs, state_tangent
+        )
+        if shape_of(output_tangent) != ():
+            return pushed, output_tangent
         _, pullback = self._dynamics.vjp(params, state, inputs)
         return pushed, self.backend.inner(pullback(None, 1.0)[1], state_tangent)
 

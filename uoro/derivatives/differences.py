@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from uoro.algebra import differentiable, shift
 from uoro.backend import Backend
+from uoro.derivatives.probing import cotangent_for
 from uoro.dynamics import Dynamics, Holding, Moment
 
 UNIT = {
@@ -27,7 +28,7 @@ STEP = {"float64": 5e-4, "float32": 1.5e-2}
 STEPS = (1.0, 0.25, 4.0, 1 / 16, 1 / 64, 1 / 256)
 """Multiples of the first step size, in the order of the search."""
 
-OUTPUTS = ("next state", "loss")
+OUTPUTS = ("next state", "output")
 """The differentiated outputs of a step."""
 
 SURE = 3e-3
@@ -110,7 +111,8 @@ def slopes(
 ) -> Slopes:
     """Compare the VJP with fourth-order differences of `forward`, leaf by leaf.
 
-    The inner product of the next state with a cotangent, and the loss, are two separate outputs.
+    The inner product of the next state with a cotangent, and the loss, are two separate outputs;
+    of an output that is no loss, its inner product with a cotangent.
     A difference is computed at several step sizes; its error is estimated from the difference at
     twice the step size, and from rounding.
 
@@ -124,8 +126,9 @@ def slopes(
     """
     backend = dynamics.backend
     tools = _tools(dynamics)
-    reached, loss, *pulled, sizes_pulled = tools.gradients(*point, cotangent)
-    sizes = [float(reached), abs(float(loss))]
+    *reached, of_state, of_output, sizes_pulled = tools.gradients(*point, cotangent)
+    pulled = of_state, of_output
+    sizes = [abs(float(size)) for size in reached]
     if not all(map(math.isfinite, sizes)):
         return Slopes({}, {}, finite=False)
     still = backend.zeros(point.params), backend.zeros(point.state)
@@ -162,7 +165,7 @@ class _Tools(NamedTuple):
     """Compiled functions of one model.
 
     Attributes:
-        gradients: Returns the size of the first output, the loss, the VJPs of both outputs, and
+        gradients: Returns the size of both outputs, the VJPs of both outputs, and
             the norms of the VJPs.
         direction: Returns a direction in one leaf, and the derivative along it by the VJP.
         walk: Returns the two outputs at a distance t along a direction.
@@ -191,8 +194,10 @@ def _compiled_tools(dynamics: Any) -> _Tools:
     def gradients(params: Any, state: Any, inputs: Any, cotangent: Any) -> Any:
         outcome, pullback = dynamics.vjp(params, state, inputs)
         reached = size(cotangent) * size(differentiable(backend, outcome.next_state))
-        pulled = pullback(cotangent, None), pullback(None, 1.0)
-        return reached, outcome.loss, *pulled, tuple(map(size, pulled))
+        weights = cotangent_for(backend, outcome.output)
+        read = size(weights) * size(differentiable(backend, outcome.output))
+        pulled = pullback(cotangent, None), pullback(None, weights)
+        return reached, read, *pulled, tuple(map(size, pulled))
 
     def direction(gradient: Any, random: Any, mask: Any) -> Any:
         # The sum of two unit vectors that do not cancel. One points along the claimed gradient and
@@ -210,7 +215,11 @@ def _compiled_tools(dynamics: Any) -> _Tools:
             shift(backend, params, t, moved[0]), shift(backend, state, t, moved[1]), inputs
         )
         along = [leaf for _, leaf in backend.named_leaves(cotangent)]
-        return inner(along, differentiable(backend, outcome.next_state)), outcome.loss
+        weights = differentiable(backend, cotangent_for(backend, outcome.output))
+        return (
+            inner(along, differentiable(backend, outcome.next_state)),
+            inner(weights, differentiable(backend, outcome.output)),
+        )
 
     return _Tools(*map(backend.compile, (gradients, direction, walk)))
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from uoro.algebra import differentiable, norm, shift
+from uoro.arguments import shape_of
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Moment, Outcome
 
@@ -54,7 +55,7 @@ def measured(
     """Compute the gaps at the first state and at the second: at a state of zero, much vanishes.
 
     Returns:
-        For each of the two states: the relative adjoint gaps of next state and loss, and under
+        For each of the two states: the relative adjoint gaps of next state and output, and under
         ``"repeats"`` the relative distance of the outcomes of equal calls.
     """
     look = dynamics.backend.compile(partial(_gaps, dynamics))
@@ -84,27 +85,38 @@ def _gaps(
 
     point = params, state, inputs
     outcomes = [dynamics.forward(*point), dynamics.forward(*point)]
-    pushed, loss_tangent = dynamics.jvp(*point, tangent)
+    pushed, output_tangent = dynamics.jvp(*point, tangent)
     taped, pullback = dynamics.vjp(*point)
     outcomes.append(taped)
     _, pulled = pullback(cotangent, None)
-    _, state_gradient = pullback(None, 1.0)
-    one, *others = ([*differentiable(backend, each.next_state), each.loss] for each in outcomes)
+    weights = cotangent_for(backend, taped.output)
+    _, state_gradient = pullback(None, weights)
+    one, *others = (_results(backend, each) for each in outcomes)
     apart = [length(backend.combine((1.0, one), (-1.0, other))) for other in others]
     scale = length(cotangent) * length(pushed) + length(pulled) * length(tangent)
     slope = length(state_gradient) * length(tangent)
     return {
         "repeats": sum(apart[1:], apart[0]) / (length(one) + _TINY),
         "next state": abs(inner(cotangent, pushed) - inner(pulled, tangent)) / (scale + _TINY),
-        "loss": abs(loss_tangent - inner(state_gradient, tangent)) / (slope + _TINY),
+        "output": abs(inner(weights, output_tangent) - inner(state_gradient, tangent))
+        / (slope + _TINY),
     }
+
+
+def _results(backend: Backend, outcome: Outcome[Any]) -> list[Any]:
+    return differentiable(backend, outcome.next_state) + differentiable(backend, outcome.output)
+
+
+def cotangent_for(backend: Backend, output: Any) -> Any:
+    """Return the cotangent that an output is tested with: 1 for a loss, else random numbers."""
+    if shape_of(output) == ():
+        return backend.map(lambda leaf: leaf * 0 + 1, backend.zeros(output))
+    return backend.random(backend.key(0), output, "gaussian")
 
 
 def relative_gap(backend: Backend, one: Outcome[Any], other: Outcome[Any]) -> float:
     """Return the relative distance of two outcomes."""
-    first, second = (
-        [*differentiable(backend, each.next_state), each.loss] for each in (one, other)
-    )
+    first, second = (_results(backend, each) for each in (one, other))
     gap = float(norm(backend, backend.combine((1.0, first), (-1.0, second))))
     return gap / (float(norm(backend, first)) + _TINY)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from uoro.algebra import mean
-from uoro.dynamics import Batched, Dynamics, Each, Inputs, Params, State, Sweep, Sweeping
+from uoro.algebra import gram
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics, Each, Inputs, Params, State, Sweep, Sweeping
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -56,30 +57,36 @@ def separately(
 ) -> Sweep[State, Params]:
     """Compute all derivatives of a UORO step by forward, JVP and VJP alone; see `sweep`."""
     outcome, pullback = dynamics.vjp(params, state, inputs)
-    immediate, _ = pullback(None, 1.0)
-    pushed, loss_tangent = each(lambda one: dynamics.jvp(params, state, inputs, one))(tangent)
-    return Sweep(outcome, immediate, pushed, loss_tangent, lambda nu, _: pullback(nu, None)[0], ())
+    pushed, output_tangent = each(lambda one: dynamics.jvp(params, state, inputs, one))(tangent)
+    return Sweep(outcome, pushed, output_tangent, pullback, lambda nu, _: pullback(nu, None)[0], ())
 
 
-def mean_immediate(
-    dynamics: Dynamics[Params, State, Inputs],
-    params: Params,
-    state: State,
-    inputs: Inputs,
-    each: Params,
-) -> Params:
-    """Compute the mean of ∂ℓ/∂θ over streams, in one VJP if the dynamics are `Batched`.
+def read(
+    backend: Backend, model: Sweep[State, Params], tangent: State, cotangent: Any, *, stacked: bool
+) -> tuple[Params, Any]:
+    """Pull a cotangent of the output back, to the params and along the pairs.
 
     Args:
-        dynamics: The model of one stream.
-        params: θ, shared by the streams.
-        state: A stack with one state per stream.
-        inputs: A stack with one item per stream.
-        each: A stack with one gradient per stream; a compiler drops it where it is not used.
+        backend: Backend of all trees.
+        model: The sweep through the model.
+        tangent: s̃, or a stack with one s̃ per pair.
+        cotangent: ō, shaped like the output; of a loss a number.
+        stacked: Whether there is a stack.
+
+    Returns:
+        The immediate gradient ``(∂o/∂θ)ᵀ ō``, and the number ``<ō, ∂o/∂s · s̃>`` of each pair.
     """
-    together = dynamics.many() if isinstance(dynamics, Batched) else None
-    if together is None:
-        return mean(dynamics.backend, each)
-    _, pullback = together.vjp(params, state, inputs)
-    immediate: Params = pullback(None, 1.0)[0]
-    return immediate
+    immediate, state_gradient = model.pullback(None, cotangent)
+    if model.output_tangent is None:
+        return immediate, rates(backend, tangent, state_gradient, stacked=stacked)
+    return immediate, rates(backend, model.output_tangent, cotangent, stacked=stacked)
+
+
+def rates(backend: Backend, tangent: Any, cotangent: Any, *, stacked: bool) -> Any:
+    """Return the inner product of a cotangent with a tangent, or with each of a stack."""
+    if isinstance(cotangent, float):  # Of a loss.
+        return cotangent * tangent
+    if not stacked:
+        return backend.inner(cotangent, tangent)
+    row = backend.map(lambda leaf: leaf[None], cotangent)
+    return gram(backend, tangent, row)[:, 0]

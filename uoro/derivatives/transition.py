@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
-from uoro.arguments import mismatch, require_flag, require_like
+from uoro.arguments import leaf_name, mismatch, require_flag, require_like, shape_of
 from uoro.backend import Backend
 from uoro.dynamics import Outcome
 from uoro.errors import StructureError, spelled
@@ -22,14 +23,15 @@ def checked(
     The check compares structure, shapes and dtypes alone; it costs nothing in compiled code.
 
     Args:
-        transition: A function ``(params, state, inputs) -> (next_state, loss)``; with ``has_aux``
-            it returns a third element, which is passed on and not differentiated.
+        transition: A function ``(params, state, inputs) -> (next_state, output)``, where the
+            output is a loss or any tree; with ``has_aux`` it returns a third element, which is
+            passed on and not differentiated.
         backend: The backend of its arrays.
         has_aux: Whether the transition returns a third element; default no.
 
     Raises:
         StructureError: If the transition is not callable; the returned function raises it too, if
-            a next state differs from the state in structure, or the loss is no scalar.
+            a next state differs from the state in structure, or a leaf of the output is no array.
         SettingError: If ``has_aux`` is no `bool`.
     """
     if not callable(transition):
@@ -59,12 +61,15 @@ def checked(
             hint="Return a next state with the structure, shapes and dtypes of the state; where a "
             "dtype differs, check that of the inputs too.",
         )
-        shape = getattr(result.loss, "shape", None)
-        if shape is None or tuple(shape) != ():
-            got = spelled(result.loss) if shape is None else f"shape {tuple(shape)}"
-            hint = "Sum or average the loss; for several streams at once, see uoro.Streams."
-            expected_loss = "a scalar array of the framework"
-            raise StructureError(mismatch(CALL, "loss", expected_loss, got, hint))
+        if shape_of(result.output) is None and isinstance(result.output, float | int | NoneType):
+            got, hint = spelled(result.output), "Compute it from the state."
+            raise StructureError(
+                mismatch(CALL, "loss", "a scalar array of the framework", got, hint)
+            )
+        for name, leaf in backend.named_leaves(result.output):
+            if shape_of(leaf) is None:
+                place = f"{leaf_name(name)} of the output"
+                raise StructureError(mismatch(CALL, place, "an array", spelled(leaf)))
         return result
 
     return outcome

@@ -1,4 +1,4 @@
-"""The gradient estimate of pairs (step 2 of Algorithm 1), for one stream and averaged over many."""
+"""The gradient estimate of pairs (step 2 of Algorithm 1), for one stream and summed over many."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Any
 
 from uoro.algebra import flatten, mix
 from uoro.backend import Backend
-from uoro.derivatives.sweep import mean_immediate
-from uoro.dynamics import Params
-from uoro.estimator import Estimate
+from uoro.derivatives.many import many
+from uoro.derivatives.sweep import rates
+from uoro.dynamics import Outcome, Params
 from uoro.estimators.pair import Moment
+from uoro.prediction import Prediction
 
 
 def through_pairs(
     backend: Backend, immediate: Params, weights: Any, cotangent: Params, *, stacked: bool
 ) -> Params:
-    """Compute ``∂ℓ/∂θ + Σ_i w_i θ̃_i``.
+    """Compute ``(∂o/∂θ)ᵀ ō + Σ_i w_i θ̃_i``.
 
     Args:
         backend: Backend of all trees.
-        immediate: ∂ℓ/∂θ within the step.
-        weights: ∂ℓ/∂s · s̃_i times the share of each pair; a vector, or of one pair a scalar.
+        immediate: The gradient within the step.
+        weights: <ō, ∂o/∂s · s̃_i> times the share of each pair; a vector, or of one pair a scalar.
         cotangent: A stack of all θ̃_i, or one of them.
         stacked: Whether there is a stack.
     """
@@ -29,10 +30,10 @@ def through_pairs(
     return backend.combine((1.0, immediate), carried)
 
 
-def average_streams(
+def advance_streams(
     advance: Callable[[Moment], tuple[Any, Any]], now: Moment, *, rank: int, averaged: int
-) -> tuple[Any, Any, Estimate]:
-    """Advance B streams and average their gradients, none of which is formed by itself.
+) -> tuple[Any, Any, Prediction]:
+    """Advance B streams, whose gradients are summed and none of which is formed by itself.
 
     The carried parts of all gradients are one product of the weights with all B·k cotangents.
 
@@ -48,11 +49,15 @@ def average_streams(
 
     def one(*of_stream: Any) -> Any:
         pair, model = advance(Moment(dynamics, params, *of_stream))
-        return pair, model.outcome, model.immediate, model.loss_tangent
+        return pair, model.outcome, model.output_tangent
 
-    pair, outcome, each, loss_tangents = backend.vmap(one)(*stacks)
-    immediate = mean_immediate(dynamics, params, state, inputs, each)
-    weights = loss_tangents.reshape((-1,)) / (loss_tangents.shape[0] * averaged)
-    cotangents = carry.cotangent if rank == 1 else flatten(backend, carry.cotangent)
-    gradient = through_pairs(backend, immediate, weights, cotangents, stacked=True)
-    return pair, outcome.next_state, Estimate(outcome.loss.mean(), gradient, outcome.aux)
+    pair, outcome, tangents = backend.vmap(one)(*stacks)
+
+    def gradient(cotangent: Any) -> Any:
+        immediate, _ = many(dynamics).vjp(params, state, inputs)[1](None, cotangent)
+        each = backend.vmap(lambda t, c: rates(backend, t, c, stacked=rank > 1))
+        weights = each(tangents, cotangent).reshape((-1,)) / averaged
+        cotangents = carry.cotangent if rank == 1 else flatten(backend, carry.cotangent)
+        return through_pairs(backend, immediate, weights, cotangents, stacked=True)
+
+    return pair, outcome.next_state, Prediction(backend, Outcome(*outcome), gradient)

@@ -8,11 +8,11 @@ from typing import Any
 from uoro.algebra import entry, working_precision
 from uoro.arguments import require_carry, require_count, require_model
 from uoro.backend import Backend
-from uoro.derivatives.sweep import sweep
+from uoro.derivatives.sweep import rates, read, sweep
 from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
-from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
-from uoro.estimators.gradient import average_streams, through_pairs
+from uoro.estimator import FormerGuarantee, Guarantee, Sampler
+from uoro.estimators.gradient import advance_streams, through_pairs
 from uoro.estimators.joint_pairs import Fresh, JointInfluence, project, reduce
 from uoro.estimators.pair import (
     Moment,
@@ -23,13 +23,14 @@ from uoro.estimators.pair import (
     stored,
 )
 from uoro.estimators.scaling import Scaling, require_scaling, scaled
+from uoro.prediction import Prediction, Stepping
 
 DRAWS = 2
 """Random trees of a step: signs of the projections, and signs of the reduction."""
 
 
 @dataclass(frozen=True)
-class JointUORO:
+class JointUORO(Stepping):
     """Unbiased online estimate of the gradient, from k pairs reduced together at least variance.
 
     The k pairs are one estimate of rank k of the influence of the parameters on the hidden state:
@@ -118,7 +119,7 @@ class JointUORO:
         """Draw two trees of signs: for the projections, and for the reduction."""
         return sampler(state, "signs", (DRAWS,))
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -126,8 +127,8 @@ class JointUORO:
         state: State,
         inputs: Inputs,
         signs: State,
-    ) -> tuple[JointInfluence[State, Params], State, Estimate]:
-        """Estimate the gradient and advance all pairs.
+    ) -> tuple[JointInfluence[State, Params], State, Prediction]:
+        """Advance all pairs; the loss may come later.
 
         Args:
             dynamics: The model.
@@ -138,7 +139,7 @@ class JointUORO:
             signs: Two trees of signs, as `draw` returns them.
 
         Returns:
-            The next pairs, the next state, and loss and gradient.
+            The next pairs, the next state, and the output with the gradient of any loss of it.
 
         Raises:
             StructureError: If the signs are not shaped like two states, or ``carry`` is no
@@ -150,17 +151,18 @@ class JointUORO:
         # Steps 1 and 3: run the model, push all s̃_i forward, and get ready to pull all ν_j back.
         stacked = self._stacked(backend, carry)
         model, fresh = self._sweep(Moment(dynamics, params, stacked, state, inputs, signs))
-        # Step 2: the gradient, from the pairs as they arrived.
-        weights = model.loss_tangent[0] if self.rank == 1 else model.loss_tangent
-        gradient = through_pairs(
-            backend, model.immediate, weights, carry.cotangent, stacked=self.rank > 1
-        )
-        # In place of steps 4 and 5: reduce 2k pairs to k.
-        pairs = self._reduce(backend, stacked, model, fresh)
-        outcome = model.outcome
-        return pairs, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
 
-    def step_streams(
+        # Step 2: the gradient, from the pairs as they arrived.
+        def gradient(cotangent: Any) -> Any:
+            tangent = loaded(backend, stacked.tangent, fresh.added, self.pair_dtype)
+            immediate, weights = read(backend, model, tangent, cotangent, stacked=True)
+            return through_pairs(backend, immediate, weights, stacked.cotangent, stacked=True)
+
+        # In place of steps 4 and 5: reduce 2k pairs to k.
+        pairs = self._reduce(backend, params, stacked, model, fresh)
+        return pairs, model.outcome.next_state, Prediction(backend, model.outcome, gradient)
+
+    def advance_streams(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -168,17 +170,34 @@ class JointUORO:
         state: State,
         inputs: Inputs,
         signs: State,
-    ) -> tuple[JointInfluence[State, Params], State, Estimate]:
-        """Advance B streams by `step` and average; all arguments but the first two are stacks."""
+    ) -> tuple[JointInfluence[State, Params], State, Prediction]:
+        """Advance B streams; all arguments but the first two are stacks."""
         now = Moment(dynamics, params, carry, state, inputs, signs)
-        return average_streams(self._advance, now, rank=self.rank, averaged=1)
+        return advance_streams(self._advance, now, rank=self.rank, averaged=1)
+
+    def through(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: JointInfluence[State, Params],
+        state_gradient: State,
+    ) -> Params:
+        """Pull a gradient of the state back through the pairs: ``Σ_i <∂ℓ/∂s, s̃_i> θ̃_i``."""
+        backend = dynamics.backend
+        pairs = self._stacked(backend, carry)
+        like = backend.zeros(state_gradient, batch=(self.rank,))
+        tangent = loaded(backend, pairs.tangent, like, self.pair_dtype)
+        weights = rates(backend, tangent, state_gradient, stacked=True)
+        zero = backend.zeros(params)
+        carried: Params = through_pairs(backend, zero, weights, pairs.cotangent, stacked=True)
+        return carried
 
     def _advance(self, now: Moment) -> tuple[JointInfluence[Any, Any], Sweep[Any, Any]]:
         """Do all of a step but the gradient."""
         backend = now.dynamics.backend
         now = now._replace(carry=self._stacked(backend, now.carry))
         model, fresh = self._sweep(now)
-        return self._reduce(backend, now.carry, model, fresh), model
+        return self._reduce(backend, now.params, now.carry, model, fresh), model
 
     def _sweep(self, now: Moment) -> tuple[Sweep[Any, Any], Fresh[Any]]:
         """Take all derivatives of a step; return them with the projections."""
@@ -191,10 +210,15 @@ class JointUORO:
         return model, Fresh(added, pulled, signs)
 
     def _reduce(
-        self, backend: Backend, carry: Any, model: Sweep[Any, Any], fresh: Fresh[Any]
+        self,
+        backend: Backend,
+        params: Any,
+        carry: Any,
+        model: Sweep[Any, Any],
+        fresh: Fresh[Any],
     ) -> JointInfluence[Any, Any]:
         """Reduce the carried and the fresh pairs to k, in their storage dtype."""
-        pairs = reduce(backend, carry.tangent, carry.cotangent, model, fresh, self.rank)
+        pairs = reduce(backend, params, carry.tangent, carry.cotangent, model, fresh, self.rank)
 
         def kept(side: Any) -> Any:
             return self._stored(backend, entry(backend, side, 0) if self.rank == 1 else side)

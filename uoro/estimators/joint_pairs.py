@@ -60,6 +60,7 @@ def project(backend: Backend, drawn: State, rank: int) -> State:
 
 def reduce(
     backend: Backend,
+    params: Params,
     tangent: State,
     cotangent: Params,
     model: Sweep[State, Params],
@@ -70,6 +71,7 @@ def reduce(
 
     Args:
         backend: Backend of all trees.
+        params: θ.
         tangent: A stack of the k carried s̃, from before the step.
         cotangent: A stack of the k carried θ̃.
         model: The sweep through the model.
@@ -77,7 +79,7 @@ def reduce(
         rank: k.
     """
     xp = backend.xp
-    precision = working_precision(backend, (fresh.added, model.immediate, cotangent))
+    precision = working_precision(backend, (fresh.added, params, cotangent))
     carried, *trees = (
         as_precision(backend, stack, precision)
         for stack in (cotangent, tangent, model.pushed, fresh.added, fresh.drawn)
@@ -90,7 +92,7 @@ def reduce(
     across, own, mixed = with_products(backend, carried, pulled)
     before, pushed, added, signs = (coordinates(backend, tree) for tree in trees)
     rows = xp.concatenate([pushed, added], 0)
-    if size(backend, model.immediate) < 2 * rank:
+    if size(backend, params) < 2 * rank:
         both = [coordinates(backend, stack) for stack in (carried, pulled())]
         right = side_of_rows(xp, xp.concatenate(both, 0))
     else:

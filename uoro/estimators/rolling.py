@@ -9,7 +9,8 @@ from uoro.algebra import differentiable, push, repeat
 from uoro.arguments import mismatch, require_carry, require_count, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
+from uoro.estimator import FormerGuarantee, Guarantee, Sampler
+from uoro.prediction import Prediction, Stepping
 
 
 class Window(NamedTuple, Generic[State]):
@@ -27,7 +28,7 @@ class Window(NamedTuple, Generic[State]):
 
 
 @dataclass(frozen=True)
-class RollingTruncated:
+class RollingTruncated(Stepping):
     """*Rolling* T-truncated BPTT: at every step, the gradient of its loss through the last T steps.
 
     The window stores the states that were visited; derivatives along it are taken at the present
@@ -105,7 +106,7 @@ class RollingTruncated:
         """Return ``None``: there is no randomness."""
         return
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -113,11 +114,11 @@ class RollingTruncated:
         state: State,
         inputs: Inputs,
         signs: None,
-    ) -> tuple[Window[State] | tuple[()], State, Estimate]:
-        """Backpropagate the present loss through the window, newest step first.
+    ) -> tuple[Window[State] | tuple[()], State, Prediction]:
+        """Take a step; its loss, which may come later, is backpropagated newest step first.
 
         Returns:
-            The next window, the next state, and loss and gradient.
+            The next window, the next state, and the output with the gradient of any loss of it.
 
         Raises:
             StructureError: If ``carry`` is not a `Window`.
@@ -126,9 +127,45 @@ class RollingTruncated:
             require_carry("RollingTruncated.step", carry, Window)
         backend = dynamics.backend
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        gradient, state_gradient = pullback(None, 1.0)
+
+        def gradient(cotangent: Any) -> Any:
+            immediate, state_gradient = pullback(None, cotangent)
+            return self._reach_back(dynamics, params, carry, state_gradient, immediate)
+
+        prediction = Prediction(backend, outcome, gradient)
         if not isinstance(carry, Window):
-            return carry, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+            return carry, outcome.next_state, prediction
+        filled = carry.filled
+        window = Window(
+            states=push(backend, carry.states, state),
+            inputs=push(backend, carry.inputs, backend.from_host(inputs)),
+            filled=push(backend, filled, filled[0] * 0 + 1),
+        )
+        return window, outcome.next_state, prediction
+
+    def through(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: Window[State] | tuple[()],
+        state_gradient: State,
+    ) -> Params:
+        """Backpropagate a gradient of the state through the window."""
+        start = dynamics.backend.zeros(params)
+        return self._reach_back(dynamics, params, carry, state_gradient, start)
+
+    def _reach_back(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: Window[State] | tuple[()],
+        state_gradient: State,
+        gradient: Params,
+    ) -> Params:
+        """Add what is backpropagated through the window to a gradient."""
+        if not isinstance(carry, Window):
+            return gradient
+        backend = dynamics.backend
 
         def reach_back(
             carried: tuple[State, Params], past: Window[State]
@@ -142,10 +179,4 @@ class RollingTruncated:
             ), None
 
         (_, gradient), _ = backend.scan(reach_back, (state_gradient, gradient), carry, reverse=True)
-        filled = carry.filled
-        carry = Window(
-            states=push(backend, carry.states, state),
-            inputs=push(backend, carry.inputs, backend.from_host(inputs)),
-            filled=push(backend, filled, filled[0] * 0 + 1),
-        )
-        return carry, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+        return gradient

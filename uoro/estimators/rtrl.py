@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from uoro.algebra import basis, coordinates, mix, size
 from uoro.arguments import require_like, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
+from uoro.estimator import FormerGuarantee, Guarantee, Sampler
+from uoro.prediction import Prediction, Stepping
 
 
 @dataclass(frozen=True)
-class RTRL:
+class RTRL(Stepping):
     """Exact online gradient for the whole hidden state, all layers together.
 
     Carries the influence ``G_t = ∂s_t/∂θ``, the sensitivity of the hidden state to the parameters,
@@ -69,7 +71,7 @@ class RTRL:
         """Return ``None``: there is no randomness."""
         return
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -77,11 +79,12 @@ class RTRL:
         state: State,
         inputs: Inputs,
         signs: None,
-    ) -> tuple[Params, State, Estimate]:
-        """Advance the influence and compute the exact gradient.
+    ) -> tuple[Params, State, Prediction]:
+        """Advance the influence; the loss may come later.
 
         Returns:
-            The next influence, the next state, and loss and gradient.
+            The next influence, the next state, and the output with the exact gradient of any loss
+            of it.
 
         Raises:
             StructureError: If ``carry`` does not fit these params and this state.
@@ -96,13 +99,27 @@ class RTRL:
             hint="Make it by init(dynamics, params, state), and pass on what step returns.",
         )
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        immediate, state_gradient = pullback(None, 1.0)
         fresh_influence, jacobian = backend.vmap(lambda row: pullback(row, None))(
             basis(backend, state)
         )
 
-        row = coordinates(backend, backend.map(lambda leaf: leaf[None], state_gradient))[0]
-        gradient = backend.combine((1.0, immediate), (1.0, mix(backend, row, carry)))
+        def gradient(cotangent: Any) -> Any:
+            immediate, state_gradient = pullback(None, cotangent)
+            carried = self.through(dynamics, params, carry, state_gradient)
+            return backend.combine((1.0, immediate), (1.0, carried))
+
         carried = mix(backend, coordinates(backend, jacobian), carry)
         influence = backend.combine((1.0, fresh_influence), (1.0, carried))
-        return influence, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+        return influence, outcome.next_state, Prediction(backend, outcome, gradient)
+
+    def through(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: Params,
+        state_gradient: State,
+    ) -> Params:
+        """Pull a gradient of the state back through the influence: ``∂ℓ/∂s · G``."""
+        backend = dynamics.backend
+        lifted = backend.map(lambda leaf: leaf[None], state_gradient)
+        return mix(backend, coordinates(backend, lifted)[0], carry)

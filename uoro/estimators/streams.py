@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
-from uoro.algebra import mean, select
+from uoro.algebra import mean, select, total
 from uoro.arguments import require_count, require_dynamics, require_estimator, require_stack
 from uoro.backend import Backend, Distribution, Tree
-from uoro.dynamics import Dynamics
+from uoro.dynamics import Dynamics, Outcome
 from uoro.errors import spelled
 from uoro.estimator import (
-    AveragesStreams,
     Estimate,
     Estimator,
     FormerGuarantee,
     Guarantee,
     Sampler,
     guarantee_of,
+)
+from uoro.prediction import (
+    AdvancesStreams,
+    Predicting,
+    Prediction,
+    predicting,
+    require_losses,
 )
 
 
@@ -145,17 +150,74 @@ class Streams:
         Raises:
             StructureError: If a stack does not have B rows.
         """
-        self._require_stack(dynamics.backend, state, "step(state)")
-        self._require_stack(dynamics.backend, inputs, "step(inputs)")
-        if self._together is not None:
-            return self._together.step_streams(dynamics, params, carry, state, inputs, signs)
+        backend = dynamics.backend
+        if not isinstance(self.estimator, Predicting):
+            self._require_stacks(backend, state, inputs)
+
+            def one(carry: Any, state: Any, inputs: Any, signs: Any) -> Any:
+                return self.estimator.step(dynamics, params, carry, state, inputs, signs)
+
+            carry, state, each = backend.vmap(one)(carry, state, inputs, signs)
+            average = Estimate(each.loss.mean(), mean(backend, each.gradient), each.aux)
+            return carry, state, average
+        carry, state, prediction = self.advance(dynamics, params, carry, state, inputs, signs)
+        losses = require_losses(backend, prediction.output)
+        gradient = prediction.gradient(backend.xp.zeros_like(losses) + 1.0 / self.count)
+        return carry, state, Estimate(losses.mean(), gradient, prediction.aux)
+
+    def advance(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        carry: Any,
+        state: Any,
+        inputs: Any,
+        signs: Any,
+    ) -> tuple[Any, Any, Prediction]:
+        """Advance every stream; the loss, of the stack of all outputs, may come later.
+
+        Returns:
+            The stacks of next carries and next states, and the stack of outputs with the gradient
+            of any loss of it: cotangents are stacks, and gradients add up over streams.
+
+        Raises:
+            StructureError: If a stack does not have B rows, or the estimator cannot predict.
+        """
+        backend = dynamics.backend
+        self._require_stacks(backend, state, inputs)
+        estimator = predicting(self.estimator, f"Streams(count={self.count}).advance")
+        if isinstance(estimator, AdvancesStreams):
+            return estimator.advance_streams(dynamics, params, carry, state, inputs, signs)
 
         def one(carry: Any, state: Any, inputs: Any, signs: Any) -> Any:
-            return self.estimator.step(dynamics, params, carry, state, inputs, signs)
+            *after, made = estimator.advance(dynamics, params, carry, state, inputs, signs)
+            return *after, (made.output, made.aux)
 
-        carry, state, each = dynamics.backend.vmap(one)(carry, state, inputs, signs)
-        average = Estimate(each.loss.mean(), mean(dynamics.backend, each.gradient), each.aux)
-        return carry, state, average
+        after, next_state, made = backend.vmap(one)(carry, state, inputs, signs)
+        prediction = Prediction(
+            backend,
+            Outcome(next_state, *made),
+            lambda cotangent: self.gradient(dynamics, params, carry, state, inputs, cotangent),
+        )
+        return after, next_state, prediction
+
+    def gradient(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        carry: Any,
+        state: Any,
+        inputs: Any,
+        cotangent: Any,
+    ) -> Any:
+        """Estimate the gradient of a loss of all outputs, from what the step received."""
+        estimator = predicting(self.estimator, f"Streams(count={self.count}).gradient")
+
+        def one(carry: Any, state: Any, inputs: Any, cotangent: Any) -> Any:
+            return estimator.gradient(dynamics, params, carry, state, inputs, cotangent)
+
+        backend = dynamics.backend
+        return total(backend, backend.vmap(one)(carry, state, inputs, cotangent))
 
     def reset(
         self,
@@ -192,10 +254,9 @@ class Streams:
         anew = self.init(dynamics, params, fresh, inputs=inputs)
         return select(backend, mask, anew, carry), select(backend, mask, fresh, state)
 
-    @cached_property
-    def _together(self) -> AveragesStreams | None:
-        """The estimator, if it advances several streams at once."""
-        return self.estimator if isinstance(self.estimator, AveragesStreams) else None
+    def _require_stacks(self, backend: Backend, state: Any, inputs: Any) -> None:
+        self._require_stack(backend, state, "step(state)")
+        self._require_stack(backend, inputs, "step(inputs)")
 
     def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
         require_stack(backend, tree, self.count, f"Streams(count={self.count}).{what}")

@@ -6,115 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from uoro.arguments import mismatch, require_count, require_dynamics, require_model, shape_of
-from uoro.derivatives.sweep import mean_immediate
+from uoro.derivatives.many import many
 from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import StructureError, spelled
 from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
+from uoro.prediction import Prediction, Stepping
 
 
 @dataclass(frozen=True)
-class TruncatedBPTT:
-    """*Chunked* T-truncated BPTT, the paper's kind: an update every T items.
-
-    The gradient is that of the summed loss of T steps, cut at the edge of the chunk. The step takes
-    a stack of T items, as the dynamics take them one by one. Cost of a step: T VJPs, and the memory
-    of T states. `RollingTruncated` is the rolling kind, an update at every item.
-
-    Args:
-        span: T, the number of steps of a chunk.
-
-    Raises:
-        SettingError: If ``span`` is not a positive integer.
-
-    Example:
-        >>> from uoro import TruncatedBPTT, load_backend
-        >>> backend = load_backend("autograd")
-        >>> xp = backend.xp
-        >>> step = backend.dynamics(lambda theta, s, x: (theta * s + x, xp.sum(theta * s + x)))
-        >>> _, state, estimate = TruncatedBPTT(3).step(
-        ...     step, xp.array(0.5), (), xp.zeros(1), xp.ones(3), None)
-        >>> float(estimate.gradient)  # d/dθ of 1 + (1 + θ) + (1 + θ + θ²) at one half
-        3.0
-    """
-
-    span: int
-
-    def __post_init__(self) -> None:
-        require_count(f"TruncatedBPTT(span={spelled(self.span)})", "span", self.span)
-
-    estimand = FormerGuarantee()
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """Return ``"biased"``: the influence of steps before the chunk is ignored."""
-        return "biased"
-
-    def init(
-        self,
-        dynamics: Dynamics[Params, State, Any],
-        params: Params,
-        state: State,
-        *,
-        inputs: Any = None,
-    ) -> tuple[()]:
-        """Return the empty carry.
-
-        Raises:
-            SettingError: If ``dynamics`` is not a `Dynamics`.
-            StructureError: If a leaf of ``params`` or ``state`` is not an array.
-        """
-        require_model("TruncatedBPTT.init", dynamics, params, state)
-        return ()
-
-    def draw(self, sampler: Sampler, state: object) -> None:
-        """Return ``None``: there is no randomness."""
-        return
-
-    def step(
-        self,
-        dynamics: Dynamics[Params, State, Any],
-        params: Params,
-        carry: tuple[()],
-        state: State,
-        inputs: Any,
-        signs: None,
-    ) -> tuple[tuple[()], State, Estimate]:
-        """Backpropagate through a chunk.
-
-        Args:
-            dynamics: Model of one step.
-            params: θ.
-            carry: Empty.
-            state: State before the chunk.
-            inputs: A stack of T items.
-            signs: ``None``.
-
-        Returns:
-            The empty carry, the state after the chunk, and the summed loss and its gradient.
-
-        Raises:
-            StructureError: If ``inputs`` is not a stack of T items.
-        """
-        whole = unroll(dynamics, self.span)
-        return Truncated().step(whole, params, carry, state, inputs, signs)
-
-    def step_streams(
-        self,
-        dynamics: Dynamics[Params, State, Any],
-        params: Params,
-        carry: tuple[()],
-        state: State,
-        inputs: Any,
-        signs: None,
-    ) -> tuple[tuple[()], State, Estimate]:
-        """Advance B streams by `step` and average; ``inputs`` is a stack of B stacks of T items."""
-        whole = unroll(dynamics, self.span)
-        return Truncated().step_streams(whole, params, carry, state, inputs, signs)
-
-
-@dataclass(frozen=True)
-class Truncated:
+class Truncated(Stepping):
     """The gradient within one application of the dynamics: what truncated BPTT is made of.
 
     On plain dynamics it is 1-truncated BPTT, on ``unroll(dynamics, T)`` it is ``TruncatedBPTT(T)``,
@@ -154,14 +55,14 @@ class Truncated:
             SettingError: If ``dynamics`` is not a `Dynamics`.
             StructureError: If a leaf of ``params`` or ``state`` is not an array.
         """
-        require_model("Truncated.init", dynamics, params, state)
+        require_model(f"{type(self).__name__}.init", dynamics, params, state)
         return ()
 
     def draw(self, sampler: Sampler, state: object) -> None:
         """Return ``None``: there is no randomness."""
         return
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -169,13 +70,16 @@ class Truncated:
         state: State,
         inputs: Inputs,
         signs: None,
-    ) -> tuple[tuple[()], State, Estimate]:
-        """Backpropagate through one application of the dynamics."""
-        outcome, pullback = dynamics.vjp(params, state, inputs)
-        immediate, _ = pullback(None, 1.0)
-        return (), outcome.next_state, Estimate(outcome.loss, immediate, outcome.aux)
+    ) -> tuple[tuple[()], State, Prediction]:
+        """Apply the dynamics once; the gradient is that within this application."""
+        model = self._model(dynamics)
+        outcome, pullback = model.vjp(params, state, inputs)
+        prediction = Prediction(
+            model.backend, outcome, lambda cotangent: pullback(None, cotangent)[0]
+        )
+        return (), outcome.next_state, prediction
 
-    def step_streams(
+    def advance_streams(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -183,16 +87,66 @@ class Truncated:
         state: State,
         inputs: Inputs,
         signs: None,
-    ) -> tuple[tuple[()], State, Estimate]:
-        """Advance B streams by `step` and average; state and inputs are stacks of B."""
+    ) -> tuple[tuple[()], State, Prediction]:
+        """Advance B streams; state and inputs are stacks of B."""
+        return Truncated().advance(many(self._model(dynamics)), params, (), state, inputs, None)
 
-        def one(state: State, inputs: Inputs) -> Any:
-            outcome, pullback = dynamics.vjp(params, state, inputs)
-            return outcome, pullback(None, 1.0)[0]
+    def gradient(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: tuple[()],
+        state: State,
+        inputs: Inputs,
+        cotangent: Any,
+    ) -> Params:
+        """Return the gradient of a loss of a step's output, from what the step received."""
+        immediate: Params = self._model(dynamics).vjp(params, state, inputs)[1](None, cotangent)[0]
+        return immediate
 
-        outcome, each = dynamics.backend.vmap(one)(state, inputs)
-        immediate = mean_immediate(dynamics, params, state, inputs, each)
-        return (), outcome.next_state, Estimate(outcome.loss.mean(), immediate, outcome.aux)
+    def _model(self, dynamics: Dynamics[Any, Any, Any]) -> Dynamics[Any, Any, Any]:
+        """Return what one step applies."""
+        return dynamics
+
+
+@dataclass(frozen=True)
+class TruncatedBPTT(Truncated):
+    """*Chunked* T-truncated BPTT, the paper's kind: an update every T items.
+
+    The gradient is that of the summed loss of T steps, cut at the edge of the chunk. The step takes
+    a stack of T items, as the dynamics take them one by one; outputs that are no losses come out as
+    a stack. Cost of a step: T VJPs, and the memory
+    of T states. `RollingTruncated` is the rolling kind, an update at every item.
+
+    Args:
+        span: T, the number of steps of a chunk.
+
+    Raises:
+        SettingError: If ``span`` is not a positive integer.
+
+    Example:
+        >>> from uoro import TruncatedBPTT, load_backend
+        >>> backend = load_backend("autograd")
+        >>> xp = backend.xp
+        >>> step = backend.dynamics(lambda theta, s, x: (theta * s + x, xp.sum(theta * s + x)))
+        >>> _, state, estimate = TruncatedBPTT(3).step(
+        ...     step, xp.array(0.5), (), xp.zeros(1), xp.ones(3), None)
+        >>> float(estimate.gradient)  # d/dθ of 1 + (1 + θ) + (1 + θ + θ²) at one half
+        3.0
+    """
+
+    span: int
+
+    def __post_init__(self) -> None:
+        require_count(f"TruncatedBPTT(span={spelled(self.span)})", "span", self.span)
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """Return ``"biased"``: the influence of steps before the chunk is ignored."""
+        return "biased"
+
+    def _model(self, dynamics: Dynamics[Any, Any, Any]) -> Dynamics[Any, Any, Any]:
+        return unroll(dynamics, self.span)
 
 
 def bptt(

@@ -13,12 +13,12 @@ from uoro.arguments import (
     require_number,
 )
 from uoro.backend import Backend, Distribution
-from uoro.derivatives.sweep import once, sweep
+from uoro.derivatives.sweep import once, rates, read, sweep
 from uoro.dynamics import Dynamics, Each, Inputs, Params, State, Sweep
 from uoro.errors import spelled
-from uoro.estimator import Estimate, FormerGuarantee, Guarantee, Sampler
+from uoro.estimator import FormerGuarantee, Guarantee, Sampler
 from uoro.estimators.former import accept_former_settings
-from uoro.estimators.gradient import average_streams, through_pairs
+from uoro.estimators.gradient import advance_streams, through_pairs
 from uoro.estimators.pair import (
     Influence,
     Moment,
@@ -30,19 +30,21 @@ from uoro.estimators.pair import (
     stored,
 )
 from uoro.estimators.scaling import Scaling, require_scaling, scaled
+from uoro.prediction import Prediction, Stepping
 
 
 @accept_former_settings
 @dataclass(frozen=True)
-class UORO:
+class UORO(Stepping):
     """Unbiased online estimate of the gradient, from one JVP and two VJPs a step.
 
     Carries a *pair* (s̃, θ̃), a tangent of the hidden state and a cotangent of the parameters,
     whose outer product estimates the influence of the parameters on the hidden state:
     ``E[s̃ ⊗ θ̃] = ∂s_t/∂θ``. One step from t to t+1:
 
-    1. Run the model: s_{t+1} and ℓ.
-    2. Estimate the gradient with the *old* pair: ``g̃ = (∂ℓ/∂s_t · s̃) θ̃ + ∂ℓ/∂θ``.
+    1. Run the model: s_{t+1} and ℓ, or another output.
+    2. Estimate the gradient with the *old* pair: ``g̃ = (∂ℓ/∂s_t · s̃) θ̃ + ∂ℓ/∂θ``. It waits for
+       the loss, if that is known later; the rest does not.
     3. Push the tangent forward, ``s̃' = ∂F/∂s_t · s̃``, and pull random signs ν back,
        ``θ̃' = νᵀ ∂F/∂θ``.
     4. Compute normalisers that balance the noise of both parts:
@@ -160,7 +162,7 @@ class UORO:
         """Draw ν, shaped like the state, or a stack of `rank` of them."""
         return sampler(state, self.distribution, self._batch)
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -168,8 +170,8 @@ class UORO:
         state: State,
         inputs: Inputs,
         signs: State,
-    ) -> tuple[Influence[State, Params], State, Estimate]:
-        """Estimate the gradient and advance the pair by the five steps of the class docstring.
+    ) -> tuple[Influence[State, Params], State, Prediction]:
+        """Advance the pair by the five steps of the class docstring; the loss may come later.
 
         Args:
             dynamics: The model.
@@ -180,7 +182,7 @@ class UORO:
             signs: ν, as `draw` returns it.
 
         Returns:
-            The next pair, the next state, and loss and gradient.
+            The next pair, the next state, and the output with the gradient of any loss of it.
 
         Raises:
             StructureError: If ν is not shaped like the state, or ``carry`` is no `Influence`.
@@ -190,17 +192,20 @@ class UORO:
         require_signs("UORO.step", backend, signs, state, self._batch)
         # Steps 1 and 3: run the model, push s̃ forward, and get ready to pull ν back.
         model, nu = self._sweep(Moment(dynamics, params, carry, state, inputs, signs))
+
         # Step 2: the gradient, from the pair as it arrived.
-        weights = model.loss_tangent if self.rank == 1 else model.loss_tangent / self.rank
-        gradient = through_pairs(
-            backend, model.immediate, weights, carry.cotangent, stacked=self.rank > 1
-        )
+        def gradient(cotangent: Any) -> Any:
+            stacked = self.rank > 1
+            tangent = loaded(backend, carry.tangent, signs, self.pair_dtype)
+            immediate, weights = read(backend, model, tangent, cotangent, stacked=stacked)
+            weights = weights / self.rank if stacked else weights
+            return through_pairs(backend, immediate, weights, carry.cotangent, stacked=stacked)
+
         # Steps 4 and 5: normalise and merge.
         pair = self._merge(backend, carry, model, *nu)
-        outcome = model.outcome
-        return pair, outcome.next_state, Estimate(outcome.loss, gradient, outcome.aux)
+        return pair, model.outcome.next_state, Prediction(backend, model.outcome, gradient)
 
-    def step_streams(
+    def advance_streams(
         self,
         dynamics: Dynamics[Params, State, Inputs],
         params: Params,
@@ -208,10 +213,29 @@ class UORO:
         state: State,
         inputs: Inputs,
         signs: State,
-    ) -> tuple[Influence[State, Params], State, Estimate]:
-        """Advance B streams by `step` and average; all arguments but the first two are stacks."""
+    ) -> tuple[Influence[State, Params], State, Prediction]:
+        """Advance B streams; all arguments but the first two are stacks."""
         now = Moment(dynamics, params, carry, state, inputs, signs)
-        return average_streams(self._advance, now, rank=self.rank, averaged=self.rank)
+        return advance_streams(self._advance, now, rank=self.rank, averaged=self.rank)
+
+    def through(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: Influence[State, Params],
+        state_gradient: State,
+    ) -> Params:
+        """Pull a gradient of the state back through the pairs: ``Σ_i <∂ℓ/∂s, s̃_i> θ̃_i / k``."""
+        backend, stacked = dynamics.backend, self.rank > 1
+        tangent = loaded(
+            backend,
+            carry.tangent,
+            backend.zeros(state_gradient, batch=self._batch),
+            self.pair_dtype,
+        )
+        weights = rates(backend, tangent, state_gradient, stacked=stacked) / self.rank
+        like = backend.zeros(params)
+        return through_pairs(backend, like, weights, carry.cotangent, stacked=stacked)
 
     def _advance(self, now: Moment) -> tuple[Influence[Any, Any], Sweep[Any, Any]]:
         """Do all of a step but the gradient."""
