@@ -13,6 +13,7 @@ import pytest
 from systems import MODELS, build, make_items
 
 from uoro import (
+    RTRL,
     SGD,
     UORO,
     Adam,
@@ -207,6 +208,49 @@ def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_params(backend
         with pytest.raises(NonFiniteError, match="gradient is nan at step 3"):
             learner.run([here, np.zeros(2)], chunk=10)
     np.testing.assert_array_equal(backend.to_host(learner.params), here)
+
+
+def _predictor(backend: Backend, **options: Any) -> Learner:
+    """Return a learner whose loss is that of the state before the item's ``x`` enters it."""
+
+    def transition(theta: Any, state: Any, item: Any) -> Any:
+        return 0.5 * state + item["x"], backend.xp.sum((theta * state - item["y"]) ** 2)
+
+    start = backend.from_host((np.array(1.0), np.zeros(2)))
+    return Learner(backend.dynamics(transition), UORO(), SGD(1e-3), *start, **options)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("leaf", "expected"),
+    [
+        ("y", r"loss is nan at step 4\..*The input 'y' is nan at index \[1\] of this item.*'skip'"),
+        ("x", r"loss is nan at step 5\..*The input 'x' is nan at index \[1\] of the item before"),
+    ],
+)
+def test_an_item_that_is_not_finite_is_named(
+    backend: Backend, leaf: str, expected: str, chunk: int
+) -> None:
+    items = [{"x": np.ones(2), "y": np.ones(2)} for _ in range(7)]
+    items[4][leaf][1] = np.nan
+    with pytest.raises(NonFiniteError, match=expected):
+        _predictor(backend).run(items, chunk=chunk)
+    if backend.name == "jax":
+        with pytest.raises(NonFiniteError, match=expected.replace("'skip'", "")):
+            _predictor(backend, donate=True).run(items, chunk=chunk)
+
+
+def test_a_norm_at_zero_is_named_as_a_cause(backend: Backend) -> None:
+    """The derivative of the second step is NaN in a plain model of the framework as well."""
+
+    def transition(theta: Any, state: Any, item: Any) -> Any:
+        return theta * item - 1.0, backend.xp.sqrt(backend.xp.sum(state**2))
+
+    start = backend.from_host((np.array(1.0), np.zeros(1)))
+    learner = Learner(backend.dynamics(transition), RTRL(), SGD(1e-3), *start)
+    expected = "gradient is nan at step 1.*the derivative of a norm, a square root"
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=expected):
+        learner.run([np.ones(1)] * 3, chunk=8)
 
 
 def test_noise_that_ends_early_is_an_error(backend: Backend) -> None:

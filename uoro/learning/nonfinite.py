@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from cmath import isfinite
 from typing import Any, Literal, TypeAlias
 
 from uoro.algebra import differentiable, norm
@@ -18,15 +19,44 @@ Fault: TypeAlias = tuple[str, float]
 """What is not finite, and its value."""
 
 CALL = "Learner.step(inputs)"
+LOSS, GRADIENT = "the loss", "the norm of the gradient"
+AT_ZERO = (
+    "the derivative of a norm, a square root or a logarithm may be infinite where its argument is "
+    "zero"
+)
 PATIENCE = 100
 """Number of items in a row that may be skipped."""
 
 
 def fault_of(estimate: Estimate, size: Any) -> Fault | None:
     """Return what is not finite: the loss, or the norm of the gradient."""
-    for what, value in (("the loss", estimate.loss), ("the norm of the gradient", size)):
+    for what, value in ((LOSS, estimate.loss), (GRADIENT, size)):
         if not math.isfinite(float(value)):
             return what, float(value)
+    return None
+
+
+def cause_of(backend: Backend, inputs: Any, fault: Fault, *, before: Any = None) -> str | None:
+    """Return what may have caused a fault, and the way out; ``None`` if nothing is known.
+
+    Args:
+        backend: Backend.
+        inputs: Item of the step.
+        fault: What is not finite.
+        before: Item of the step before, if there was one.
+    """
+    found = _unfinite_input(backend, inputs)
+    if found is not None:
+        return f"{found} of this item. Mend the stream, or try on_nonfinite='skip'."
+    found = _unfinite_input(backend, before)
+    if found is not None:
+        return f"{found} of the item before. Mend the stream, or try on_nonfinite='reset'."
+    what, number = fault
+    if what == GRADIENT and math.isnan(number):
+        return (
+            f"The loss and the item are finite: {AT_ZERO}. Add a small constant to the argument, "
+            "or try a smaller learning rate."
+        )
     return None
 
 
@@ -62,7 +92,9 @@ class NonfinitePolicy:
         LOGGER.warning("%s is %s at step %d: the carry%s was reset", *fault, step, both)
         return now._replace(carry=carry, state=state)
 
-    def skip(self, backend: Backend, now: Progress, fault: Fault, step: int) -> None:
+    def skip(
+        self, backend: Backend, now: Progress, fault: Fault, step: int, cause: str | None
+    ) -> None:
         """Skip an item.
 
         Raises:
@@ -77,10 +109,14 @@ class NonfinitePolicy:
                 f"Not finite before this item already: {', '.join(broken)}. Skipping the item does "
                 "not help; load a checkpoint, or try on_nonfinite='reset'."
             )
+            if broken == ["carry"]:
+                hint += f" A carry overflows if the model diverges; or {AT_ZERO}."
+            elif cause is not None:
+                hint += f" {cause}"
         elif self.skipped_in_a_row + 1 >= PATIENCE:
             hint = f"{PATIENCE} items in a row were skipped. Check the stream."
         if self.choice == "stop" or hint is not None:
-            raise NonFiniteError(CALL, step, *fault, hint=hint)
+            raise NonFiniteError(CALL, step, *fault, hint=hint or cause)
         self.skipped += 1
         self.skipped_in_a_row += 1
         LOGGER.warning("%s is %s at step %d: the item was skipped", *fault, step)
@@ -88,3 +124,29 @@ class NonfinitePolicy:
 
 def _is_finite(backend: Backend, tree: Any) -> bool:
     return math.isfinite(float(norm(backend, differentiable(backend, tree))))
+
+
+def _unfinite_input(backend: Backend, inputs: Any) -> str | None:
+    """Return the first number of an item that is not finite, in words."""
+    for name, leaf in backend.named_leaves(inputs):
+        found = _first_unfinite(leaf)
+        if found is not None:
+            place, number = found
+            where = f" at index {list(place)}" if place else ""
+            return f"{f'The input {name!r}' if name else 'The input'} is {number}{where}"
+    return None
+
+
+def _first_unfinite(leaf: Any) -> tuple[tuple[int, ...], Any] | None:
+    """Return the index and the value of the first number that is not finite."""
+    try:
+        values = leaf.tolist() if hasattr(leaf, "tolist") else leaf
+        if not isinstance(values, list):
+            return None if isfinite(values) else ((), values)
+    except (TypeError, ValueError, NotImplementedError):
+        return None  # A random key, or another thing without numbers.
+    for index, value in enumerate(values):
+        found = _first_unfinite(value)
+        if found is not None:
+            return (index, *found[0]), found[1]
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,8 @@ from uoro.backend import Backend, CompilesSteps
 from uoro.errors import NonFiniteError, SettingError, StreamError
 from uoro.estimator import Estimate
 from uoro.learning.carry import Progress
-from uoro.learning.chunks import Attempt, Chunks
-from uoro.learning.nonfinite import CALL, Fault, NonfinitePolicy, fault_of
+from uoro.learning.chunks import Attempt, Chunks, Items
+from uoro.learning.nonfinite import CALL, LOSS, Fault, NonfinitePolicy, cause_of, fault_of
 from uoro.learning.saved import Saved, export_progress, require_counts, restore_progress
 from uoro.learning.stream import read
 from uoro.learning.update import Clock, Update
@@ -65,6 +65,7 @@ class Stepper:
         self._signs = signs
         self._donates = donate
         self._probed = False
+        self._before: Callable[[], Any] = lambda: None
         self._compiles = compile or self.backend.compiled
         compile_step = self.backend.compile
         if compile and not self.backend.compiled:
@@ -117,7 +118,7 @@ class Stepper:
         counts = require_counts(saved, call)
         self.progress = restore_progress(self.update, self.progress, saved, inputs, call)
         self.example = self.example if inputs is None else inputs
-        self._probed = False
+        self._probed, self._before = False, lambda: None
         self.seed, self.steps = counts["seed"], counts["steps"]
         self.policy.skipped, self.policy.resets = counts["skipped"], counts["resets"]
         self.policy.skipped_in_a_row = counts["skipped_in_a_row"]
@@ -145,8 +146,10 @@ class Stepper:
             self.progress = after
             self.policy.skipped_in_a_row = 0
         else:
-            self.policy.skip(self.backend, self.progress, fault, self.steps)
+            cause = cause_of(self.backend, inputs, fault, before=self._before())
+            self.policy.skip(self.backend, self.progress, fault, self.steps, cause)
         self.steps += 1
+        self._before = lambda: inputs
         return estimate
 
     def _attempt(self, inputs: Any, signs: Any) -> tuple[Progress, Estimate, Fault | None]:
@@ -166,7 +169,8 @@ class Stepper:
             fault = fault_of(estimate, size)
             if fault is not None and self._donates and not self.backend.compiled:
                 self.progress = after
-                raise NonFiniteError(CALL, self.steps, *fault, kept=False)
+                hint = cause_of(self.backend, inputs, fault)
+                raise NonFiniteError(CALL, self.steps, *fault, kept=False, hint=hint)
             return after, estimate, fault
         # The optimizer may change the params in place: check the gradient first.
         carry, state, estimate = self.update.estimate(now, inputs, signs, clock)
@@ -203,28 +207,33 @@ class Stepper:
         while done < got:
             attempt = self._chunks.advance(self.progress, items, self._clock(), done, got)
             if attempt.finite or self._donates:
-                done += self._keep(attempt, losses)
+                done += self._keep(attempt, losses, items, done)
                 continue
             inputs, signs = (None if x is None else entry(self.backend, x, done) for x in items[:2])
             losses.append(float(self._step(inputs, signs).loss))
             done += 1
         return True
 
-    def _keep(self, attempt: Attempt, losses: list[float]) -> int:
-        """Keep the steps of a chunk, and return their number."""
+    def _keep(self, attempt: Attempt, losses: list[float], items: Items, done: int) -> int:
+        """Keep the steps of a chunk behind those that are done, and return their number."""
         first, count = self.steps, len(attempt.losses)
         self.progress = attempt.after
         self.steps += count
         losses.extend(attempt.losses)
         if attempt.finite:
             self.policy.skipped_in_a_row = 0
+            self._before = partial(entry, self.backend, items.inputs, done + count - 1)
             return count
-        failed = next((i for i, x in enumerate(losses) if not math.isfinite(x)), len(losses))
-        what, value = "the norm of the params", math.nan
-        if failed < len(losses):
-            what, value = "the loss", losses[failed]
+        unfinite = (i for i, loss in enumerate(attempt.losses) if not math.isfinite(loss))
+        failed = next(unfinite, count)
+        fault, hint = ("the norm of the params", math.nan), None
+        if failed < count:
+            fault = LOSS, attempt.losses[failed]
+            at = partial(entry, self.backend, items.inputs)
+            before = at(done + failed - 1) if done + failed else self._before()
+            hint = cause_of(self.backend, at(done + failed), fault, before=before)
         call = "Learner(donate=True).run(stream)"
-        raise NonFiniteError(call, first + failed, what, value, kept=False)
+        raise NonFiniteError(call, first + failed, *fault, kept=False, hint=hint)
 
     def _next_signs(self) -> Any:
         if self._signs is None:
