@@ -13,8 +13,12 @@ import jax
 import pytest
 
 from uoro import Backend, load_backend
+from uoro.files.resident import resident
 
 BACKENDS = ("autograd", "torch", "jax")
+
+ENOUGH = 10**9
+"""Resident bytes of a worker from which on it frees what it compiled."""
 
 # Programs that run for a moment need not be optimized for as long as that takes; those of processes
 # that tests start neither. With `XLA_FLAGS= make test` they are optimized as a user's are.
@@ -42,8 +46,10 @@ def compiled_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_let_go() -> Iterator[None]:
-    """Free what a test file compiled: a worker that kept all of it would need 5 GB."""
+    """Free what test files compiled, once it is much: a worker that kept all would need 5 GB."""
     yield
+    if (resident() or ENOUGH) < ENOUGH:
+        return
     jax.clear_caches()  # type: ignore[no-untyped-call]  # JAX's own has no types
     if "torch._dynamo" in sys.modules:
         sys.modules["torch._dynamo"].reset()
