@@ -109,6 +109,41 @@ class Windowed(Protocol):
     def span(self) -> int: ...  # noqa: D102
 
 
+@runtime_checkable
+class ParallelEstimator(Estimator, Protocol):
+    """An estimator that runs another on several streams at once, on one device or on many.
+
+    Laws: `draw` and `step` draw and compute, for the streams in `rows`, what those of
+    ``Streams(estimator, count)`` do; loss and gradient are the means over all `count` streams.
+
+    Attributes:
+        estimator: Estimator of each stream.
+        count: Number of streams in all.
+        rows: Numbers of the streams that run here. All stacks have one row for each.
+    """
+
+    @property
+    def estimator(self) -> Estimator: ...  # noqa: D102
+    @property
+    def count(self) -> int: ...  # noqa: D102
+    @property
+    def rows(self) -> range: ...  # noqa: D102
+
+    def reset(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        carry: Any,
+        state: Any,
+        mask: Any,
+        fresh: Any,
+        *,
+        inputs: Any = None,
+    ) -> tuple[Any, Any]:
+        """Restart some streams; the arguments are those of `Streams.reset`."""
+        ...
+
+
 class FormerGuarantee:
     """The attribute ``estimand`` of an estimator: its `guarantee`, under the former name."""
 

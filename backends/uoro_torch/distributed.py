@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import optree
@@ -10,17 +12,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from uoro.arguments import leaf_name, require_count, require_estimator, require_stack
+from uoro.arguments import leaf_name, require_stack
 from uoro.backend import Backend, Distribution, Tree
-from uoro.dynamics import Dynamics, Outcome
-from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
+from uoro.dynamics import Dynamics
+from uoro.errors import SettingError, StructureError
+from uoro.estimator import Sampler
 from uoro.estimators.streams import Streams
-from uoro.prediction import Prediction
 from uoro_torch.trees import as_real, widen
 
 
-class DistributedStreams:
+@dataclass(frozen=True)
+class DistributedStreams(Streams):
     """Run B streams on several processes, with the results of `Streams` up to rounding.
 
     Each process runs ``B / processes`` of the streams, those numbered in `rows`: it stacks their
@@ -61,67 +63,55 @@ class DistributedStreams:
         >>> dist.destroy_process_group()
     """
 
-    def __init__(
-        self, estimator: Estimator, count: int, group: dist.ProcessGroup | None = None
-    ) -> None:
-        call = f"DistributedStreams(count={spelled(count)})"
-        require_count(call, "count", count)
-        require_estimator(call, estimator)
+    group: dist.ProcessGroup | None = None
+    _compared: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        call = self._call
         if not (dist.is_available() and dist.is_initialized()):
             raise SettingError(
                 f"{call}: expected a group of processes, got none. Start them with torchrun, and "
                 "call torch.distributed.init_process_group(...) in each of them first."
             )
-        processes, rank = dist.get_world_size(group), dist.get_rank(group)
-        if rank < 0:
+        if dist.get_rank(self.group) < 0:
             raise SettingError(
                 f"{call}: group: expected a group of this process, got one without it. Build no "
                 "streams in this process, or pass a group that it is in."
             )
-        if count % processes:
+        if self.count % self._processes:
             raise SettingError(
-                f"{call}: expected a multiple of the number of processes, {processes}, got "
-                f"{count}. Try count={processes * -(-count // processes)}."
+                f"{call}: expected a multiple of the number of processes, {self._processes}, got "
+                f"{self.count}. Try count={self._processes * -(-self.count // self._processes)}."
             )
-        here = count // processes
-        self.estimator = estimator
-        self.count = count
-        self.rows = range(rank * here, (rank + 1) * here)
-        self._group = group
-        self._processes = processes
-        self._alone = Streams(estimator, here)
-        self._params_compared = False
 
-    @property
-    def guarantee(self) -> Guarantee:
-        """Return the guarantee of the estimator; it holds for the average too."""
-        return guarantee_of(self.estimator)
+    @cached_property
+    def rows(self) -> range:
+        """Return the numbers of the streams that run in this process."""
+        here, rank = self.count // self._processes, dist.get_rank(self.group)
+        return range(rank * here, (rank + 1) * here)
+
+    @cached_property
+    def _processes(self) -> int:
+        return dist.get_world_size(self.group)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
     ) -> Any:
-        """Return a carry for each stream of this process.
+        """Return a carry for each stream of this process; see `Streams.init`.
 
         The first call, which every process must make, compares the params.
-
-        Args:
-            dynamics: Model of one stream.
-            params: Params, the same in all processes.
-            state: Stack of the states of this process.
-            inputs: Stack of the items of this process, where the estimator needs one.
 
         Raises:
             StructureError: If a stack does not have one row for each stream of this process, or
                 the params are not the same in all processes.
         """
-        self._require_stack(dynamics.backend, state, "init(state)")
-        self._require_stack(dynamics.backend, inputs, "init(inputs)")
-        if not self._params_compared:
-            self.require_same(
-                params, f"{self._call}.init(params)", "Start all processes with the same"
-            )
-            self._params_compared = True
-        return self._alone.init(dynamics, params, state, inputs=inputs)
+        carry = super().init(dynamics, params, state, inputs=inputs)
+        if not self._compared:
+            call = f"{self._call}.init(params)"
+            self.require_same(params, call, "Start all processes with the same")
+            self._compared.append(call)
+        return carry
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
         """Draw as `Streams` does for all streams, and keep the rows of this process."""
@@ -141,74 +131,7 @@ class DistributedStreams:
             kept: Any = optree.tree_map(mine, drawn)
             return cast(Tree, kept)
 
-        return self._alone.draw(keep, state)
-
-    def step(
-        self,
-        dynamics: Dynamics[Any, Any, Any],
-        params: Any,
-        carry: Any,
-        state: Any,
-        inputs: Any,
-        signs: Any,
-    ) -> tuple[Any, Any, Estimate]:
-        """Run a step of the streams of this process, and average over all processes.
-
-        Returns:
-            Stacks of next carries and states, and one estimate: means of loss and gradient over
-            all streams, and the stack of aux of this process.
-
-        Raises:
-            StructureError: If a stack does not have one row for each stream of this process.
-        """
-        self._require_stack(dynamics.backend, state, "step(state)")
-        self._require_stack(dynamics.backend, inputs, "step(inputs)")
-        carry, state, here = self._alone.step(dynamics, params, carry, state, inputs, signs)
-        loss, gradient = self._average((here.loss, here.gradient))
-        return carry, state, Estimate(loss, gradient, here.aux)
-
-    def advance(
-        self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any
-    ) -> tuple[Any, Any, Prediction]:
-        """Advance the streams of this process; the arguments are those of `Streams.advance`.
-
-        The gradient is the average over processes of what each asks for, as
-        `DistributedDataParallel` averages; all processes must ask for it.
-        """
-        for tree, what in zip(stacks[1:3], ("state", "inputs"), strict=True):
-            self._require_stack(dynamics.backend, tree, f"step({what})")
-        carry, state, here = self._alone.advance(dynamics, params, *stacks)
-        everywhere = Prediction(
-            dynamics.backend,
-            Outcome(state, here.output, here.aux),
-            lambda cotangent: self._average(here.gradient(cotangent)),
-        )
-        return carry, state, everywhere
-
-    def gradient(self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any) -> Any:
-        """Average over processes what `Streams.gradient` returns, from the same arguments."""
-        return self._average(self._alone.gradient(dynamics, params, *stacks))
-
-    def reset(
-        self,
-        dynamics: Dynamics[Any, Any, Any],
-        params: Any,
-        carry: Any,
-        state: Any,
-        mask: Any,
-        fresh: Any,
-        *,
-        inputs: Any = None,
-    ) -> tuple[Any, Any]:
-        """Reset some streams of this process; the arguments are those of `Streams.reset`.
-
-        Raises:
-            StructureError: If a stack does not have one row for each stream of this process.
-        """
-        mask = dynamics.backend.from_host(mask)
-        self._require_stack(dynamics.backend, mask, "reset(mask)")
-        self._require_stack(dynamics.backend, fresh, "reset(fresh)")
-        return self._alone.reset(dynamics, params, carry, state, mask, fresh, inputs=inputs)
+        return super().draw(keep, state)
 
     def require_same(self, tree: Any, call: str, hint: str) -> None:
         """Check that tensors are the same, bit for bit, in all processes.
@@ -251,7 +174,7 @@ class DistributedStreams:
         digests = [hashlib.blake2b(content, digest_size=8).digest() for content in contents]
         mine = torch.tensor([int.from_bytes(d, signed=True) for d in digests], device=device)
         everyone = [torch.empty_like(mine) for _ in range(self._processes)]
-        dist.all_gather(everyone, mine, group=self._group)
+        dist.all_gather(everyone, mine, group=self.group)
         agreed: list[bool] = (torch.stack(everyone) == mine).all(0).tolist()
         return agreed
 
@@ -264,16 +187,16 @@ class DistributedStreams:
             places = [i for i, x in enumerate(numbers) if (x.dtype, x.device) == kind]
             parts = [numbers[i].reshape(-1) for i in places]
             flat = torch.cat(parts)
-            dist.all_reduce(flat, group=self._group)
+            dist.all_reduce(flat, group=self.group)
             means = torch.split_with_sizes(flat / self._processes, [len(part) for part in parts])
             for i, mean in zip(places, means, strict=True):
                 averaged[i] = torch.empty_like(leaves[i])
                 as_real(averaged[i]).copy_(mean.reshape(numbers[i].shape))
         return optree.tree_unflatten(structure, averaged)
 
-    @property
-    def _call(self) -> str:
-        return f"DistributedStreams(count={self.count})"
+    def _add(self, tree: Any) -> Any:
+        # As DistributedDataParallel does: what each process asks for is averaged.
+        return self._average(tree)
 
     def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
         require_stack(backend, tree, len(self.rows), f"{self._call}.{what}, of {self.rows}")

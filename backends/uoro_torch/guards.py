@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from uoro.arguments import leaf_name, require_count
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimator
+from uoro.estimator import Estimator, ParallelEstimator
 from uoro.estimators import UORO
-from uoro.estimators.streams import ParallelEstimator, Streams
+from uoro.estimators.streams import Streams
 
 
 def require_params(params: Any) -> torch.device:

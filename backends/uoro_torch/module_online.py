@@ -14,7 +14,7 @@ from uoro.algebra import differentiable, norm, shift
 from uoro.arguments import require_callable, require_kind
 from uoro.derivatives.routes import Routed
 from uoro.errors import DerivativeError, SettingError
-from uoro.estimators.streams import ParallelEstimator
+from uoro.estimator import ParallelEstimator
 from uoro_torch.backend import TorchBackend
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of

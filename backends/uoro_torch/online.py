@@ -23,9 +23,8 @@ from uoro.deprecation import renamed_keywords
 from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
-from uoro.estimator import Estimator
+from uoro.estimator import Estimator, ParallelEstimator
 from uoro.estimators import UORO
-from uoro.estimators.streams import ParallelEstimator
 from uoro_torch.backend import TorchBackend
 from uoro_torch.compiling import CompiledStep, require_no_draws
 from uoro_torch.gradients import accumulate

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from uoro.algebra import entry, mean
-from uoro.estimators.streams import ParallelEstimator
+from uoro.estimator import ParallelEstimator
 from uoro_conformance.apparatus import apparatus, compiled_step
 from uoro_conformance.finding import (
     UNIT,

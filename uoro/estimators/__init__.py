@@ -1,11 +1,11 @@
 """One file per algorithm; each reads like its paper."""
 
+from uoro.estimator import ParallelEstimator as ParallelEstimator
 from uoro.estimators.joint import JointUORO as JointUORO
 from uoro.estimators.joint_pairs import JointInfluence as JointInfluence
 from uoro.estimators.pair import Influence as Influence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL
-from uoro.estimators.streams import ParallelEstimator as ParallelEstimator
 from uoro.estimators.streams import Streams as Streams
 from uoro.estimators.truncated import Truncated as Truncated
 from uoro.estimators.truncated import TruncatedBPTT as TruncatedBPTT

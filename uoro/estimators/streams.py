@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from uoro.algebra import mean, select, total
 from uoro.arguments import require_count, require_dynamics, require_estimator, require_stack
@@ -26,40 +27,8 @@ from uoro.prediction import (
     require_losses,
 )
 
-
-@runtime_checkable
-class ParallelEstimator(Estimator, Protocol):
-    """An estimator that runs another on several streams at once, on one device or on many.
-
-    Laws: `draw` and `step` draw and compute, for the streams in `rows`, what those of
-    ``Streams(estimator, count)`` do; loss and gradient are the means over all `count` streams.
-
-    Attributes:
-        estimator: Estimator of each stream.
-        count: Number of streams in all.
-        rows: Numbers of the streams that run here. All stacks have one row for each.
-    """
-
-    @property
-    def estimator(self) -> Estimator: ...  # noqa: D102
-    @property
-    def count(self) -> int: ...  # noqa: D102
-    @property
-    def rows(self) -> range: ...  # noqa: D102
-
-    def reset(
-        self,
-        dynamics: Dynamics[Any, Any, Any],
-        params: Any,
-        carry: Any,
-        state: Any,
-        mask: Any,
-        fresh: Any,
-        *,
-        inputs: Any = None,
-    ) -> tuple[Any, Any]:
-        """Restart some streams; the arguments are those of `Streams.reset`."""
-        ...
+SPLIT, WHOLE = "split", "whole"
+"""How a result lies: with an entry for each stream, or the same in all places."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +38,9 @@ class Streams:
     State, inputs, carry and signs are stacks, trees with a leading axis of length B; the params are
     shared. Each stream has its own carry: with one pair for all, the relative variance would be
     about B times as large. The transition is that of one stream; the backend maps it over all.
+
+    A subclass that places streams on several devices overrides `rows`, `_place`, `_average` and
+    `_add`.
 
     Args:
         estimator: Estimator of each stream.
@@ -82,9 +54,8 @@ class Streams:
     count: int
 
     def __post_init__(self) -> None:
-        call = f"Streams(count={spelled(self.count)})"
-        require_count(call, "count", self.count)
-        require_estimator(call, self.estimator)
+        require_count(self._call, "count", self.count)
+        require_estimator(self._call, self.estimator)
 
     estimand = FormerGuarantee()
 
@@ -95,32 +66,36 @@ class Streams:
 
     @property
     def rows(self) -> range:
-        """Return the numbers of all streams."""
+        """Return the numbers of the streams that run in this process."""
         return range(self.count)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
     ) -> Any:
-        """Return a stack of B carries to start from.
+        """Return a stack of carries to start from, one for each row.
 
         Args:
             dynamics: Model of one stream.
             params: Parameters, shared.
-            state: A stack of B states.
-            inputs: A stack of B items, for estimators that need one.
+            state: A stack of states.
+            inputs: A stack of items, for estimators that need one.
 
         Raises:
             SettingError: If ``dynamics`` is not a `Dynamics`.
-            StructureError: If a stack does not have B rows.
+            StructureError: If a stack does not have one entry for each row.
         """
-        require_dynamics("Streams.init(dynamics, …)", dynamics)
+        require_dynamics(f"{type(self).__name__}.init(dynamics, …)", dynamics)
         self._require_stack(dynamics.backend, state, "init(state)")
-        if inputs is None:
-            return dynamics.backend.vmap(lambda s: self.estimator.init(dynamics, params, s))(state)
         self._require_stack(dynamics.backend, inputs, "init(inputs)")
-        return dynamics.backend.vmap(
-            lambda s, i: self.estimator.init(dynamics, params, s, inputs=i)
-        )(state, inputs)
+
+        def start(params: Any, *stacks: Any) -> Any:
+            def one(state: Any, inputs: Any = None) -> Any:
+                return self.estimator.init(dynamics, params, state, inputs=inputs)
+
+            return dynamics.backend.vmap(one)(*stacks)
+
+        stacks = (state,) if inputs is None else (state, inputs)
+        return self._place(start, SPLIT)(params, *stacks)
 
     def draw(self, sampler: Sampler, state: Any) -> Any:
         """Draw independent signs for each stream."""
@@ -148,76 +123,61 @@ class Streams:
             and the stack of aux.
 
         Raises:
-            StructureError: If a stack does not have B rows.
+            StructureError: If a stack does not have one entry for each row.
         """
-        backend = dynamics.backend
-        if not isinstance(self.estimator, Predicting):
-            self._require_stacks(backend, state, inputs)
+        self._require_stack(dynamics.backend, state, "step(state)")
+        self._require_stack(dynamics.backend, inputs, "step(inputs)")
 
-            def one(carry: Any, state: Any, inputs: Any, signs: Any) -> Any:
-                return self.estimator.step(dynamics, params, carry, state, inputs, signs)
+        def advance(params: Any, *stacks: Any) -> Any:
+            carry, state, here = self._step_here(dynamics, params, *stacks)
+            loss, gradient = self._average((here.loss, here.gradient))
+            return carry, state, Estimate(loss, gradient, here.aux)
 
-            carry, state, each = backend.vmap(one)(carry, state, inputs, signs)
-            average = Estimate(each.loss.mean(), mean(backend, each.gradient), each.aux)
-            return carry, state, average
-        carry, state, prediction = self.advance(dynamics, params, carry, state, inputs, signs)
-        losses = require_losses(backend, prediction.output)
-        gradient = prediction.gradient(backend.xp.zeros_like(losses) + 1.0 / self.count)
-        return carry, state, Estimate(losses.mean(), gradient, prediction.aux)
+        whole: Any = WHOLE
+        results = SPLIT, SPLIT, Estimate(whole, whole, SPLIT)
+        stepped: tuple[Any, Any, Estimate]
+        stepped = self._place(advance, results)(params, carry, state, inputs, signs)
+        return stepped
 
     def advance(
-        self,
-        dynamics: Dynamics[Any, Any, Any],
-        params: Any,
-        carry: Any,
-        state: Any,
-        inputs: Any,
-        signs: Any,
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any
     ) -> tuple[Any, Any, Prediction]:
         """Advance every stream; the loss, of the stack of all outputs, may come later.
+
+        Args:
+            dynamics: Model of one stream.
+            params: Parameters, shared.
+            stacks: Carries, states, items and signs, as `step` takes them.
 
         Returns:
             The stacks of next carries and next states, and the stack of outputs with the gradient
             of any loss of it: cotangents are stacks, and gradients add up over streams.
 
         Raises:
-            StructureError: If a stack does not have B rows, or the estimator cannot predict.
+            StructureError: If a stack does not have one entry for each row, or the estimator
+                cannot predict.
         """
         backend = dynamics.backend
-        self._require_stacks(backend, state, inputs)
-        estimator = predicting(self.estimator, f"Streams(count={self.count}).advance")
-        if isinstance(estimator, AdvancesStreams):
-            return estimator.advance_streams(dynamics, params, carry, state, inputs, signs)
+        for tree, what in zip(stacks[1:3], ("state", "inputs"), strict=True):
+            self._require_stack(backend, tree, f"step({what})")
+        carry, state, here = self._advance_here(dynamics, params, *stacks)
+        outcome = Outcome(state, here.output, here.aux)
+        prediction = Prediction(backend, outcome, lambda given: self._add(here.gradient(given)))
+        return carry, state, prediction
 
-        def one(carry: Any, state: Any, inputs: Any, signs: Any) -> Any:
-            *after, made = estimator.advance(dynamics, params, carry, state, inputs, signs)
-            return *after, (made.output, made.aux)
+    def gradient(self, dynamics: Dynamics[Any, Any, Any], params: Any, *stacks: Any) -> Any:
+        """Estimate the gradient of a loss of all outputs, from what the step received.
 
-        after, next_state, made = backend.vmap(one)(carry, state, inputs, signs)
-        prediction = Prediction(
-            backend,
-            Outcome(next_state, *made),
-            lambda cotangent: self.gradient(dynamics, params, carry, state, inputs, cotangent),
-        )
-        return after, next_state, prediction
+        Args:
+            dynamics: Model of one stream.
+            params: Parameters, shared.
+            stacks: Carries, states and items before the step, and the cotangents of its outputs.
+        """
 
-    def gradient(
-        self,
-        dynamics: Dynamics[Any, Any, Any],
-        params: Any,
-        carry: Any,
-        state: Any,
-        inputs: Any,
-        cotangent: Any,
-    ) -> Any:
-        """Estimate the gradient of a loss of all outputs, from what the step received."""
-        estimator = predicting(self.estimator, f"Streams(count={self.count}).gradient")
+        def pull(params: Any, *stacks: Any) -> Any:
+            return self._add(self._gradient_here(dynamics, params, *stacks))
 
-        def one(carry: Any, state: Any, inputs: Any, cotangent: Any) -> Any:
-            return estimator.gradient(dynamics, params, carry, state, inputs, cotangent)
-
-        backend = dynamics.backend
-        return total(backend, backend.vmap(one)(carry, state, inputs, cotangent))
+        return self._place(pull, WHOLE)(params, *stacks)
 
     def reset(
         self,
@@ -235,17 +195,17 @@ class Streams:
         Args:
             dynamics: Model of one stream.
             params: Parameters, shared.
-            carry: A stack of B carries.
-            state: A stack of B states.
-            mask: An array of B booleans, true where a stream restarts.
-            fresh: A stack of B states to restart from.
-            inputs: A stack of B items, for estimators that need one.
+            carry: A stack of carries.
+            state: A stack of states.
+            mask: An array of booleans, true where a stream restarts.
+            fresh: A stack of states to restart from.
+            inputs: A stack of items, for estimators that need one.
 
         Returns:
             The carries and the states; those of the other streams are unchanged.
 
         Raises:
-            StructureError: If a stack does not have B rows.
+            StructureError: If a stack does not have one entry for each row.
         """
         backend = dynamics.backend
         mask = backend.from_host(mask)
@@ -254,9 +214,65 @@ class Streams:
         anew = self.init(dynamics, params, fresh, inputs=inputs)
         return select(backend, mask, anew, carry), select(backend, mask, fresh, state)
 
-    def _require_stacks(self, backend: Backend, state: Any, inputs: Any) -> None:
-        self._require_stack(backend, state, "step(state)")
-        self._require_stack(backend, inputs, "step(inputs)")
+    def _place(self, function: Callable[..., Any], results: Any) -> Callable[..., Any]:
+        """Run a function of the params and of stacks where the streams are.
+
+        Args:
+            function: Function of the rows that are in one place.
+            results: Tree of `SPLIT` for a result with an entry for each row, and `WHOLE`.
+        """
+        return function
+
+    def _average(self, tree: Any) -> Any:
+        """Average a tree over the places."""
+        return tree
+
+    def _add(self, tree: Any) -> Any:
+        """Add up a tree over the places."""
+        return tree
+
+    def _step_here(self, dynamics: Any, params: Any, *stacks: Any) -> tuple[Any, Any, Estimate]:
+        """Advance the streams of one place, and average over them."""
+        backend, estimator = dynamics.backend, self.estimator
+        if isinstance(estimator, Predicting):
+            carry, state, made = self._advance_here(dynamics, params, *stacks)
+            losses = require_losses(backend, made.output)
+            gradient = made.gradient(backend.xp.zeros_like(losses) + 1.0 / len(losses))
+            return carry, state, Estimate(losses.mean(), gradient, made.aux)
+        step = backend.vmap(lambda *one: estimator.step(dynamics, params, *one))
+        carry, state, each = step(*stacks)
+        return carry, state, Estimate(each.loss.mean(), mean(backend, each.gradient), each.aux)
+
+    def _advance_here(
+        self, dynamics: Any, params: Any, *stacks: Any
+    ) -> tuple[Any, Any, Prediction]:
+        """Advance the streams of one place."""
+        backend = dynamics.backend
+        estimator = predicting(self.estimator, f"{self._call}.advance")
+        if isinstance(estimator, AdvancesStreams):
+            return estimator.advance_streams(dynamics, params, *stacks)
+
+        def one(*of_stream: Any) -> Any:
+            *after, made = estimator.advance(dynamics, params, *of_stream)
+            return *after, (made.output, made.aux)
+
+        carry, state, made = backend.vmap(one)(*stacks)
+        prediction = Prediction(
+            backend,
+            Outcome(state, *made),
+            lambda given: self._gradient_here(dynamics, params, *stacks[:3], given),
+        )
+        return carry, state, prediction
+
+    def _gradient_here(self, dynamics: Any, params: Any, *stacks: Any) -> Any:
+        """Add up the gradients of the streams of one place."""
+        estimator = predicting(self.estimator, f"{self._call}.gradient")
+        each = dynamics.backend.vmap(lambda *one: estimator.gradient(dynamics, params, *one))
+        return total(dynamics.backend, each(*stacks))
+
+    @property
+    def _call(self) -> str:
+        return f"{type(self).__name__}(count={spelled(self.count)})"
 
     def _require_stack(self, backend: Backend, tree: Any, what: str) -> None:
-        require_stack(backend, tree, self.count, f"Streams(count={self.count}).{what}")
+        require_stack(backend, tree, len(self.rows), f"{self._call}.{what}")

@@ -24,8 +24,7 @@ from uoro.backend import Backend
 from uoro.deprecation import renamed_keywords
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimate, Estimator
-from uoro.estimators.streams import ParallelEstimator
+from uoro.estimator import Estimate, Estimator, ParallelEstimator
 from uoro.learning.carry import Metrics, Progress, Summary
 from uoro.learning.nonfinite import NonfinitePolicy, OnNonfinite
 from uoro.learning.saved import Saved

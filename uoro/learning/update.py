@@ -10,8 +10,7 @@ from uoro.algebra import entry, norm
 from uoro.backend import Backend
 from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
-from uoro.estimator import Estimate, Estimator, Windowed
-from uoro.estimators.streams import ParallelEstimator
+from uoro.estimator import Estimate, Estimator, ParallelEstimator, Windowed
 from uoro.learning.carry import Progress
 from uoro.optimizer import Optimizer
 

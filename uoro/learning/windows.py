@@ -9,7 +9,7 @@ from uoro.algebra import entry
 from uoro.arguments import mismatch, require_count, require_methods, require_stream
 from uoro.backend import Backend
 from uoro.errors import StreamError, UnseekableError, spelled
-from uoro.estimators.streams import ParallelEstimator
+from uoro.estimator import ParallelEstimator
 from uoro.learning.stream import SeekableStream, TakesWindows, on_device, read
 from uoro.learning.update import Update, span_of
 

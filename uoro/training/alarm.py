@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.estimators.streams import ParallelEstimator
+from uoro.estimator import ParallelEstimator
 from uoro.learning.learner import Learner
 from uoro.monitors import spectral_radius
 from uoro.training.problem import Problem
