@@ -15,6 +15,7 @@ from uoro_jax.online_gradient import Carry as Carry
 from uoro_jax.online_gradient import OnlineGradient as OnlineGradient
 from uoro_jax.online_gradient import online as online
 from uoro_jax.optimizer import OptaxOptimizer as OptaxOptimizer
+from uoro_jax.pullback import Pullback as Pullback
 from uoro_jax.sharded import ShardedStreams as ShardedStreams
 
 if not _typing.TYPE_CHECKING:  # A type checker knows the names above and no other.

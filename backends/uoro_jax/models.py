@@ -18,7 +18,8 @@ class FunctionalModel(NamedTuple):
     """A model as pure functions of its parameters and its state.
 
     Attributes:
-        transition: Function ``(params, state, (input, target)) -> (next_state, loss)``, for
+        transition: Function ``(params, state, (input, target)) -> (next_state, loss)``, or of a
+            model without a loss ``(params, state, input) -> (next_state, output)``, for
             `uoro_jax.online` or ``backend.dynamics``.
         params: Parameters to train: a pytree that any optax transformation accepts.
         state: Initial state.
@@ -32,7 +33,7 @@ class FunctionalModel(NamedTuple):
     restore: Callable[..., Any]
 
 
-def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> FunctionalModel:
+def from_module(module: Any, loss: Callable[[Any, Any], Any] | None, state: Any) -> FunctionalModel:
     """Split a module into parameters and a transition: Equinox, Flax NNX, or any callable pytree.
 
     In an Equinox module or another pytree, the floating and complex arrays are the parameters, and
@@ -42,7 +43,8 @@ def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Fun
 
     Args:
         module: Callable ``module(input, state) -> (output, next_state)``.
-        loss: Function ``loss(output, target)`` that returns a scalar.
+        loss: Function ``loss(output, target)`` that returns a scalar; ``None`` for a transition
+            that returns the output.
         state: Initial state of the network, a pytree of arrays. Integers and PRNG keys in it are
             carried along.
 
@@ -59,9 +61,15 @@ def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Fun
         ...         state = self.cell(input, state)
         ...         return state, state
         >>> network = Network(eqx.nn.GRUCell(2, 4, key=jax.random.key(0)))
-        >>> model = from_module(network, lambda y, target: ((y - target) ** 2).mean(), jnp.zeros(4))
-        >>> gradient = online(model.transition)
-        >>> carry = gradient.init(model.params, model.state)
+        >>> model = from_module(network, None, jnp.zeros(4))
+        >>> core = online(model.transition)
+        >>> carry = core.init(model.params, model.state)
+        >>> def loss(params, carry, x, target, key):
+        ...     carry, output = core(params, carry, x, key)
+        ...     return ((output - target) ** 2).mean(), carry
+        >>> step = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
+        >>> (value, carry), gradient = step(
+        ...     model.params, carry, jnp.ones(2), jnp.ones(4), jax.random.key(0))
     """
     call = f"from_module({type(module).__name__}, loss, state)"
     _require_model(call, "module", module, loss, state)
@@ -90,7 +98,7 @@ def from_module(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> Fun
 
 def from_apply(
     apply: Callable[[Any, Any, Any], Any],
-    loss: Callable[[Any, Any], Any],
+    loss: Callable[[Any, Any], Any] | None,
     params: Any,
     state: Any,
 ) -> FunctionalModel:
@@ -98,7 +106,8 @@ def from_apply(
 
     Args:
         apply: Function ``apply(params, input, state) -> (output, next_state)``.
-        loss: Function ``loss(output, target)`` that returns a scalar.
+        loss: Function ``loss(output, target)`` that returns a scalar; ``None`` for a transition
+            that returns the output.
         params: Parameters to train, a pytree of arrays.
         state: Initial state of the network, together with the other state of the library.
 
@@ -112,14 +121,14 @@ def from_apply(
     return FunctionalModel(transition, params, state, lambda params, state=None: params)
 
 
-def from_nnx(module: Any, loss: Callable[[Any, Any], Any], state: Any) -> FunctionalModel:
+def from_nnx(module: Any, loss: Callable[[Any, Any], Any] | None, state: Any) -> FunctionalModel:
     """Call `from_module`; a deprecated spelling."""
     renamed("uoro_jax.from_nnx(module, loss, state)", "from_module(module, loss, state)")
     return from_module(module, loss, state)
 
 
 def _from_nnx(
-    nnx: Any, module: Any, loss: Callable[[Any, Any], Any], state: Any
+    nnx: Any, module: Any, loss: Callable[[Any, Any], Any] | None, state: Any
 ) -> FunctionalModel:
     graph, params, rest = nnx.split(module, nnx.Param, ...)
 
@@ -140,7 +149,8 @@ def _require_model(call: str, what: str, model: Any, loss: Any, state: Any) -> N
         got, hint = f"the class {model.__name__}", f"Build an instance: {model.__name__}(...)."
         raise SettingError(mismatch(call, what, "a callable instance", got, hint))
     require_callable(call, what, model, "a callable")
-    require_callable(call, "loss", loss, "a function (output, target) -> loss")
+    if loss is not None:
+        require_callable(call, "loss", loss, "a function (output, target) -> loss, or None")
     require_arrays(f"{call.partition('(')[0]}(state=...)", state)
 
 
@@ -157,15 +167,15 @@ def _split(module: Any) -> tuple[Any, Any]:
 
 
 def _transition(
-    name: str, apply: Callable[[Any, Any, Any], Any], loss: Callable[[Any, Any], Any]
+    name: str, apply: Callable[[Any, Any, Any], Any], loss: Callable[[Any, Any], Any] | None
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     def transition(params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
-        given, target = inputs
+        given, target = (inputs, None) if loss is None else inputs
         returned = apply(params, given, state)
         if not isinstance(returned, tuple) or len(returned) != 2:
             got = f"a {type(returned).__name__}"
             raise StructureError(mismatch(name, "result", "a pair (output, next_state)", got))
         output, next_state = returned
-        return next_state, loss(output, target)
+        return next_state, output if loss is None else loss(output, target)
 
     return transition

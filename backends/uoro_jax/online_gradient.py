@@ -1,4 +1,4 @@
-"""An online gradient as two pure functions, shaped like an optax transformation."""
+"""An online gradient as pure functions, of which one is for JAX to differentiate."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from uoro.dynamics import Dynamics
 from uoro.errors import StructureError, spelled
 from uoro.estimator import Estimate, Estimator
 from uoro.estimators import UORO
+from uoro.prediction import Prediction, predicting
+from uoro_jax import rule
 from uoro_jax.backend import JaxBackend
+from uoro_jax.pullback import Form, Pullback
 from uoro_jax.trees import require_arrays
-
-_STEP = "OnlineGradient.step("
 
 
 class Carry(NamedTuple):
@@ -36,7 +37,9 @@ class Carry(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlineGradient:
-    """The functions `init` and `step` of one model and one estimator, built by `online`.
+    """The pure functions of one model and one estimator, built by `online`.
+
+    All work under `jax.jit`, `jax.lax.scan`, and `jax.vmap` over streams.
 
     Attributes:
         dynamics: The model. ``dynamics.describe()`` says how the model is differentiated.
@@ -63,8 +66,67 @@ class OnlineGradient:
         influence = self.estimator.init(self.dynamics, params, state, inputs=item)
         return Carry(state, influence)
 
+    def __call__(self, params: Any, carry: Carry, item: Any, key: Any) -> tuple[Carry, Any]:
+        """Run the model on one item; `jax.grad` of any loss of the output is the online gradient.
+
+        The derivative of the output by ``params`` is the estimate, and that of a loss of several
+        outputs the sum of their estimates. By definition, every other derivative is zero: that of
+        the next carry, and those by ``carry``, ``item`` and ``key``. To train an encoder of the
+        item, put the encoder into the transition. Differentiate step by step: the derivative of a
+        whole scan keeps the carry of every step.
+
+        Args:
+            params: Parameters.
+            carry: Carry of the previous step, or of `init`.
+            item: Item of the stream, third argument of the transition.
+            key: PRNG key of this step. Reusing a key at another step biases the gradient. Without
+                effect for an estimator that draws nothing, such as `uoro.RTRL`.
+
+        Returns:
+            The next carry and the output. If the transition returns a third element, the output is
+            the pair ``(output, aux)``.
+
+        Raises:
+            DerivativeError: At the first step, if the model cannot be differentiated.
+            StructureError: If ``carry`` is no `Carry`, ``key`` is no key, or the estimator needs
+                the loss within its step.
+        """
+        self._require("__call__", carry)
+        signs = self._draw("__call__", key, carry.state)
+        taken: Any = rule.predict(self._advance, params, carry, item, signs)
+        carry, output, aux = taken
+        return carry, output if aux is None else (output, aux)
+
+    def predict(
+        self, params: Any, carry: Carry, item: Any, key: Any
+    ) -> tuple[Carry, Any, Pullback]:
+        """Run the model on one item, whose loss comes later.
+
+        Args:
+            params: Parameters.
+            carry: Carry of the previous step, or of `init`.
+            item: Item of the stream, third argument of the transition.
+            key: PRNG key of this step.
+
+        Returns:
+            The next carry, the output as from calling the object, and a `Pullback`: a pytree, and a
+            function from the cotangent of the output to the gradient. To have one in the carry of
+            a scan before its first step, fill the structure that `jax.eval_shape` finds with zeros:
+            its gradient is zero at a cotangent of zero.
+
+        Raises:
+            DerivativeError: At the first step, if the model cannot be differentiated.
+            StructureError: As when calling the object.
+        """
+        self._require("predict", carry)
+        signs = self._draw("predict", key, carry.state)
+        after, prediction = self._advance(params, carry, item, signs)
+        output, aux = prediction.output, prediction.aux
+        pullback = Pullback(params, carry, item, self._gradient, Form.of(output))
+        return after, output if aux is None else (output, aux), pullback
+
     def step(self, params: Any, carry: Carry, item: Any, key: Any) -> tuple[Carry, Estimate]:
-        """Run the model on one item, and estimate the gradient of the loss.
+        """Run the model on one item, and estimate the gradient of the loss that it returns.
 
         Args:
             params: Parameters.
@@ -78,24 +140,44 @@ class OnlineGradient:
 
         Raises:
             DerivativeError: At the first step, if the model cannot be differentiated.
-            StructureError: If ``carry`` was not returned by `init` or `step`, or ``key`` is no key.
+            StructureError: If ``carry`` was not returned by `init` or `step`, ``key`` is no key, or
+                the transition returns no loss.
         """
-        if not isinstance(carry, Carry):
-            hint = "Build it with init(params, state), and pass on what step returns."
-            expected = "a uoro_jax.Carry"
-            raise StructureError(mismatch(f"{_STEP}carry=...)", "", expected, spelled(carry), hint))
-        signs = self._draw(key, carry.state)
+        self._require("step", carry)
+        signs = self._draw("step", key, carry.state)
         influence, state, estimate = self.estimator.step(
             self.dynamics, params, carry.influence, carry.state, item, signs
         )
         return Carry(state, influence), estimate
 
-    def _draw(self, key: Any, state: Any) -> Any:
+    def _advance(
+        self, params: Any, carry: Carry, item: Any, signs: Any
+    ) -> tuple[Carry, Prediction]:
+        estimator = predicting(self.estimator, "online(transition, estimator)")
+        influence, state, prediction = estimator.advance(
+            self.dynamics, params, carry.influence, carry.state, item, signs
+        )
+        return Carry(state, influence), prediction
+
+    def _gradient(self, params: Any, carry: Carry, item: Any, cotangent: Any) -> Any:
+        estimator = predicting(self.estimator, "online(transition, estimator)")
+        return estimator.gradient(
+            self.dynamics, params, carry.influence, carry.state, item, cotangent
+        )
+
+    def _require(self, method: str, carry: Any) -> None:
+        if not isinstance(carry, Carry):
+            hint = "Build it with init(params, state), and pass on what step returns."
+            call, expected = f"OnlineGradient.{method}(carry=...)", "a uoro_jax.Carry"
+            raise StructureError(mismatch(call, "", expected, spelled(carry), hint))
+
+    def _draw(self, method: str, key: Any, state: Any) -> Any:
         try:
             return self.estimator.draw(partial(self.dynamics.backend.random, key), state)
         except (TypeError, ValueError) as error:
+            call = f"OnlineGradient.{method}(key=...)"
             got, expected = f"{spelled(key)} ({error})", "a PRNG key, such as jax.random.key(0)"
-            raise StructureError(mismatch(f"{_STEP}key=...)", "", expected, got)) from error
+            raise StructureError(mismatch(call, "", expected, got)) from error
 
 
 def online(
@@ -105,15 +187,15 @@ def online(
     has_aux: bool = False,
     check: bool = True,
 ) -> OnlineGradient:
-    """Build the functions `init` and `step` of an online gradient.
+    """Build a model step that `jax.grad` differentiates online, without backpropagation in time.
 
-    Both are pure and work under `jax.jit`, `jax.lax.scan`, and `jax.vmap` over streams. The first
-    step runs a model check: at the numbers of that step or, under a transformation, at numbers of
-    the same shapes.
+    The result is a pure function ``core(params, carry, item, key) -> (carry, output)``, with its
+    ``init``. The first step runs a model check: at the numbers of that step or, under a
+    transformation, at numbers of the same shapes.
 
     Args:
-        transition: Function ``(params, state, item) -> (next_state, loss)``, or dynamics built
-            from one, as by `uoro.unroll`.
+        transition: Function ``(params, state, item) -> (next_state, output)``, where the output is
+            any pytree of arrays, or dynamics built from one, as by `uoro.unroll`.
         estimator: ``UORO()`` if ``None``: rank one.
         has_aux: Whether the transition returns a third element, passed on as ``estimate.aux``.
         check: Whether the first step runs a model check. Has no effect on dynamics.
@@ -126,23 +208,29 @@ def online(
 
         >>> import jax, jax.numpy as jnp, optax
         >>> from uoro_jax import online
-        >>> def transition(params, state, item):
-        ...     x, target = item
+        >>> def transition(params, state, x):
         ...     state = jnp.tanh(params["W"] @ state + params["u"] * x)
-        ...     return state, (params["c"] @ state - target) ** 2
-        >>> params = {"W": 0.5 * jnp.eye(8), "u": jnp.ones(8), "c": jnp.zeros(8)}
-        >>> gradient, optimizer = online(transition), optax.adam(3e-3)
+        ...     return state, params["c"] @ state
+        >>> core, optimizer = online(transition), optax.adam(3e-3)
+        >>> def loss(params, carry, x, target, key):
+        ...     carry, output = core(params, carry, x, key)
+        ...     return (output - target) ** 2, carry
         >>> def step(carried, inputs):
         ...     params, carry, moments = carried
-        ...     carry, estimate = gradient.step(params, carry, *inputs)
-        ...     updates, moments = optimizer.update(estimate.gradient, moments, params)
-        ...     return (optax.apply_updates(params, updates), carry, moments), estimate.loss
+        ...     (error, carry), gradient = jax.value_and_grad(loss, has_aux=True)(
+        ...         params, carry, *inputs)
+        ...     updates, moments = optimizer.update(gradient, moments, params)
+        ...     return (optax.apply_updates(params, updates), carry, moments), error
+        >>> params = {"W": 0.5 * jnp.eye(8), "u": jnp.ones(8), "c": jnp.zeros(8)}
         >>> numbers = jax.random.normal(jax.random.key(0), (2001,))
-        >>> items, keys = (numbers[1:], numbers[:-1]), jax.random.split(jax.random.key(1), 2000)
-        >>> start = params, gradient.init(params, jnp.zeros(8)), optimizer.init(params)
-        >>> _, losses = jax.lax.scan(step, start, (items, keys))
+        >>> keys = jax.random.split(jax.random.key(1), 2000)
+        >>> start = params, core.init(params, jnp.zeros(8)), optimizer.init(params)
+        >>> _, losses = jax.lax.scan(step, start, (numbers[1:], numbers[:-1], keys))
         >>> bool(losses[-500:].mean() < losses[:500].mean())
         True
+
+        A transition that returns its loss has a shorter loop: ``carry, estimate =
+        core.step(params, carry, item, key)``, with ``estimate.loss`` and ``estimate.gradient``.
     """
     call = "online(transition, estimator)"
     if estimator is None:
