@@ -17,7 +17,7 @@ LAYERS = (
     {"uoro.errors", "uoro.deprecation"},
     {"uoro.backend", "uoro.dynamics", "uoro.optimizer"},  # protocols that name each other
     {"uoro.arguments", "uoro.algebra", "uoro.estimator"},
-    {"uoro.registry", "uoro.schedules", "uoro.derivatives"},
+    {"uoro.registry", "uoro.schedules", "uoro.derivatives", "uoro.prediction"},
     {"uoro.estimators"},
     {"uoro.learning"},
     {"uoro.monitors"},
