@@ -99,6 +99,28 @@ def select(backend: Backend, mask: Any, chosen: Tree, otherwise: Tree) -> Tree:
     return backend.map(pick, chosen, otherwise)
 
 
+def nonzero(backend: Backend, tree: Any, *, stacked: bool = True) -> Any:
+    """Return whether a tree, or each entry of a stack, holds any number that is not zero.
+
+    Returns:
+        A mask for `where`; ``None`` for a tree without numbers.
+    """
+    found: Any = None
+    for leaf in differentiable(backend, tree):
+        rows = leaf.reshape((leaf.shape[0], -1) if stacked else (-1,))
+        here = backend.xp.any(rows != 0, -1)
+        found = here if found is None else found | here
+    return found
+
+
+def where(backend: Backend, mask: Any, array: Any) -> Any:
+    """Return an array with zeros where the mask of its leading axes is false."""
+    if mask is None:
+        return array
+    axes = mask.shape + (1,) * (len(array.shape) - len(mask.shape))
+    return backend.xp.where(mask.reshape(axes), array, 0.0)
+
+
 def coordinates(backend: Backend, stack: Any) -> Any:
     """Return a stack of tangents as a matrix: one row per entry, one column per coordinate."""
     columns: list[Any] = []

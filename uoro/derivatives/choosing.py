@@ -160,6 +160,11 @@ def choose(
             f"JVP and VJP are adjoint: gap {gap:.1g}, allowed {grain.allowed:.1g} ({grain.dtype}). "
             "Two equal calls agree."
         )
+        if not finite[0]:
+            choice = choice.told(
+                "At the first state a derivative is not finite, as that of a norm or a square root "
+                "at zero is: checked at another state."
+            )
         if not finite[1]:
             probes = [each._replace(state=point.state) for each in probes]
         return _compared(choice.cautioned(), point, probes, grain, seen)

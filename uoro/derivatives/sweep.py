@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from uoro.algebra import gram
+from uoro.algebra import gram, nonzero, where
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Each, Inputs, Params, State, Sweep, Sweeping
 
@@ -29,6 +29,10 @@ def sweep(
 ) -> Sweep[State, Params]:
     """Compute all derivatives of a UORO step, by the dynamics' own method if they have one.
 
+    A tangent of zero is pushed to zero, even where a derivative is infinite, as that of a norm or
+    a square root is at a first state of zero. The first state does not depend on the params, and
+    backpropagation from it never asks for this derivative.
+
     Args:
         dynamics: The model.
         params: θ.
@@ -38,7 +42,14 @@ def sweep(
         signs: ν, or a stack with one ν per pair.
         each: The map over pairs; `once` for a single pair.
     """
-    return sweep_of(dynamics)(params, state, inputs, tangent, signs, each)
+    model = sweep_of(dynamics)(params, state, inputs, tangent, signs, each)
+    backend = dynamics.backend
+    moved = nonzero(backend, tangent, stacked=each is not once)
+    pushed, output_tangent = (
+        backend.map(lambda leaf: where(backend, moved, leaf), tree)
+        for tree in (model.pushed, model.output_tangent)
+    )
+    return model._replace(pushed=pushed, output_tangent=output_tangent)
 
 
 def sweep_of(dynamics: Dynamics[Any, Any, Any]) -> Callable[..., Sweep[Any, Any]]:
@@ -83,10 +94,14 @@ def read(
 
 
 def rates(backend: Backend, tangent: Any, cotangent: Any, *, stacked: bool) -> Any:
-    """Return the inner product of a cotangent with a tangent, or with each of a stack."""
+    """Return the inner product of a cotangent with a tangent, or with each of a stack.
+
+    With a tangent of zero it is zero, even where the cotangent is infinite; see `sweep`.
+    """
     if isinstance(cotangent, float):  # Of a loss.
         return cotangent * tangent
+    moved = nonzero(backend, tangent, stacked=stacked)
     if not stacked:
-        return backend.inner(cotangent, tangent)
+        return where(backend, moved, backend.inner(cotangent, tangent))
     row = backend.map(lambda leaf: leaf[None], cotangent)
-    return gram(backend, tangent, row)[:, 0]
+    return where(backend, moved, gram(backend, tangent, row)[:, 0])

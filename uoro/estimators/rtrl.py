@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.algebra import basis, coordinates, mix, size
+from uoro.algebra import basis, coordinates, mix, nonzero, size, where
 from uoro.arguments import require_like, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.estimator import FormerGuarantee, Guarantee, Sampler
@@ -108,7 +108,9 @@ class RTRL(Stepping):
             carried = self.through(dynamics, params, carry, state_gradient)
             return backend.combine((1.0, immediate), (1.0, carried))
 
-        carried = mix(backend, coordinates(backend, jacobian), carry)
+        # A coordinate without influence passes none on, even where its derivative is infinite.
+        columns = where(backend, nonzero(backend, carry), coordinates(backend, jacobian).T)
+        carried = mix(backend, columns.T, carry)
         influence = backend.combine((1.0, fresh_influence), (1.0, carried))
         return influence, outcome.next_state, Prediction(backend, outcome, gradient)
 
@@ -122,4 +124,5 @@ class RTRL(Stepping):
         """Pull a gradient of the state back through the influence: ``∂ℓ/∂s · G``."""
         backend = dynamics.backend
         lifted = backend.map(lambda leaf: leaf[None], state_gradient)
-        return mix(backend, coordinates(backend, lifted)[0], carry)
+        row = where(backend, nonzero(backend, carry), coordinates(backend, lifted)[0])
+        return mix(backend, row, carry)
