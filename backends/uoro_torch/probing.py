@@ -133,6 +133,8 @@ def watch(run: Callable[..., Any], *arguments: Any) -> Any:
 
 def unhooked() -> AbstractContextManager[Any]:
     """Return a context for a model that runs with gradients off, in which it may register hooks."""
+    if torch.compiler.is_compiling():
+        return nullcontext()  # A ContextVar cannot be compiled.
     # What is compiled under a TorchFunctionMode returns wrong numbers, as in `watch`.
     checking = _places.get() is not None and "torch._dynamo" not in sys.modules
     return WithoutHooks() if checking else nullcontext()
