@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -12,16 +14,11 @@ def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
     A hook of `Tensor.register_hook` is called with the gradient that is added, and may replace it;
     one of `Tensor.register_post_accumulate_grad_hook` is called once ``.grad`` is complete.
     """
-    places = set[int]()
-    for name, param in params.items():
-        gradient = gradients[name]
-        # Cloned as backward() does, where gradients share storage with each other.
-        if gradient.data_ptr() in places or gradient._is_view() or not gradient.is_contiguous():
-            gradient = gradient.clone(memory_format=torch.contiguous_format)
+    apart = in_memory_of_their_own(gradients[name] for name in params)
+    for param, gradient in zip(params.values(), apart, strict=True):
         for hook in (param._backward_hooks or {}).values():
             replaced = hook(gradient)
             gradient = gradient if replaced is None else replaced
-        places.add(gradient.data_ptr())
         if param.grad is None:
             param.grad = gradient
         else:
@@ -29,3 +26,13 @@ def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
                 param.grad.add_(gradient)
         for hook in (param._post_accumulate_grad_hooks or {}).values():  # type: ignore[attr-defined, unused-ignore]
             hook(param)
+
+
+def in_memory_of_their_own(gradients: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield gradients, cloned where they share storage, as backward() clones them."""
+    places = set[int]()
+    for gradient in gradients:
+        if gradient.data_ptr() in places or gradient._is_view() or not gradient.is_contiguous():
+            gradient = gradient.clone(memory_format=torch.contiguous_format)
+        places.add(gradient.data_ptr())
+        yield gradient

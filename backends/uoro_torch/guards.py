@@ -8,7 +8,8 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from uoro.arguments import leaf_name, require_count
+from uoro.arguments import leaf_name, require_count, require_like
+from uoro.backend import Backend
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimator, ParallelEstimator
 from uoro.estimators import UORO
@@ -95,6 +96,32 @@ def require_state(call: str, state: Any) -> None:
                 f"{call}: {name}: expected a tensor that requires no gradient, as the initial "
                 "state is not trained, got one that does. Try .detach()."
             )
+
+
+def require_fresh(backend: Backend, fresh: Any, initial: Any) -> None:
+    """Raise if a state to start anew from is not like the initial one.
+
+    Raises:
+        StructureError: If structure, a shape or a dtype differs, or a leaf is no tensor.
+        SettingError: If a leaf requires a gradient.
+    """
+    call = "Online.reset(state=...)"
+    require_state(call, fresh)
+    require_like(backend, fresh, initial, call=call, hint="Keep the initial form.")
+
+
+def require_several(call: str, estimator: Estimator) -> ParallelEstimator:
+    """Return an estimator as one of several streams.
+
+    Raises:
+        SettingError: If there is a single one.
+    """
+    if not isinstance(estimator, ParallelEstimator):
+        raise SettingError(
+            f"{call}: expected no mask for a single stream, got one. Leave it out, or use several "
+            "streams."
+        )
+    return estimator
 
 
 def require_mask(mask: Any, count: int, device: str) -> Tensor:

@@ -18,23 +18,28 @@ from uoro_torch.aliases import Aliases
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 LAYERS = (nn.RNN, nn.GRU, nn.LSTM)
 
+Loss: TypeAlias = Callable[[Any, Any], Tensor]
+"""Function ``loss(output, target)``."""
+
 _Place: TypeAlias = tuple[list[tuple[nn.Module, str, nn.Module]], nn.Module, str]
 """The modules on the way to a parameter, the one that has it, and what it is called there."""
 
 
 class ModuleTransition:
-    """A module and a loss as a transition, pure in its arguments.
+    """A module as a transition, pure in its arguments; with a loss or without.
 
     It is called as ``(params, state, inputs)``. ``params`` is ``dict(module.named_parameters())``
     or a part of it; the other parameters stay as they are in the module. ``inputs`` is
-    ``(input, target)`` or ``(input, target, seed)``, with an integer tensor that seeds all that the
-    module draws and leaves the global random state as it is. The transition returns the next state,
-    the loss, and the module's buffers after the step. Parameters and buffers of the module itself
-    do not change; attributes that its forward pass sets do, once for each pass.
+    ``(input, target)`` or ``(input, target, seed)``, without a loss ``(input,)`` or ``(input,
+    seed)``, with an integer tensor that seeds all that the module draws and leaves the global
+    random state as it is. The transition returns the next state, the loss or output, and the
+    module's buffers after the step. Parameters and buffers of the module itself do not change;
+    attributes that its forward pass sets do, once for each pass.
 
     Args:
         module: Module called as ``module(input, state)``, which returns ``(output, next_state)``.
-        loss: Function ``loss(output, target)`` that returns a scalar.
+        loss: Function ``loss(output, target)`` that returns a scalar; ``None`` to return the
+            output of the module.
         rows: Whether state and inputs have a leading axis of rows. The module then runs on all rows
             at once, and the loss on each row as on a batch of one.
 
@@ -42,9 +47,7 @@ class ModuleTransition:
         SettingError: If the module is no `nn.Module`, or the loss no function.
     """
 
-    def __init__(
-        self, module: nn.Module, loss: Callable[[Any, Any], Tensor], *, rows: bool = False
-    ) -> None:
+    def __init__(self, module: nn.Module, loss: Loss | None = None, *, rows: bool = False) -> None:
         _require_module("ModuleTransition(module, loss)", module, loss)
         self.module = module
         self._loss = loss
@@ -52,9 +55,11 @@ class ModuleTransition:
         self._places: list[_Place] | None = None
         self._aliases: Aliases | None = None
 
-    def __call__(self, params: Any, state: Any, inputs: Any) -> tuple[Any, Tensor, Any]:
+    def __call__(self, params: Any, state: Any, inputs: Any) -> tuple[Any, Any, Any]:
         """Run one step."""
-        given, target, *seed = inputs
+        given, *rest = inputs
+        target = None if self._loss is None else rest.pop(0)
+        seed = rest
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         everything = {**params, **buffers}
         with seeded(seed[0]) if seed else _unseeded():
@@ -73,8 +78,10 @@ class ModuleTransition:
         output, next_state = returned
         # Autocast computes the next state in a coarser dtype.
         next_state = optree.tree_map(_in_dtype_of, state, next_state)
-        loss = self._losses(output, target) if self._rows else self._loss(output, target)
-        return next_state, loss, {name: everything[name] for name in buffers}
+        if self._loss is not None:
+            of = self._losses if self._rows else self._loss
+            output = of(output, target)
+        return next_state, output, {name: everything[name] for name in buffers}
 
     def _holds(self, params: dict[str, Any]) -> bool:
         """Return whether these are the module's own parameters, so that it can run as it is."""
@@ -99,15 +106,17 @@ class ModuleTransition:
         return path, owner, last
 
     def _losses(self, output: Any, target: Any) -> Tensor:
-        def of_row(output: Any, target: Any) -> Tensor:
+        loss: Any = self._loss
+
+        def of_row(output: Any, target: Any) -> Any:
             pair: Any = (output, target)
-            return self._loss(*optree.tree_map(lambda leaf: leaf[None], pair))
+            return loss(*optree.tree_map(lambda leaf: leaf[None], pair))
 
         both: Any = (output, target)
         leaves: list[Any]
         leaves, structure = optree.tree_flatten(both)
 
-        def flat(*leaves: Tensor) -> Tensor:
+        def flat(*leaves: Tensor) -> Any:
             return of_row(*optree.tree_unflatten(structure, leaves))
 
         losses: Tensor = torch.func.vmap(flat)(*leaves)
@@ -115,16 +124,17 @@ class ModuleTransition:
 
 
 def module_transition(
-    module: nn.Module, loss: Callable[[Any, Any], Tensor]
-) -> Callable[[Any, Any, Any], tuple[Any, Tensor, Any]]:
-    """Return a transition of a module and a loss, for ``backend.dynamics(…, has_aux=True)``.
+    module: nn.Module, loss: Loss | None = None
+) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
+    """Return a transition of a module, for ``backend.dynamics(…, has_aux=True)``.
 
     It is a building block for `uoro.Learner`; in a loop of PyTorch's own, use `Online.for_module`.
 
     Args:
         module: Module called as ``module(input, state)``, which returns ``(output, next_state)``;
             or one of PyTorch's own recurrent modules.
-        loss: Function ``loss(output, target)`` that returns a scalar.
+        loss: Function ``loss(output, target)`` that returns a scalar; without one the transition
+            returns the output of the module.
 
     Raises:
         SettingError: If the module is no `nn.Module`, or the loss no function.
@@ -250,7 +260,8 @@ def steppable(module: nn.Module) -> nn.Module:
 
 def _require_module(call: str, module: Any, loss: Any) -> None:
     require_kind(call, "module", module, nn.Module, "an nn.Module instance")
-    require_callable(call, "loss", loss, "a function (output, target) -> loss")
+    if loss is not None:
+        require_callable(call, "loss", loss, "a function (output, target) -> loss")
 
 
 @contextmanager

@@ -216,7 +216,8 @@ def _of_one_row(transition: Callable[..., Any]) -> Callable[..., Any]:
     def single(params: Any, state: Any, inputs: Any) -> Any:
         both: Any = (state, inputs)
         one: Any = optree.tree_map(lambda leaf: leaf[None], both)
-        next_state, losses, aux = transition(params, *one)
-        return optree.tree_map(lambda leaf: leaf[0], next_state), losses[0], aux
+        next_state, output, aux = transition(params, *one)
+        both = (next_state, output)
+        return *optree.tree_map(lambda leaf: leaf[0], both), aux
 
     return single

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
 from typing import Any
@@ -20,9 +20,11 @@ from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of
 from uoro_torch.guards import require_params, require_plain_module, require_state, require_unpacked
 from uoro_torch.lifting import Lifted
-from uoro_torch.module import ModuleTransition, SingleStep, steppable
+from uoro_torch.module import Loss, ModuleTransition, SingleStep, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
+from uoro_torch.places import attributes_restored
 from uoro_torch.probing import observe, routed
+from uoro_torch.remembering import Then, remember
 
 
 class TrainedModule:
@@ -30,7 +32,7 @@ class TrainedModule:
 
     Args:
         module: Module called as ``module(input, state)``, or one of PyTorch's own.
-        loss: Function of output and target.
+        loss: Function of output and target; ``None`` to step without a loss.
         streams: Estimator that runs the module on the rows of a batch; ``None`` for one stream.
         check: Whether the module is checked at the first step.
         seeded: Whether each item carries a seed for what the module draws.
@@ -41,13 +43,14 @@ class TrainedModule:
 
     Attributes:
         dynamics: Forward, JVP and VJP of the module.
+        transition: The module as a function.
         params: Parameters to train, by name.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        loss: Callable[[Any, Any], Tensor],
+        loss: Loss | None,
         streams: ParallelEstimator | None,
         *,
         check: bool,
@@ -55,9 +58,12 @@ class TrainedModule:
     ) -> None:
         self._call = f"Online.for_module({type(module).__name__}, loss)"
         require_kind(self._call, "module", module, nn.Module, "an nn.Module, made.")
-        require_callable(self._call, "loss", loss, "a function of output and target.")
+        if loss is not None:
+            require_callable(self._call, "loss", loss, "a function of output and target.")
         require_plain_module(self._call, module)
         self._module = steppable(getattr(module, "_orig_mod", module))  # what torch.compile wrapped
+        self._taken = 1 if loss is None else 2
+        self._step = "online(input)" if loss is None else "Online.step(input, target)"
         self._streams = streams
         self._rows = range(0) if streams is None else streams.rows
         self._seeded = seeded
@@ -67,10 +73,10 @@ class TrainedModule:
         self.params = {name: param for name, param in named.items() if param.requires_grad}
         backend = TorchBackend(device=str(require_params(self.params)))
         rows = streams is not None
-        transition = ModuleTransition(self._module, loss, rows=rows)
-        make = partial(ModuleDynamics, backend, transition, rows)
-        device = torch.device(backend.device)
-        self.dynamics: Routed = routed(make, device, check=check, module=self._module)
+        self.transition = ModuleTransition(self._module, loss, rows=rows)
+        make = partial(ModuleDynamics, backend, self.transition, rows)
+        self._device = torch.device(backend.device)
+        self.dynamics: Routed = routed(make, self._device, check=check, module=self._module)
         self._trained = self._fingerprint()
         self._copied = False
 
@@ -105,25 +111,26 @@ class TrainedModule:
         return self._module.initial_state(len(self._rows) or None)
 
     def item(self, inputs: tuple[Any, ...], seed: int, step: int) -> Any:
-        """Return input and target, and the seed of what the module draws at a step.
+        """Return the input, with a loss the target, and the seed of what the module draws.
 
         Raises:
-            SettingError: If there are not two inputs, or the module is no longer the one given.
+            SettingError: If there are more or fewer, or the module is no longer the one given.
         """
-        if len(inputs) != 2:
+        if len(inputs) != self._taken:
+            expected = ("one argument, the input", "two arguments, the input and the target")
             raise SettingError(
-                "Online.step(...): expected two arguments, the input and the target, got "
+                f"{self._step.partition('(')[0]}(...): expected {expected[self._taken - 1]}, got "
                 f"{len(inputs)}. If the module needs more, pass a tuple or a dict of them."
             )
         if self._copied:
             raise SettingError(
-                "Online.step(input, target): expected the Online of Online.for_module, got a deep "
+                f"{self._step}: expected the Online of Online.for_module, got a deep "
                 "copy of it. Call Online.for_module on a copy of the module, and "
                 "load_state_dict(online.state_dict())."
             )
         if self._fingerprint() != self._trained:
             raise SettingError(
-                "Online.step(input, target): expected the parameters that the module had, got "
+                f"{self._step}: expected the parameters that the module had, got "
                 "others that require gradients, or others in shape, dtype or device: some were "
                 "replaced, resized, frozen, or cast. Call Online.for_module again after such a "
                 "change."
@@ -150,6 +157,24 @@ class TrainedModule:
             self.dynamics.forget()
         if self._streams is not None and self.dynamics.checks:
             self._require_independent_rows(state, item)
+
+    def without_loss(self) -> TrainedModule:
+        """Return the module to be stepped without the loss."""
+        if self._taken == 1:
+            return self
+        made = TrainedModule(
+            self._module, None, self._streams, check=self.dynamics.checks, seeded=self._seeded
+        )
+        made._trained, made._copied = self._trained, self._copied
+        return made
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Return a context that restores the attributes of the module."""
+        return attributes_restored(self._module)
+
+    def remember(self) -> Then:
+        """Remember buffers and modes of the module."""
+        return remember(self._device, self._module)
 
     def keep(self, buffers: dict[str, Tensor], step: int) -> None:
         """Write the buffers that a step computed into the module.

@@ -1,58 +1,54 @@
-"""The call that stands in for ``loss.backward()``."""
+"""Online gradients, by ``loss.backward()`` or by a call that stands in for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor, nn
 
-from uoro.algebra import entry, select
-from uoro.arguments import (
-    require_count,
-    require_estimator,
-    require_flag,
-    require_like,
-    require_seed,
-    require_stack,
-)
+from uoro.algebra import select
+from uoro.arguments import require_estimator, require_flag, require_seed
 from uoro.deprecation import renamed_keywords
-from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
-from uoro.errors import SettingError
-from uoro.estimator import Estimator, ParallelEstimator
+from uoro.estimator import Estimator
 from uoro.estimators import UORO
 from uoro_torch.backend import TorchBackend
-from uoro_torch.compiling import CompiledStep, require_no_draws
+from uoro_torch.encoders import Encoded
 from uoro_torch.gradients import accumulate
 from uoro_torch.guards import (
-    filled,
+    require_fresh,
     require_mask,
     require_params,
-    require_saved,
+    require_several,
     require_state,
     require_streams,
 )
+from uoro_torch.module import Loss
 from uoro_torch.module_online import TrainedModule
-from uoro_torch.trained import Trained, TrainedTransition
+from uoro_torch.output import off_graph, on_graph
+from uoro_torch.pending import PendingSteps
+from uoro_torch.prepared import Prepared
+from uoro_torch.saving import load_into, saved_of
+from uoro_torch.trained import TrainedTransition
+from uoro_torch.trees import detach
 
 
 class Online:
-    """Add an online gradient to ``.grad`` at every item; for an `nn.Module`, see `for_module`.
+    """Add online gradients to ``.grad``; for an `nn.Module`, see `for_module`.
 
     Args:
-        transition: Function ``(params, state, inputs) -> (next_state, loss)``, or dynamics made
-            of one, as by `uoro.unroll`.
+        transition: Function ``(params, state, inputs) -> (next_state, output)``, or dynamics made
+            of one, as by `uoro.unroll`. For `step` the output is the loss.
         params: Dict of tensors to train; their ``.grad`` is filled.
         state: Initial hidden state, any tree of tensors; with `Streams`, a stack with one row for
             each stream.
         estimator: Gradient estimator; `UORO` of rank 1 by default.
         seed: Seed of every random draw.
-        compile: Whether to compile the whole step by `torch.compile`. The first step then takes
-            about half a minute.
+        compile: Whether `step` is compiled as a whole, at first for half a minute.
+        late: Whether every step runs on copies of the parameters, so that they may change in place
+            before its ``backward()``; by default only while an earlier output waits for its own.
 
     Raises:
         SettingError: If there is nothing to train, several streams are to be compiled, or an
@@ -64,6 +60,7 @@ class Online:
         state: Hidden state after the last step.
         carry: What the estimator carries from step to step; ``None`` before the first.
         steps: Number of steps taken.
+        seed: Seed of every random draw.
 
     Example:
         >>> import torch
@@ -77,10 +74,11 @@ class Online:
         ...         return self.readout(state), state
         >>> model = Model()
         >>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        >>> online = Online.for_module(model, torch.nn.functional.mse_loss, torch.zeros(8))
+        >>> online = Online.for_module(model, state=torch.zeros(8))
         >>> for _ in range(10):
         ...     x = torch.randn(2)
-        ...     loss = online.step(x, x.sum(0, keepdim=True))
+        ...     loss = torch.nn.functional.mse_loss(online(x), x.sum(0, keepdim=True))
+        ...     loss.backward()
         ...     optimizer.step()
         ...     optimizer.zero_grad()
     """
@@ -95,38 +93,30 @@ class Online:
         estimator: Estimator | None = None,
         seed: int = 0,
         compile: bool = False,
+        late: bool = False,
     ) -> None:
         backend = TorchBackend(device=str(require_params(params)))
         require_state("Online(state=...)", state)
-        self._seed = require_seed("Online(seed=...)", seed)
+        self.seed = require_seed("Online(seed=...)", seed)
         require_flag("Online(compile=...)", "compile", compile)
         if estimator is not None:
             require_estimator("Online(estimator=...)", estimator)
         self.params = params
         self.state = state
         self.estimator = estimator or UORO()
-        self._streams = self.estimator if isinstance(self.estimator, ParallelEstimator) else None
-        if compile and self._streams is not None:
-            raise SettingError(
-                "Online(compile=True, streams=...): expected one of the two, got both; several "
-                "streams are not compiled. Leave one out."
-            )
-        given: Any = transition
-        self.dynamics = given if hasattr(given, "vjp") else backend.dynamics(given)
+        trained = TrainedTransition(transition, backend, self.estimator)
+        self.dynamics = trained.dynamics
         self.carry: Any = None
         self.steps = 0
-        self._initial = state
-        self._trained: Trained = TrainedTransition()
-        self._compile = compile
-        self._advance: Callable[..., Any] = partial(self.estimator.step, self.dynamics)
-        self._example: Any = None
-        self._mode = list[bool]()
+        self._initial, self._example = state, None
+        self._model = Prepared(trained, self.estimator, compile=compile)
+        self._pending, self._encoded = PendingSteps(params, late=late), Encoded()
 
     @classmethod
     def for_module(
         cls,
         module: nn.Module,
-        loss: Callable[[Any, Any], Tensor],
+        loss: Loss | None = None,
         state: Any = None,
         *,
         streams: int | None = None,
@@ -134,6 +124,7 @@ class Online:
         seed: int = 0,
         check: bool = True,
         compile: bool = False,
+        late: bool = False,
     ) -> Online:
         """Train the parameters of a module that require gradients.
 
@@ -143,7 +134,7 @@ class Online:
         Args:
             module: Module called as ``module(input, state)``, which returns ``(output,
                 next_state)``; one of PyTorch's own recurrent modules; or what `lift_state` makes.
-            loss: Function ``loss(output, target)`` that returns a scalar.
+            loss: Function ``loss(output, target)`` that returns a scalar, for `step` alone.
             state: Initial hidden state, any tree of tensors; by default that of PyTorch's own
                 modules and of `lift_state`. With several streams each leaf has one row for each.
             streams: Number of streams to run as the rows of one batch. Each has an estimate of its
@@ -154,7 +145,8 @@ class Online:
                 all processes.
             seed: Seed of every random draw.
             check: Whether the module is checked before the first step.
-            compile: Whether to compile the whole step by `torch.compile`.
+            compile: Whether to compile the whole of `step` by `torch.compile`.
+            late: Whether every step runs on copies of the parameters; see `Online`.
 
         Hooks on parameters see the gradient that is added to ``.grad``. Hooks on activations and
         modules see random signs as well; the model check refuses those that clip or rescale.
@@ -176,16 +168,64 @@ class Online:
             estimator=estimator if several is None else several,
             seed=seed,
             compile=compile,
+            late=late,
         )
-        online._trained = trained
+        online._model = Prepared(trained, online.estimator, compile=compile)
         return online
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Take a step, and return its output: ``loss.backward()`` then fills ``.grad``.
+
+        The backward pass of any loss, early or late, gives the parameters the online gradient and
+        layers after the model their ordinary one. An output keeps its step alive, also after
+        `reset`. The gradient is that at the parameters of the step, which runs on copies of them
+        while an earlier output waits for its backward pass, and always with ``late``. Under
+        `torch.no_grad` the step is taken, and the output has no graph.
+
+        Args:
+            *inputs: As for `step`; of a module the input alone. If it requires a gradient, what
+                computed it gets the gradient of this step alone, with a warning.
+
+        Returns:
+            Output of the transition or the module: new tensors, in tuples, lists or dicts.
+
+        Raises:
+            DerivativeError: As `step`; from ``backward()`` if parameters or input changed in place,
+                or at a second pass without ``retain_graph``.
+            SettingError: If the step is to be compiled, nothing requires a gradient, or the input
+                was computed from an output of an `Online`.
+        """
+        model = self._model.without_loss
+        given = model.trained.item(inputs, self.seed, self.steps)
+        if not torch.is_grad_enabled():
+            taken = self._take(model, model.advance, self.params, detach(given))
+            return off_graph(taken.output)
+        encoded = self._encoded.found(given, model.trained.transition)
+        params, item = self._pending.copied(detach(given))
+        state, then = self.state, model.trained.remember()
+        prediction = self._take(model, model.advance, params, item)
+        step = self._pending.add(prediction, params, state, item, then)
+        if encoded:
+            step.read_again(model.trained.transition, given)
+        return on_graph(step, self.params, encoded)
+
+    def peek(self, *inputs: Any) -> Any:
+        """Return the output that ``online(x)`` would return, and advance nothing.
+
+        Args:
+            *inputs: As in ``online(x)``.
+        """
+        model = self._model.without_loss
+        item = detach(model.trained.item(inputs, self.seed, self.steps))
+        with model.trained.kept():
+            return off_graph(model.forward(self.params, self.state, item))
 
     def step(self, *inputs: Any) -> Tensor:
         """Like ``loss.backward()``: adds the gradient to ``.grad`` and returns the loss.
 
         Args:
-            *inputs: The item: one argument as it is, several as a tuple. A model made by
-                `for_module` takes two, the input and the target.
+            *inputs: The item: one argument as it is, several as a tuple. A module takes two, the
+                input and the target.
 
         Returns:
             The loss, detached. A loss that is not finite is returned as it is: a check would wait
@@ -195,21 +235,9 @@ class Online:
             DerivativeError: At the first step, if the model cannot be differentiated, or the rows
                 of a batch of streams depend on each other.
         """
-        item = self._trained.item(inputs, self._seed, self.steps)
-        backend = self.dynamics.backend
-        if self._example is None or self._mode != self._trained.mode():
-            self._begin(item)
-        if self.carry is None:
-            self.carry = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
-        signs = self.estimator.draw(
-            partial(backend.random, backend.fold(backend.key(self._seed), self.steps)), self.state
-        )
-        self.carry, self.state, estimate = self._advance(
-            self.params, self.carry, self.state, item, signs
-        )
-        self.steps += 1
+        item = self._model.trained.item(inputs, self.seed, self.steps)
+        estimate = self._take(self._model, self._model.step, self.params, item)
         accumulate(self.params, estimate.gradient)
-        self._trained.keep(estimate.aux, self.steps)
         loss: Tensor = estimate.loss
         return loss
 
@@ -225,38 +253,26 @@ class Online:
             StructureError: If the mask is no boolean for each stream, or the state is not like the
                 initial one.
         """
-        fresh = self._initial if state is None else state
-        backend, call = self.dynamics.backend, "Online.reset(state=...)"
-        require_state(call, fresh)
-        require_like(backend, fresh, self._initial, call=call, hint="Keep the initial form.")
+        backend, fresh = self.dynamics.backend, self._initial if state is None else state
+        require_fresh(backend, fresh, self._initial)
         if mask is None:
             self.state, self.carry = fresh, None
             return
-        if self._streams is None:
-            raise SettingError(
-                "Online.reset(mask): expected no mask for a single stream, got one. Leave it out, "
-                "or use several streams."
-            )
-        mask = require_mask(mask, len(self._streams.rows), backend.device)
+        streams = require_several("Online.reset(mask)", self.estimator)
+        mask = require_mask(mask, len(streams.rows), backend.device)
         if self.carry is None:
             self.state = select(backend, mask, fresh, self.state)
             return
-        self.carry, self.state = self._streams.reset(
+        self.carry, self.state = streams.reset(
             self.dynamics, self.params, self.carry, self.state, mask, fresh, inputs=self._example
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, but for the model and its parameters.
 
-        It consists of tensors, numbers and lists, as `torch.save` takes them; each of several
-        processes returns its own.
+        It consists of what `torch.save` takes; each of several processes returns its own.
         """
-        return {
-            "steps": self.steps,
-            "seed": self._seed,
-            "state": optree.tree_leaves(self.state),
-            "carry": None if self.carry is None else optree.tree_leaves(self.carry),
-        }
+        return saved_of(self)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Load what `state_dict` returned, for the same kind of model and estimator.
@@ -267,33 +283,17 @@ class Online:
             saved: What `state_dict` returned. Before 0.2 its key ``"carry"`` was ``"memory"``.
 
         Raises:
-            StructureError: If the tensors are not those of this model and estimator, or it is
-                nothing that `state_dict` returned; nothing is changed then.
+            StructureError: If it is of another model or estimator; nothing is changed then.
         """
-        call = "Online.load_state_dict(saved)"
-        saved = require_saved(call, saved)
-        seed = require_seed(call, saved["seed"])
-        steps = require_count(call, "steps", saved["steps"], least=0)
-        state, carry = filled(self.state, saved["state"], "state"), None
-        if saved["carry"] is not None:
-            empty = self.estimator.init(self.dynamics, self.params, state, inputs=self._example)
-            carry = filled(empty, saved["carry"], "carry")
-        self._seed, self.steps, self.state, self.carry = seed, steps, state, carry
+        load_into(self, saved, self._example)
 
-    def _begin(self, item: Any) -> None:
-        """Check the model, again when it goes from training to evaluation; compile the step."""
-        backend, first = self.dynamics.backend, (self.state, item)
-        if self._streams is not None:
-            rows = len(self._streams.rows)
-            require_stack(backend, self.state, rows, "Online(state=..., streams=...)")
-            require_stack(backend, item, rows, "Online.step(...)")
-            first = entry(backend, first, 0)
-        self._trained.begin(self.state, item, again=self._example is not None)
-        if self._compile:
-            require_no_draws(self.dynamics, self.params, *first)
-        probe(self.dynamics, self.params, *first)
-        if self._compile and not isinstance(self._advance, CompiledStep):
-            # An autodiff mode has to be chosen before anything is traced.
-            self.dynamics.jvp(self.params, self.state, item, backend.zeros(self.state))
-            self._advance = CompiledStep(self._advance, torch.device(backend.device))
-        self._example, self._mode = item, self._trained.mode()
+    def _take(self, model: Prepared, take: Callable[..., Any], params: Any, item: Any) -> Any:
+        """Take a step, and return its estimate or prediction."""
+        model.prepare(self.params, self.state, item)
+        if self.carry is None:
+            self.carry = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
+        signs = model.draw(self.seed, self.steps, self.state)
+        self.carry, self.state, made = take(params, self.carry, self.state, item, signs)
+        self.steps, self._example = self.steps + 1, item
+        model.trained.keep(made.aux, self.steps)
+        return made

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
+
+import torch
+
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
+from uoro.estimator import Estimator, ParallelEstimator
+from uoro_torch.remembering import Then, remember
 
 
 class Trained(Protocol):
-    """A model as `Online` steps it: what it is given, and what changes between steps."""
+    """A model as `Online` steps it: what it is given, and what changes between steps.
+
+    Attributes:
+        dynamics: Forward, JVP and VJP of the model.
+        transition: The model as a function of params, state and item, with several streams of
+            stacks; ``None`` if it is not known.
+    """
+
+    @property
+    def dynamics(self) -> Dynamics[Any, Any, Any]: ...  # noqa: D102
+
+    @property
+    def transition(self) -> Callable[..., Any] | None: ...  # noqa: D102
 
     def item(self, inputs: tuple[Any, ...], seed: int, step: int, /) -> Any:
         """Return the item of a step, made of the arguments of `Online.step`.
@@ -26,13 +47,40 @@ class Trained(Protocol):
         """Prepare the model check, before the first step and after a change of `mode`."""
         ...
 
+    def without_loss(self) -> Trained:
+        """Return the same model without its loss: what its output is, the loss is computed from."""
+        ...
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Return a context that leaves the model as it was."""
+        ...
+
+    def remember(self) -> Then:
+        """Return what puts the model back as it is now, but for the params."""
+        ...
+
     def keep(self, aux: Any, step: int, /) -> None:
         """Keep what the transition returned besides, after a step."""
         ...
 
 
 class TrainedTransition:
-    """A function, in which nothing changes between steps."""
+    """A function, in which nothing changes between steps.
+
+    Args:
+        transition: The function, or dynamics.
+        backend: Backend of the tensors.
+        estimator: Estimator; one of several streams maps the function over them.
+    """
+
+    def __init__(self, transition: Any, backend: Backend, estimator: Estimator) -> None:
+        plain = not hasattr(transition, "vjp")
+        self.dynamics: Dynamics[Any, Any, Any] = (
+            backend.dynamics(transition) if plain else transition
+        )
+        self.transition: Callable[..., Any] | None = transition if plain else None
+        if plain and isinstance(estimator, ParallelEstimator):
+            self.transition = torch.func.vmap(transition, in_dims=(None, 0, 0))
 
     def item(self, inputs: tuple[Any, ...], seed: int, step: int) -> Any:
         """Return one argument as it is, several as a tuple."""
@@ -44,6 +92,18 @@ class TrainedTransition:
 
     def begin(self, state: Any, item: Any, *, again: bool) -> None:
         """Prepare nothing."""
+
+    def without_loss(self) -> Trained:
+        """Return this: a function returns a loss or another output."""
+        return self
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Keep nothing."""
+        return nullcontext()
+
+    def remember(self) -> Then:
+        """Remember whether there is autocast."""
+        return remember(torch.device(self.dynamics.backend.device))
 
     def keep(self, aux: Any, step: int) -> None:
         """Keep nothing."""

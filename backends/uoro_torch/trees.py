@@ -49,6 +49,11 @@ def detach(tree: Any) -> Any:
     return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
+def requires_grad(leaf: Any) -> bool:
+    """Return whether a leaf is a tensor that requires a gradient."""
+    return isinstance(leaf, Tensor) and leaf.requires_grad
+
+
 def dense(leaf: Tensor) -> Tensor:
     """Return a leaf as a dense tensor."""
     return leaf.to_dense() if leaf.is_sparse else leaf

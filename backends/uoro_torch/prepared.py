@@ -1,0 +1,119 @@
+"""A model and an estimator that are ready to step: checked, and compiled if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+
+from uoro.algebra import entry
+from uoro.arguments import require_stack
+from uoro.derivatives.many import many
+from uoro.derivatives.routes import probe
+from uoro.errors import SettingError
+from uoro.estimator import Estimator, ParallelEstimator
+from uoro.prediction import predicting
+from uoro_torch.compiling import CompiledStep, require_no_draws
+from uoro_torch.trained import Trained
+
+
+class Prepared:
+    """A model, and the estimator that steps it.
+
+    Args:
+        trained: The model, the source of its items and the keeper of its buffers.
+        estimator: The estimator.
+        compile: Whether `step` is compiled.
+
+    Raises:
+        SettingError: If several streams are to be compiled.
+
+    Attributes:
+        step: `Estimator.step`, of these dynamics.
+        example: The first item since the last change of mode; ``None`` before the first step.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        estimator: Estimator,
+        *,
+        compile: bool = False,
+    ) -> None:
+        self.trained, self.dynamics, self._estimator = trained, trained.dynamics, estimator
+        self._streams = estimator if isinstance(estimator, ParallelEstimator) else None
+        if compile and self._streams is not None:
+            raise SettingError(
+                "Online(compile=True, streams=...): expected one of the two, got both; several "
+                "streams are not compiled. Leave one out."
+            )
+        self._compile = compile
+        self.step: Callable[..., Any] = partial(estimator.step, self.dynamics)
+        self.example: Any = None
+        self._mode = list[bool]()
+
+    @cached_property
+    def without_loss(self) -> Prepared:
+        """The same model without its loss; a function has none of its own.
+
+        Raises:
+            SettingError: If the model is to be compiled.
+        """
+        if self._compile:
+            raise SettingError(
+                "online(x): expected a step that is not compiled, got compile=True, which compiles "
+                "step(x, y) with its loss. Leave compile out, or call step."
+            )
+        trained = self.trained.without_loss()
+        if trained is self.trained:
+            return self
+        return Prepared(trained, self._estimator)
+
+    def draw(self, seed: int, step: int, state: Any) -> Any:
+        """Draw the signs of a step."""
+        backend = self.dynamics.backend
+        return self._estimator.draw(
+            partial(backend.random, backend.fold(backend.key(seed), step)), state
+        )
+
+    def advance(self, *arguments: Any) -> Any:
+        """Take a step whose loss comes later, as `Predicting.advance`."""
+        return predicting(self._estimator, "online(x)").advance(self.dynamics, *arguments)
+
+    def forward(self, params: Any, state: Any, item: Any) -> Any:
+        """Return the output of a step."""
+        self._require_rows(state, item)
+        model = self.dynamics if self._streams is None else many(self.dynamics)
+        return model.forward(params, state, item).output
+
+    def prepare(self, params: Any, state: Any, item: Any) -> None:
+        """Check the model, again when it goes from training to evaluation; compile the step.
+
+        Raises:
+            DerivativeError: If the model cannot be differentiated, or the rows of a batch of
+                streams depend on each other.
+        """
+        if self.example is not None and self._mode == self.trained.mode():
+            return
+        self._require_rows(state, item)
+        first = state, item
+        if self._streams is not None:
+            first = entry(self.dynamics.backend, first, 0)
+        self.trained.begin(state, item, again=self.example is not None)
+        if self._compile:
+            require_no_draws(self.dynamics, params, *first)
+        probe(self.dynamics, params, *first)
+        if self._compile and not isinstance(self.step, CompiledStep):
+            # An autodiff mode has to be chosen before anything is traced.
+            backend = self.dynamics.backend
+            self.dynamics.jvp(params, state, item, backend.zeros(state))
+            self.step = CompiledStep(self.step, torch.device(backend.device))
+        self.example, self._mode = item, self.trained.mode()
+
+    def _require_rows(self, state: Any, item: Any) -> None:
+        if self._streams is not None:
+            backend, rows = self.dynamics.backend, len(self._streams.rows)
+            require_stack(backend, state, rows, "Online(state=..., streams=...)")
+            require_stack(backend, item, rows, "Online.step(...)")
