@@ -84,7 +84,7 @@ class TorchDynamics:
         params = detach(params)
         leaves, structure = optree.tree_flatten(differentiable(state))
         tangents = optree.tree_leaves(state_tangent)
-        taken = list[Outcome[Any]]()
+        taken: list[Outcome[Any]] = []  # Dynamo cannot make a `list[Outcome[Any]]()`.
 
         def outputs(*leaves: Tensor) -> tuple[Any, ...]:
             taken.append(self._outcome(params, join(state, leaves), inputs))
