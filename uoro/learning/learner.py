@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from uoro.algebra import differentiable, select
+from uoro.algebra import differentiable
 from uoro.arguments import (
     mismatch,
     require_callable,
@@ -15,8 +15,6 @@ from uoro.arguments import (
     require_dynamics,
     require_estimator,
     require_flag,
-    require_length,
-    require_like,
     require_optimizer,
     require_stream,
 )
@@ -24,9 +22,11 @@ from uoro.backend import Backend
 from uoro.deprecation import renamed_keywords
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimate, Estimator, ParallelEstimator
+from uoro.estimator import Estimate, Estimator
 from uoro.learning.carry import Metrics, Progress, Summary
+from uoro.learning.later import Later, LearnsLater, Loss
 from uoro.learning.nonfinite import NonfinitePolicy, OnNonfinite
+from uoro.learning.restart import restart_streams
 from uoro.learning.saved import Saved
 from uoro.learning.stepper import Stepper
 from uoro.learning.update import Update
@@ -39,7 +39,7 @@ _MAKE = "Learner(...)"
 
 
 @renamed_keywords("Learner", {"noise": "signs"})
-class Learner:
+class Learner(LearnsLater):
     """Train a recurrent model online: one gradient estimate and one update per step.
 
     Args:
@@ -50,6 +50,8 @@ class Learner:
         optimizer: Optimizer: `SGD`, `Adam`, `Clipped`, or one of the framework's, wrapped.
         params: Initial parameters, any tree of arrays.
         state: Initial hidden state, any tree of arrays; for `Streams` a stack of B of them.
+        loss: Function ``(output, target) -> loss`` that `learn` takes the gradient of, for a
+            transition that returns an output instead of a loss.
         seed: Seed of every random draw, an integer >= 0; equal seeds give equal runs.
         signs: Stream of random signs that replaces the estimator's own draws.
         donate: Whether a compiled chunk, or with ``compile`` a step, may overwrite the arrays it
@@ -82,6 +84,17 @@ class Learner:
         >>> summary = learner.run(repeat(1.0), steps=200)
         >>> bool(abs(learner.params - 0.5) < 0.01)
         True
+
+        Predict, and learn when the target is known:
+
+        >>> learner = Learner(
+        ...     backend.dynamics(lambda theta, state, x: (0.5 * state + theta,) * 2), UORO(),
+        ...     SGD(0.01), xp.array(0.0), xp.zeros(3), loss=lambda y, t: 0.5 * xp.sum((y - t) ** 2))
+        >>> for _ in range(200):
+        ...     output = learner.predict(0.0)
+        ...     estimate = learner.learn(1.0)
+        >>> bool(abs(learner.params - 0.5) < 0.01)
+        True
     """
 
     def __init__(
@@ -92,6 +105,7 @@ class Learner:
         params: Any,
         state: Any,
         *,
+        loss: Loss | None = None,
         seed: int = 0,
         signs: Iterable[Any] | None = None,
         donate: bool = False,
@@ -126,6 +140,7 @@ class Learner:
             compile=compile,
             policy=NonfinitePolicy(on_nonfinite, start.state),
         )
+        self._later = Later(self._stepper, loss)
 
     @property
     def backend(self) -> Backend:
@@ -245,12 +260,16 @@ class Learner:
             continues from them bit for bit.
 
         Raises:
-            SettingError: If the optimizer keeps something that cannot be saved.
+            SettingError: If the optimizer keeps something that cannot be saved, or predictions
+                wait to be learned from, which are not saved.
         """
+        if self.waiting:
+            got, hint = f"{self.waiting}", "Call learn(target), or forget(), for each of them."
+            raise SettingError(mismatch("Learner.export()", "", "no waiting prediction", got, hint))
         return self._stepper.export()
 
     def restore(self, saved: Saved, *, inputs: Any = None) -> None:
-        """Load what `export` returned.
+        """Load what `export` returned; predictions that wait are dropped.
 
         Args:
             saved: Arrays and numbers of a learner of the same model, estimator and optimizer, on
@@ -264,6 +283,7 @@ class Learner:
         """
         inputs = None if inputs is None else self.backend.from_host(inputs)
         self._stepper.restore(saved, inputs, f"{type(self).__name__}.restore(saved)")
+        self.forget()
 
     def reset(self, mask: Any, fresh: Any) -> None:
         """Start some of several streams again, each with a new hidden state and the initial carry.
@@ -276,22 +296,4 @@ class Learner:
             SettingError: If the estimator runs a single stream.
             StructureError: If ``mask`` does not have B entries, or ``fresh`` is not like the state.
         """
-        estimator, backend = self.estimator, self.backend
-        if not isinstance(estimator, ParallelEstimator):
-            raise SettingError(
-                "Learner.reset(mask, fresh): expected an estimator of several streams, got one "
-                "of a single stream. Wrap it: Streams(estimator, count)."
-            )
-        now = self._stepper.progress
-        mask, fresh = backend.from_host(mask), backend.from_host(fresh)
-        call, hint = "Learner.reset(mask=...)", "Give an array of booleans, one per stream."
-        require_length(mask, len(estimator.rows), call, "the array", hint)
-        call, hint = "Learner.reset(fresh=...)", "Stack one hidden state per stream."
-        require_like(backend, fresh, now.state, call=call, hint=hint)
-        if now.carry is None:
-            after = now._replace(state=select(backend, mask, fresh, now.state))
-        else:
-            model = self.dynamics, now.params, now.carry, now.state
-            carry, state = estimator.reset(*model, mask, fresh, inputs=self._stepper.example)
-            after = now._replace(carry=carry, state=state)
-        self._stepper.progress = after
+        restart_streams(self._stepper, mask, fresh)

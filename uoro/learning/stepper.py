@@ -37,6 +37,7 @@ class Stepper:
         seed: Seed of every random draw.
         policy: What happens to an item that gives a number that is not finite.
         update: One step as a pure function.
+        donates: Whether a compiled step may overwrite the arrays it starts from.
         example: First item seen since the learner was built or restored.
 
     Raises:
@@ -63,7 +64,7 @@ class Stepper:
         self.update = update
         self._key = self.backend.key(seed)
         self._signs = signs
-        self._donates = donate
+        self.donates = donate
         self._probed = False
         self._before: Callable[[], Any] = lambda: None
         self._compiles = compile or self.backend.compiled
@@ -81,8 +82,8 @@ class Stepper:
     def step(self, inputs: Any) -> Estimate:
         """Take one step on an item; `uoro.Learner.step` documents it."""
         inputs = self.backend.from_host(inputs)
-        self._start(inputs)
-        return self._step(inputs, self._next_signs())
+        self.start(inputs)
+        return self._step(inputs, self.next_signs())
 
     def run(self, stream: Iterator[Any], count: int, chunk: int, losses: list[float]) -> bool:
         """Take up to ``count`` steps, and append their losses.
@@ -127,7 +128,7 @@ class Stepper:
     def _started(self) -> bool:
         return self.progress.carry is not None
 
-    def _start(self, inputs: Any) -> None:
+    def start(self, inputs: Any) -> None:
         """Check the model and build the carry, once the first item shows its shape."""
         if self._probed:
             return
@@ -154,7 +155,7 @@ class Stepper:
 
     def _attempt(self, inputs: Any, signs: Any) -> tuple[Progress, Estimate, Fault | None]:
         """Take a step without keeping it; return what is not finite about it."""
-        now, clock = self.progress, self._clock()
+        now, clock = self.progress, self.clock()
         after: Progress
         estimate: Estimate
         if self._compiles:
@@ -167,7 +168,7 @@ class Stepper:
                 clock = Clock(self._key, 0, number)
             after, estimate, size = self._advance(now, inputs, signs, clock)
             fault = fault_of(estimate, size)
-            if fault is not None and self._donates and not self.backend.compiled:
+            if fault is not None and self.donates and not self.backend.compiled:
                 self.progress = after
                 hint = cause_of(self.backend, inputs, fault)
                 raise NonFiniteError(CALL, self.steps, *fault, kept=False, hint=hint)
@@ -179,7 +180,8 @@ class Stepper:
             now = self.update.apply(now, carry, state, estimate.gradient, clock)
         return now, estimate, fault
 
-    def _clock(self) -> Clock:
+    def clock(self) -> Clock:
+        """Return the clock of the next step."""
         return Clock.at(self.backend, self._key, self.steps)
 
     def _run_each(self, stream: Iterator[Any], count: int, chunk: int, losses: list[float]) -> bool:
@@ -194,10 +196,10 @@ class Stepper:
     def _run_compiled(
         self, stream: Iterator[Any], count: int, chunk: int, losses: list[float]
     ) -> bool:
-        inputs, got = read(self.backend, stream, min(count, self._clock().room))
+        inputs, got = read(self.backend, stream, min(count, self.clock().room))
         if not got:
             return False
-        self._start(entry(self.backend, inputs, 0))
+        self.start(entry(self.backend, inputs, 0))
         signs = None
         if self._signs is not None:
             signs, drawn = read(self.backend, self._signs, got)
@@ -205,8 +207,8 @@ class Stepper:
         items = self._chunks.fill(inputs, signs, got, chunk)
         done = 0
         while done < got:
-            attempt = self._chunks.advance(self.progress, items, self._clock(), done, got)
-            if attempt.finite or self._donates:
+            attempt = self._chunks.advance(self.progress, items, self.clock(), done, got)
+            if attempt.finite or self.donates:
                 done += self._keep(attempt, losses, items, done)
                 continue
             inputs, signs = (None if x is None else entry(self.backend, x, done) for x in items[:2])
@@ -235,7 +237,8 @@ class Stepper:
         call = "Learner(donate=True).run(stream)"
         raise NonFiniteError(call, first + failed, *fault, kept=False, hint=hint)
 
-    def _next_signs(self) -> Any:
+    def next_signs(self) -> Any:
+        """Return the next of the signs that replace the estimator's draws; ``None`` if none do."""
         if self._signs is None:
             return None
         nothing = object()
