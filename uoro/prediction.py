@@ -65,12 +65,13 @@ class Prediction:
     Attributes:
         output: Output of the step; of a transition that returns a loss, the loss.
         aux: Third value that the transition returned, if any.
+        pull: `gradient`, of a cotangent that is known to be shaped like the output.
     """
 
     def __init__(self, backend: Backend, outcome: Outcome[Any], pull: Callable[[Any], Any]) -> None:
         self.output = outcome.output
         self.aux = outcome.aux
-        self._backend, self._pull = backend, pull
+        self.pull, self._backend = pull, backend
 
     def gradient(self, cotangent: Any) -> Any:
         """Estimate the gradient of a loss of the output.
@@ -98,7 +99,7 @@ class Prediction:
         elif shape_of(cotangent) not in (None, ()):
             call, got = "Prediction.gradient(cotangent)", f"shape {shape_of(cotangent)}"
             raise StructureError(mismatch(call, "", "a number, as the output is a loss", got))
-        return self._pull(cotangent)
+        return self.pull(cotangent)
 
     def estimate(self) -> Estimate:
         """Return the output as the loss of the step, with its gradient.
@@ -107,7 +108,7 @@ class Prediction:
             StructureError: If the output is no loss.
         """
         require_loss(self.output)
-        return Estimate(self.output, self._pull(1.0), self.aux)
+        return Estimate(self.output, self.pull(1.0), self.aux)
 
 
 @runtime_checkable

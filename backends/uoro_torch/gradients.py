@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
     A hook of `Tensor.register_hook` is called with the gradient that is added, and may replace it;
     one of `Tensor.register_post_accumulate_grad_hook` is called once ``.grad`` is complete.
     """
-    apart = in_memory_of_their_own(gradients[name] for name in params)
+    apart = in_memory_of_their_own([gradients[name] for name in params])
     for param, gradient in zip(params.values(), apart, strict=True):
         for hook in (param._backward_hooks or {}).values():
             replaced = hook(gradient)
@@ -28,11 +26,13 @@ def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
             hook(param)
 
 
-def in_memory_of_their_own(gradients: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield gradients, cloned where they share storage, as backward() clones them."""
+def in_memory_of_their_own(gradients: list[Tensor]) -> list[Tensor]:
+    """Return gradients, cloned where they share storage, as backward() clones them."""
     places = set[int]()
-    for gradient in gradients:
-        if gradient.data_ptr() in places or gradient._is_view() or not gradient.is_contiguous():
-            gradient = gradient.clone(memory_format=torch.contiguous_format)
-        places.add(gradient.data_ptr())
-        yield gradient
+    for i, gradient in enumerate(gradients):
+        place = gradient.data_ptr()
+        if place in places or gradient._is_view() or not gradient.is_contiguous():
+            gradients[i] = gradient.clone(memory_format=torch.contiguous_format)
+            place = gradients[i].data_ptr()
+        places.add(place)
+    return gradients

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from uoro.arguments import require_callable, require_count, require_kind
 from uoro.errors import SettingError, StructureError, spelled
 from uoro_torch.aliases import Aliases
+from uoro_torch.parts import buffers_of
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 LAYERS = (nn.RNN, nn.GRU, nn.LSTM)
@@ -60,7 +61,7 @@ class ModuleTransition:
         given, *rest = inputs
         target = None if self._loss is None else rest.pop(0)
         seed = rest
-        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        buffers = {name: buffer.clone() for name, buffer in buffers_of(self.module).items()}
         everything = {**params, **buffers}
         with seeded(seed[0]) if seed else _unseeded():
             if not buffers and self._holds(params):

@@ -22,6 +22,7 @@ from uoro_torch.guards import require_params, require_plain_module, require_stat
 from uoro_torch.lifting import Lifted
 from uoro_torch.module import Loss, ModuleTransition, SingleStep, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
+from uoro_torch.parts import parts_of
 from uoro_torch.places import attributes_restored
 from uoro_torch.probing import observe, routed
 from uoro_torch.remembering import Then, remember
@@ -120,7 +121,8 @@ class TrainedModule:
             expected = ("one argument, the input", "two arguments, the input and the target")
             raise SettingError(
                 f"{self._step.partition('(')[0]}(...): expected {expected[self._taken - 1]}, got "
-                f"{len(inputs)}. If the module needs more, pass a tuple or a dict of them."
+                f"{len(inputs)}. If the module needs more, pass a tuple or a dict of them"
+                f"{'; for step(input, target), pass the loss' if self._taken == 1 else ''}."
             )
         if self._copied:
             raise SettingError(
@@ -140,7 +142,7 @@ class TrainedModule:
 
     def mode(self) -> list[bool]:
         """Return which parts of the module are in training mode."""
-        return [part.training for part in self._module.modules()]
+        return [part.training for part in parts_of(self._module)]
 
     def begin(self, state: Any, item: Any, *, again: bool) -> None:
         """Have the module checked at the next step.
@@ -207,14 +209,12 @@ class TrainedModule:
     def _fingerprint(self) -> list[Any]:
         """Return what tells the trained parameters from others."""
         found = list[Any]()
-        parts = [self._module]
-        for part in parts:  # Which grows as it is walked along; Module.parameters() is slower.
+        for part in parts_of(self._module):
             found += [
                 (id(p), p.dtype, p.device, p.shape)
                 for p in part._parameters.values()
                 if p is not None and p.requires_grad
             ]
-            parts.extend(child for child in part._modules.values() if child is not None)
         return found
 
     def _seed(self, seed: int, step: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optree
@@ -41,6 +41,8 @@ def on_graph(pending: Pending, params: dict[str, Tensor], inputs: Sequence[Tenso
         )
     made: Any = _Output
     results = iter(made.apply(pending, leaves, *params.values(), *inputs))
+    if output is leaves[0]:
+        return next(results)
     return map_leaves(lambda leaf: next(results) if coordinates_of(leaf) else leaf, output)
 
 
@@ -84,7 +86,7 @@ class _Output(torch.autograd.Function):
         """Return the gradient of each param and of each input that requires one."""
         again = torch.is_grad_enabled()
         with torch.no_grad():
-            pulled = list(_pulled(_pending(ctx), cotangents, ctx.needs_input_grad[2:]))
+            pulled = _pulled(_pending(ctx), cotangents, ctx.needs_input_grad[2:])
         if again:  # create_graph=True.
             identity: Any = _Once
             known = [gradient for gradient in pulled if gradient is not None]
@@ -108,27 +110,30 @@ def _pending(ctx: Any) -> Pending:
 
 def _pulled(
     pending: Pending, given: Sequence[Tensor | None], needed: Sequence[bool]
-) -> Iterator[Tensor | None]:
-    """Yield a gradient for each param and input, ``None`` where none is needed."""
-    output = pending.prediction.output
-    zeros = differentiable_leaves(output)
-    cotangents = [
-        torch.zeros_like(leaf) if cotangent is None else cotangent
-        for cotangent, leaf in zip(given, zeros, strict=True)
-    ]
-    each = iter(cotangents)
-    tree = map_leaves(lambda leaf: next(each) if coordinates_of(leaf) else None, output)
-    count = len(pending.params)
+) -> list[Tensor | None]:
+    """Return a gradient for each param and input, ``None`` where none is needed."""
+    output, names = pending.prediction.output, list(pending.params)
+    if isinstance(output, Tensor):
+        tree = given[0]
+    else:
+        each = iter(_filled(output, given))
+        tree = map_leaves(lambda leaf: next(each) if coordinates_of(leaf) else None, output)
+    pulled: list[Tensor | None] = [None] * len(names)
     with pending.as_it_was():
-        if any(needed[:count]):
-            gradient = pending.prediction.gradient(tree)
-            apart = in_memory_of_their_own(gradient[name] for name in pending.params)
-            for one, wanted in zip(apart, needed[:count], strict=True):
-                yield one if wanted else None
-        else:
-            yield from [None] * count
-        if len(needed) > count:
-            yield from pending.pull_inputs(cotangents)
+        if any(needed[: len(names)]):
+            gradient = pending.prediction.pull(tree)
+            pulled[:] = in_memory_of_their_own([gradient[name] for name in names])
+        if len(needed) > len(names):
+            pulled += pending.pull_inputs(_filled(output, given))
+    return [one if wanted else None for one, wanted in zip(pulled, needed, strict=True)]
+
+
+def _filled(output: Any, cotangents: Sequence[Tensor | None]) -> list[Tensor]:
+    """Return cotangents with zeros in the place of ``None``."""
+    return [
+        torch.zeros_like(leaf) if cotangent is None else cotangent
+        for cotangent, leaf in zip(cotangents, differentiable_leaves(output), strict=True)
+    ]
 
 
 class _Once(torch.autograd.Function):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import optree
@@ -44,7 +44,7 @@ class Pending:
         self.prediction, self.params = prediction, params
         self._state, self._item, self._then = state, item, then
         self._read = [*params.values(), *_tensors(item), *_tensors(state)]
-        self._versions = [_version(tensor) for tensor in self._read]
+        self._versions = _versions(self._read)
         self._fused, self._updates = fused, 0 if fused is None else fused.count
         self._again: Callable[..., Any] | None = None
         self._marks = list[bool]()
@@ -59,16 +59,14 @@ class Pending:
         self._again = transition
         self._marks = [requires_grad(leaf) for leaf in optree.tree_leaves(given)]
 
-    @contextmanager
-    def as_it_was(self) -> Iterator[None]:
-        """Enter a context in which the model is as it was at the step.
+    def as_it_was(self) -> AbstractContextManager[Any]:
+        """Return a context in which the model is as it was at the step.
 
         Raises:
             DerivativeError: If params, input or state were changed in place.
         """
         self._require_unchanged()
-        with self._then():
-            yield
+        return self._then()
 
     def pull_inputs(self, cotangents: Sequence[Tensor]) -> list[Tensor]:
         """Pull cotangents of the output back to the input, within this step; it is run again."""
@@ -86,7 +84,7 @@ class Pending:
         return pull(differentiable_leaves(output), roots, cotangents)
 
     def _require_unchanged(self) -> None:
-        now = [_version(tensor) for tensor in self._read]
+        now = _versions(self._read)
         fused = self._fused is not None and self._fused.count != self._updates
         if now == self._versions and not fused:
             return
@@ -151,5 +149,8 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def _versions(tensors: list[Tensor]) -> list[int]:
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:  # Inference tensors have none.
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Then = Callable[[], AbstractContextManager[None]]
+from uoro_torch.parts import buffers_of, parts_of
+
+Then = Callable[[], AbstractContextManager[Any]]
 """Returns a context in which things are as they were."""
 
 
@@ -25,13 +27,16 @@ def remember(device: torch.device, module: nn.Module | None = None) -> Then:
     cast = _autocast(device)
     if module is None:
         return lambda: _cast_again(device, cast)
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    parts = list(module.modules())
+    buffers = {name: buffer.clone() for name, buffer in buffers_of(module).items()}
+    parts = parts_of(module)
     training = [part.training for part in parts]
 
-    @contextmanager
-    def then() -> Iterator[None]:
+    def then() -> AbstractContextManager[Any]:
         now = [part.training for part in parts]
+        return again(now) if buffers or now != training else _cast_again(device, cast)
+
+    @contextmanager
+    def again(now: list[bool]) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(_cast_again(device, cast))
             if buffers:
