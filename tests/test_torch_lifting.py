@@ -140,6 +140,20 @@ class Spiking(Wrapper):
         return spikes
 
 
+class Listed(Wrapper):
+    """A list of states, some of them ``None``, that is made in the first forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(UNITS, UNITS)
+        self.states: Any = None
+
+    def advance(self, current: Tensor) -> Tensor:
+        self.states = [None, self.cell(current, None if self.states is None else self.states[1])]
+        output: Tensor = self.states[1][0]
+        return output
+
+
 class InPlace(Wrapper):
     """A trace that is changed in place, a count, and a running loss that nothing reads."""
 
@@ -161,6 +175,7 @@ KINDS: dict[str, tuple[Callable[[], Wrapper], list[str]]] = {
     "tuple": (Kept, ["hidden"]),
     "buffer": (Integrating, ["potential"]),
     "dicts": (Spiking, ["states.spikes.0", "nodes.0._memories.v", "nodes.1._memories.v"]),
+    "list": (Listed, ["states"]),
     "in place": (InPlace, ["trace"]),
 }
 
@@ -217,11 +232,13 @@ def test_streams_of_a_lifted_module_are_independent(kind: str) -> None:
         torch.testing.assert_close(mine.grad, wanted.grad)
 
 
-def test_a_copy_of_a_lifted_module_has_a_state_of_its_own() -> None:
+def test_a_copy_of_a_lifted_module_has_a_state_of_its_own_and_can_be_cast() -> None:
     model = lift_state(Kept(), torch.randn(IN))
     copied, state, x = copy.deepcopy(model), model.initial_state(), torch.randn(IN)
     torch.testing.assert_close(copied(x, state), model(x, state))
     assert vars(copied.core)["hidden"] is None
+    hidden = copied.double().initial_state()["hidden"]
+    assert [leaf.dtype for leaf in hidden] == [torch.float64] * 2
 
 
 def test_what_cannot_be_lifted_says_why() -> None:

@@ -32,7 +32,7 @@ class Lifted(nn.Module):
         self._mine = [
             place._replace(container=None) for place in mine
         ]  # Which copies do not share.
-        self._initial = state
+        self._initial: Any = state
 
     def initial_state(self, rows: int | None = None) -> Any:
         """Return the state to start from, by the names of its places.
@@ -46,8 +46,12 @@ class Lifted(nn.Module):
         if rows is not None:
             rows = require_count(f"Lifted.initial_state(rows={spelled(rows)})", "rows", rows)
         lead = () if rows is None else (rows,)
-        state: Any = self._initial
-        return optree.tree_map(lambda leaf: leaf.expand(*lead, *leaf.shape).clone(), state)
+        return optree.tree_map(lambda leaf: leaf.expand(*lead, *leaf.shape).clone(), self._initial)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Cast or move the initial state with the parameters, as `nn.Module.to` does."""
+        self._initial = optree.tree_map(fn, self._initial)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # PyTorch's own has no types
 
     def forward(self, input: Any, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Run one step, and leave the state that the module keeps as it was."""
@@ -99,15 +103,17 @@ def lift_state(module: nn.Module, input: Any) -> Lifted:
     before = {place.name: place for place in places(module, buffers=True)}
     with lent(module):
         first, _ = _run(module, input, {})
-        state = _found(module, input)
+        made = {place.name: place.value for place in places(module, buffers=True)}
+        whole = {name: value for name, value in made.items() if name in before}
+        state = _within(whole, _found(module, input))
     if not state:
         raise StructureError(
             f"{call}: expected a module that keeps state between calls, got one whose output "
             "depends on none. Pass the module itself to Online.for_module."
         )
-    if made := state.keys() - before.keys():
+    if late := state.keys() - before.keys():
         raise StructureError(
-            f"{call}: expected state in attributes that exist, got {sorted(made)}, made in the "
+            f"{call}: expected state in attributes that exist, got {sorted(late)}, made in the "
             "first forward pass. Set each to its initial value before lift_state."
         )
     initial = {name: _start(before[name].value, value) for name, value in state.items()}
@@ -161,6 +167,20 @@ def _found(module: nn.Module, input: Any) -> dict[str, Any]:
     return {name: changed[name] for name in _lasting(module, input, changed)}
 
 
+def _within(whole: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state in the places of before, which may have held ``None`` in place of a list."""
+    named = dict[str, Any]()
+    for name, value in state.items():
+        around = [each for each in whole if name.startswith(f"{each}.") and name not in whole]
+        tree: Any = whole[around[-1]] if around else value
+        fits = all(isinstance(leaf, Tensor) for leaf in optree.tree_leaves(tree))
+        if around and fits:
+            named[around[-1]] = optree.tree_map(torch.clone, detach(tree))
+        else:
+            named[name] = value
+    return named
+
+
 def _lasting(module: nn.Module, input: Any, changed: dict[str, Any]) -> list[str]:
     """Return the names of the tensors that outputs depend on, directly or by way of each other."""
     onto = dict[str, set[str]]()
@@ -187,7 +207,9 @@ def _start(before: Any, value: Any) -> Any:
     """Return a state to start from: what was there if its form is the same, zeros otherwise."""
     if isinstance(before, (int, float)) and isinstance(value, Tensor):
         return torch.full_like(value, before)
-    forms = [[leaf.shape for leaf in tensors_in(each)] for each in (before, value)]
-    if forms[0] != forms[1]:
+    leaves, structure = optree.tree_flatten(value)
+    others, other = optree.tree_flatten(before)
+    shapes = [[getattr(leaf, "shape", None) for leaf in each] for each in (leaves, others)]
+    if structure != other or shapes[0] != shapes[1]:
         return optree.tree_map(torch.zeros_like, value)
     return optree.tree_map(torch.clone, detach(before))

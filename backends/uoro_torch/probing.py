@@ -124,20 +124,33 @@ def watch(run: Callable[..., Any], *arguments: Any) -> Any:
     places = _places.get()
     if places is None:
         return run(*arguments)
-    compiling = "torch._dynamo" in sys.modules
-    eager: Any = torch.compiler.set_stance("force_eager") if compiling else nullcontext()
-    with eager, _StoppedGradients(places):
+    with _uncompiled(), _StoppedGradients(places):
         results = run(*arguments)
-    return run(*arguments) if compiling and not _ignoring.get() else results
+    return run(*arguments) if _compiling() and not _ignoring.get() else results
 
 
 def unhooked() -> AbstractContextManager[Any]:
     """Return a context for a model that runs with gradients off, in which it may register hooks."""
     if torch.compiler.is_compiling():
         return nullcontext()  # A ContextVar cannot be compiled.
-    # What is compiled under a TorchFunctionMode returns wrong numbers, as in `watch`.
-    checking = _places.get() is not None and "torch._dynamo" not in sys.modules
-    return WithoutHooks() if checking else nullcontext()
+    return _without_hooks() if _places.get() is not None else nullcontext()
+
+
+@contextmanager
+def _without_hooks() -> Iterator[None]:
+    with _uncompiled(), WithoutHooks():
+        yield
+
+
+def _compiling() -> bool:
+    """Return whether a part of the model may be under `torch.compile`."""
+    return "torch._dynamo" in sys.modules
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    stance: Any = torch.compiler.set_stance
+    eager: AbstractContextManager[Any] = stance("force_eager") if _compiling() else nullcontext()
+    return eager
 
 
 def require_sound_graph(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
