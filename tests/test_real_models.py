@@ -13,12 +13,17 @@ from uoro.errors import DerivativeWarning, UOROError
 PLAIN_ROUTES = {"torch": "double vjp", "jax": "forward mode", "autograd": "forward mode"}
 
 OTHER_ROUTES = {
+    ("torch", "checkpoint"): "forward mode",
+    ("torch", "a gated cell under torch.compile"): "forward mode",
     ("jax", "custom_vjp"): "double vjp",
     ("jax", "spikes by custom_vjp"): "double vjp",
     ("autograd", "a primitive with a vjp alone"): "double vjp",
 }
 
 STEPS = 2
+
+OF_PYTORCH = ("ignore::FutureWarning", "ignore::DeprecationWarning")
+"""What PyTorch says of its compiler, of scripts and of the older spectral norm."""
 
 
 def _cases() -> list[object]:
@@ -32,7 +37,7 @@ def _cases() -> list[object]:
 
 
 @pytest.mark.parametrize(("model", "dtype"), _cases())
-@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning", *OF_PYTORCH)
 def test_it_goes_in_by_the_best_route_and_uoro_is_unbiased_on_it(
     model: RealModel, dtype: str
 ) -> None:
@@ -51,6 +56,7 @@ def test_it_goes_in_by_the_best_route_and_uoro_is_unbiased_on_it(
         check_gradient_path(trial, UORO()).require()
 
 
+@pytest.mark.filterwarnings(*OF_PYTORCH)
 @pytest.mark.parametrize("model", REFUSED, ids=lambda model: f"{model.backend}-{model.name}")
 def test_what_cannot_be_differentiated_is_told_of(model: Refused) -> None:
     if model.warned:

@@ -17,8 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from uoro_conformance import check_model  # the same
 
-from real_models.made import REAL_MODELS, RealModel  # the path comes first
+from real_models.installed import INSTALLED_MODELS  # the path comes first
+from real_models.made import REAL_MODELS, RealModel, each_of, of_torch  # the same
 from real_models.refused import REFUSED, Refused  # the same
+from real_models.torch_models import DTYPES  # the same
 from uoro.errors import DerivativeWarning, UOROError  # the same
 
 HEAD = """\
@@ -30,7 +32,8 @@ vector-Jacobian product again. *Gap* is the relative adjoint gap at the first st
 in float64: how far JVP and VJP are from adjoint. *Unbiased* is the verdict of the conformance suite
 on the model: its derivatives obey the laws, and the mean of UORO's estimate over all signs equals
 exact RTRL up to rounding. A surrogate gradient is not the derivative of its forward pass; for such
-a model, RTRL uses the surrogate.
+a model, RTRL uses the surrogate. Rows with a version are of libraries that
+were installed besides; snnTorch computes in float32 alone.
 
 | framework | model | autodiff mode | gap, float32 | gap, float64 | unbiased |
 |---|---|---|---|---|---|
@@ -47,7 +50,10 @@ MIDDLE = """
 def row(model: RealModel) -> tuple[str, bool]:
     """Return the line of a model, checked in both dtypes, and whether the suite passes."""
     gaps, routes, holds = list[str](), list[str](), list[bool]()
-    for dtype in ("float32", "float64"):
+    for dtype in DTYPES:
+        if dtype not in model.dtypes:
+            gaps.append("-")
+            continue
         with model.making(dtype) as (dynamics, params, state, items):
             report = check_model(
                 dynamics, params, state, items, surrogate=model.outcome == "surrogate"
@@ -88,7 +94,9 @@ def main() -> int:
     warnings.simplefilter("ignore", DerivativeWarning)
     page, right = HEAD, True
     print(HEAD, end="", flush=True)
-    rows = [partial(row, model) for model in REAL_MODELS if options.only in (None, model.backend)]
+    models = [*REAL_MODELS, *each_of("torch", INSTALLED_MODELS, of_torch)]
+    models.sort(key=lambda model: ("torch", "jax", "autograd").index(model.backend))
+    rows = [partial(row, model) for model in models if options.only in (None, model.backend)]
     refusals = [
         partial(refusal, model) for model in REFUSED if options.only in (None, model.backend)
     ]

@@ -14,7 +14,8 @@ from real_models.autograd_models import AUTOGRAD_MODELS, AutogradModel
 from real_models.autograd_models import draw as draw_numpy
 from real_models.jax_models import JAX_MODELS, JaxModel
 from real_models.jax_models import draw as draw_jax
-from real_models.torch_models import TORCH_MODELS, TorchModel
+from real_models.odd_torch import ODD_MODELS
+from real_models.torch_models import DTYPES, TORCH_MODELS, TorchModel
 from uoro import load_backend
 
 ITEMS = 4
@@ -44,16 +45,19 @@ class RealModel(NamedTuple):
         name: Its own.
         outcome: ``"unbiased"`` or ``"surrogate"``.
         making: A context, given a dtype, that makes it.
+        dtypes: Those it computes in.
     """
 
     backend: str
     name: str
     outcome: str
     making: Callable[[str], Any]
+    dtypes: tuple[str, ...] = DTYPES
 
 
 @contextmanager
-def _of_torch(model: TorchModel, dtype: str) -> Iterator[Made]:
+def of_torch(model: TorchModel, dtype: str) -> Iterator[Made]:
+    """Enter a context with a module, made in a dtype."""
     kind = getattr(torch, dtype)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -82,14 +86,22 @@ def _of_autograd(model: AutogradModel, dtype: str) -> Iterator[Made]:
     yield Made(backend.dynamics(model.transition), params, state, items)
 
 
-def _each(backend: str, models: Any, making: Any) -> list[RealModel]:
+def each_of(backend: str, models: Any, making: Any) -> list[RealModel]:
+    """Return the models of a backend, with the contexts that make them."""
     return [
-        RealModel(backend, model.name, model.outcome, partial(making, model)) for model in models
+        RealModel(
+            backend,
+            model.name,
+            model.outcome,
+            partial(making, model),
+            getattr(model, "dtypes", DTYPES),
+        )
+        for model in models
     ]
 
 
 REAL_MODELS = [
-    *_each("torch", TORCH_MODELS, _of_torch),
-    *_each("jax", JAX_MODELS, _of_jax),
-    *_each("autograd", AUTOGRAD_MODELS, _of_autograd),
+    *each_of("torch", (*TORCH_MODELS, *ODD_MODELS), of_torch),
+    *each_of("jax", JAX_MODELS, _of_jax),
+    *each_of("autograd", AUTOGRAD_MODELS, _of_autograd),
 ]

@@ -14,6 +14,7 @@ from torch.nn import functional
 from uoro_torch import Online
 
 from real_models.autograd_models import MATRICES
+from real_models.odd_torch import Clipping, scripted
 from real_models.torch_models import IN, OUT, UNITS, Read
 from uoro import load_backend
 
@@ -283,6 +284,13 @@ REFUSED = (
         lambda: Online.for_module(nn.LSTM(IN, UNITS, bidirectional=True), functional.mse_loss),
         "reads the future first",
     ),
+    Refused(
+        "torch",
+        "a hook on the state that clips",
+        _torch(lambda: Clipping(nn.GRUCell(IN, UNITS))),
+        "got backward hooks at odd_torch.py:",
+    ),
+    Refused("torch", "a scripted cell", _torch(scripted), "got core, a RecursiveScriptModule"),
     Refused("jax", "`lax.while_loop`", _jax(_looping), "while_loop"),
     Refused(
         "jax",

@@ -13,6 +13,8 @@ from torch.nn.utils import parametrizations
 
 IN, UNITS, OUT = 3, 4, 2
 
+DTYPES = "float32", "float64"
+
 
 @dataclass(frozen=True)
 class TorchModel:
@@ -26,6 +28,7 @@ class TorchModel:
         target: Makes one target.
         loss: Of output and target.
         outcome: ``"unbiased"``, or what is said of a model that has no true derivative.
+        dtypes: Those it computes in.
     """
 
     name: str
@@ -35,6 +38,7 @@ class TorchModel:
     target: Callable[[torch.dtype], Any] = lambda dtype: torch.randn(OUT, dtype=dtype)
     loss: Callable[[Any, Any], Tensor] = functional.mse_loss
     outcome: str = "unbiased"
+    dtypes: tuple[str, ...] = DTYPES
 
 
 class Read(nn.Module):
@@ -144,7 +148,7 @@ class Attending(nn.Module):
         return self.readout(read), {"keys": keys, "values": values, "read": read}
 
 
-class _OldSpike(torch.autograd.Function):
+class OldSpike(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, voltage: Tensor) -> Tensor:
         ctx.save_for_backward(voltage)
@@ -247,7 +251,8 @@ def _weight_normed() -> nn.Module:
     return model
 
 
-def _zeros(*shape: int) -> Callable[[torch.dtype], Any]:
+def zeros(*shape: int) -> Callable[[torch.dtype], Any]:
+    """Return a function that makes zeros in a dtype."""
     return lambda dtype: torch.zeros(shape, dtype=dtype)
 
 
@@ -264,7 +269,7 @@ def _stock(name: str, make: Callable[[], nn.Module]) -> TorchModel:
 
 
 CHARACTERS: Any = {
-    "state": _zeros(UNITS),
+    "state": zeros(UNITS),
     "inputs": lambda dtype: torch.randint(5, ()),
     "target": lambda dtype: torch.randint(5, ()),
     "loss": functional.cross_entropy,
@@ -287,7 +292,7 @@ TORCH_MODELS = (
     _stock("nn.LSTM", lambda: nn.LSTM(IN, UNITS)),
     _stock("nn.LSTM, 2 layers, dropout between", lambda: nn.LSTM(IN, UNITS, 2, dropout=0.5)),
     TorchModel("nn.LSTM, projected", lambda: nn.LSTM(IN, UNITS, proj_size=2), target=_target(2)),
-    TorchModel("GRUCell and readout", lambda: Read(nn.GRUCell(IN, UNITS)), _zeros(UNITS)),
+    TorchModel("GRUCell and readout", lambda: Read(nn.GRUCell(IN, UNITS)), zeros(UNITS)),
     TorchModel("LSTMCell and readout, two carries", lambda: Read(nn.LSTMCell(IN, UNITS)), _pair),
     TorchModel(
         "GRU under LSTM, nested dicts",
@@ -297,19 +302,19 @@ TORCH_MODELS = (
             "upper": {"h": torch.zeros(2, dtype=dtype), "c": torch.zeros(2, dtype=dtype)},
         },
     ),
-    TorchModel("LayerNorm", Normed, _zeros(UNITS)),
+    TorchModel("LayerNorm", Normed, zeros(UNITS)),
     TorchModel("Embedding, cross-entropy", lambda: Characters(tied=False), **CHARACTERS),
     TorchModel("tied weights", lambda: Characters(tied=True), **CHARACTERS),
-    TorchModel("frozen parameters", Frozen, _zeros(UNITS)),
-    TorchModel("orthogonal parametrization", _parametrized, _zeros(UNITS)),
-    TorchModel("weight norm", _weight_normed, _zeros(UNITS)),
+    TorchModel("frozen parameters", Frozen, zeros(UNITS)),
+    TorchModel("orthogonal parametrization", _parametrized, zeros(UNITS)),
+    TorchModel("weight norm", _weight_normed, zeros(UNITS)),
     TorchModel(
         "BatchNorm in training mode",
         BatchNormed,
-        _zeros(UNITS),
+        zeros(UNITS),
         lambda dtype: torch.randn(1, 3, 3, dtype=dtype),
     ),
-    TorchModel("dropout", Dropped, _zeros(UNITS)),
+    TorchModel("dropout", Dropped, zeros(UNITS)),
     TorchModel(
         "an integer in the state",
         Counting,
@@ -324,9 +329,9 @@ TORCH_MODELS = (
             "read": torch.zeros(UNITS, dtype=dtype),
         },
     ),
-    TorchModel("spikes, old-style Function", lambda: Spiking(_OldSpike), **SPIKES),
+    TorchModel("spikes, old-style Function", lambda: Spiking(OldSpike), **SPIKES),
     TorchModel("spikes, new-style Function", lambda: Spiking(_NewSpike), **SPIKES),
-    TorchModel("ODE step", Ode, _zeros(UNITS)),
+    TorchModel("ODE step", Ode, zeros(UNITS)),
     TorchModel(
         "linear recurrent unit, complex state",
         Diagonal,
