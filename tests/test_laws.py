@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import pytest
 import torch
 from systems import Changed
+from torch.utils.checkpoint import checkpoint
 from uoro_conformance import (
     GALLERY,
     Trial,
@@ -19,13 +21,16 @@ from uoro_conformance import (
     check_chain,
     check_determinism,
     check_linearity,
+    check_mapped,
     check_outcomes_agree,
     check_purity,
     check_truth,
 )
 from uoro_conformance.finding import largest
+from uoro_torch import Online, opaque
 
 from uoro import UORO, Backend, load_backend
+from uoro.errors import DerivativeWarning
 
 
 def _with_pullback(dynamics: Any, change: Any) -> Changed:
@@ -156,6 +161,39 @@ def test_a_jvp_off_by_a_percent_is_not_adjoint(backend: Backend) -> None:
         return backend.combine((1.01, pushed)), rate
 
     assert check_adjointness(Changed(dynamics, jvp=jvp), *point).verdict == "broken"
+
+
+class _Checkpointed(torch.nn.Module):
+    """A cell that PyTorch differentiates twice in forward mode only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = torch.nn.GRUCell(2, 3).double()
+
+    def forward(self, input: Any, state: Any) -> Any:
+        state = checkpoint(self.cell, input, state, use_reentrant=False)
+        return state, state
+
+
+def test_a_map_that_loses_the_tangent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant leaves forward mode off inside an opaque call, as PyTorch does."""
+
+    def model() -> Any:
+        state = torch.zeros(3, dtype=torch.float64)
+        return Online.for_module(_Checkpointed(), torch.nn.functional.mse_loss, state)
+
+    one, state = torch.ones(2, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    item, online = (one, state, torch.tensor(0)), model()
+    online.dynamics.probe(online.params, state, item)
+    assert online.dynamics.route == "forward mode"
+    assert check_mapped(online.dynamics, online.params, state, item).holds
+    monkeypatch.setattr(opaque, "_forward_mode", lambda on: nullcontext())
+    finding = check_mapped(online.dynamics, online.params, state, item)
+    assert finding.verdict == "broken"
+    assert "jvp of pair" in finding.evidence
+    online = model()
+    with pytest.warns(DerivativeWarning, match="JVPs mapped over pairs are off by 1"):
+        online.dynamics.probe(online.params, state, item)
 
 
 def test_nan_is_broken_and_never_passes(backend: Backend) -> None:

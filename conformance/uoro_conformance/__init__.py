@@ -18,6 +18,7 @@ from uoro_conformance.laws import check_outcomes_agree as check_outcomes_agree
 from uoro_conformance.laws import check_purity as check_purity
 from uoro_conformance.laws import check_rtrl_sums_to_bptt as check_rtrl_sums_to_bptt
 from uoro_conformance.least import check_added_variance as check_added_variance
+from uoro_conformance.mapped import check_mapped as check_mapped
 from uoro_conformance.model import check_model as check_model
 from uoro_conformance.monte_carlo import check_mean as check_mean
 from uoro_conformance.parity import check_parity as check_parity

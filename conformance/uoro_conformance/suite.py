@@ -56,6 +56,7 @@ from uoro_conformance.laws import (
     check_purity,
 )
 from uoro_conformance.many import check_many
+from uoro_conformance.mapped import check_mapped
 from uoro_conformance.mutants.self_test import check_right_are_not_biased, check_wrong_are_refused
 from uoro_conformance.parity import check_parity
 from uoro_conformance.profiles import Profile
@@ -91,6 +92,7 @@ BACKEND_LAWS: dict[str, Any] = {
 DERIVATIVE_LAWS: dict[str, Any] = {
     "adjoint": check_adjointness,
     "linear": check_linearity,
+    "mapped": check_mapped,
     "true": check_truth,
     "agree": check_outcomes_agree,
     "sweep": check_sweep,
@@ -145,7 +147,8 @@ def _backend_laws(dtype: str) -> Iterator[Case]:
 def _derivative_laws(dtype: str, profile: Profile) -> Iterator[Case]:
     few = profile.few[:2]
     for name, law in DERIVATIVE_LAWS.items():
-        yield on_systems(f"{dtype}/derivatives/{name}", dtype, at_first_step(law))
+        gallery = few if name == "mapped" else None
+        yield on_systems(f"{dtype}/derivatives/{name}", dtype, at_first_step(law), gallery=gallery)
     yield on_systems(f"{dtype}/derivatives/sweeps", dtype, sweep_several, gallery=few)
     many = at_first_step(check_many)
     yield on_systems(f"{dtype}/derivatives/many", dtype, many, gallery=few)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from uoro.backend import Backend
 from uoro.derivatives.differences import OUTPUTS, STEP, UNIT, Slope, precision_of, slopes
-from uoro.derivatives.probing import Probe, bits, measured, probes_at, relative_gap
+from uoro.derivatives.probing import Probe, bits, mapped_gap, measured, probes_at, relative_gap
 from uoro.dynamics import Dynamics, Moment, Outcome
 from uoro.errors import DerivativeError, UOROError
 
@@ -156,15 +156,16 @@ def choose(
         if gap > (COARSEST if route.caution else grain.allowed):
             failed.append((route.name, f"JVP and VJP differ by {gap:.2g}."))
             continue
+        apart = mapped_gap(route.dynamics, point, probes[0]) if finite[1] else 0.0
+        if apart > (COARSEST if route.caution else grain.allowed):
+            failed.append((route.name, f"JVPs mapped over pairs are off by {apart:.2g}."))
+            continue
         choice = choice._replace(gap=gap).told(
             f"JVP and VJP are adjoint: gap {gap:.1g}, allowed {grain.allowed:.1g} ({grain.dtype}). "
             "Two equal calls agree."
         )
         if not finite[0]:
-            choice = choice.told(
-                "At the first state a derivative is not finite, as that of a norm or a square root "
-                "at zero is: checked at another state."
-            )
+            choice = choice.told("At the first state a derivative is not finite; checked nearby.")
         if not finite[1]:
             probes = [each._replace(state=point.state) for each in probes]
         return _compared(choice.cautioned(), point, probes, grain, seen)

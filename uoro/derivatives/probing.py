@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-from uoro.algebra import differentiable, norm, shift
+from uoro.algebra import differentiable, entry, norm, shift
 from uoro.arguments import shape_of
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Moment, Outcome
@@ -101,6 +101,32 @@ def _gaps(
         "output": abs(inner(weights, output_tangent) - inner(state_gradient, tangent))
         / (slope + _TINY),
     }
+
+
+def mapped_gap(dynamics: Dynamics[Any, Any, Any], point: Moment, probe: Probe) -> float:
+    """Compute the relative gap between JVPs mapped over two pairs and those of each pair alone.
+
+    Ranks above 1 run the map. The gap is zero where the map raises, which no single pair runs, and
+    on a backend that compiles, whose map is the compiler's.
+    """
+    backend, at = dynamics.backend, (point.params, probe.state, point.inputs)
+    if backend.compiled:
+        return 0.0
+    pairs = [probe.tangent, probe.cotangent]
+    stack = backend.map(lambda *leaves: backend.xp.stack(leaves), *pairs)
+    try:
+        mapped = backend.vmap(lambda one: dynamics.jvp(*at, one))(stack)
+    except Exception:
+        return 0.0
+    gaps = []
+    for index, pair in enumerate(pairs):
+        one, other = (
+            differentiable(backend, each)
+            for each in (entry(backend, mapped, index), dynamics.jvp(*at, pair))
+        )
+        gap = float(norm(backend, backend.combine((1.0, one), (-1.0, other))))
+        gaps.append(gap / (float(norm(backend, other)) + _TINY))
+    return max(gaps)
 
 
 def _results(backend: Backend, outcome: Outcome[Any]) -> list[Any]:
