@@ -82,7 +82,8 @@ def _routes(kind: str, streams: int | None) -> Iterator[list[tuple[str, Any, Any
             online = Online.for_module(
                 Module(kind), _squared, torch.zeros(*lead, UNITS).double(), streams=streams
             )
-            dynamics, params = online.dynamics, online.params
+            dynamics: Any = online.dynamics
+            params = online.params
         else:
             dynamics = backend.dynamics(_transition(backend.xp))
         yield [

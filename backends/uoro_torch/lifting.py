@@ -208,8 +208,9 @@ def _start(before: Any, value: Any) -> Any:
     if isinstance(before, (int, float)) and isinstance(value, Tensor):
         return torch.full_like(value, before)
     leaves, structure = optree.tree_flatten(value)
-    others, other = optree.tree_flatten(before)
+    tree: Any = before
+    others, other = optree.tree_flatten(tree)
     shapes = [[getattr(leaf, "shape", None) for leaf in each] for each in (leaves, others)]
     if structure != other or shapes[0] != shapes[1]:
         return optree.tree_map(torch.zeros_like, value)
-    return optree.tree_map(torch.clone, detach(before))
+    return optree.tree_map(torch.clone, detach(tree))
