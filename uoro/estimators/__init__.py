@@ -7,6 +7,8 @@ from uoro.estimators.pair import Influence as Influence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL
 from uoro.estimators.streams import Streams as Streams
+from uoro.estimators.traces import Traced as Traced
+from uoro.estimators.traces import Traces as Traces
 from uoro.estimators.truncated import Truncated as Truncated
 from uoro.estimators.truncated import TruncatedBPTT as TruncatedBPTT
 from uoro.estimators.truncated import bptt as bptt

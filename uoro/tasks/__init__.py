@@ -17,3 +17,5 @@ from uoro.tasks.pipe import Pipe as Pipe
 from uoro.tasks.symbols import Network as Network
 from uoro.tasks.task import Task as Task
 from uoro.tasks.text import text as text
+from uoro.tasks.tmaze import Maze as Maze
+from uoro.tasks.tmaze import TMaze as TMaze
