@@ -85,7 +85,7 @@ class DistributedStreams(Streams):
                 f"{self.count}. Try count={self._processes * -(-self.count // self._processes)}."
             )
 
-    @cached_property
+    @property
     def rows(self) -> range:
         """Return the numbers of the streams that run in this process."""
         here, rank = self.count // self._processes, dist.get_rank(self.group)
