@@ -52,7 +52,8 @@ class Backend(Protocol):
     the place of each leaf without coordinates. Inner products and norms are taken over coordinates.
 
     Every other operation on trees is derived from these methods in `uoro.algebra`. Optional
-    methods have protocols of their own: `CompilesSteps`, `TakesProducts`, `DropsPrograms`.
+    methods have protocols of their own: `CompilesSteps`, `TakesProducts`, `FindsFactors`,
+    `DropsPrograms`.
 
     Attributes:
         name: Name that the backend is registered under.
@@ -279,6 +280,29 @@ class TakesProducts(Protocol):
         Args:
             carried: A stack of k entries.
             make: Function that builds a stack of k entries like the carried ones.
+        """
+        ...
+
+
+@runtime_checkable
+class FindsFactors(Protocol):
+    """A backend that finds outer products in what a function computes, without computing them.
+
+    Law: the product of two factors is the leaf that they stand for, up to rounding.
+    """
+
+    def factors(
+        self, make: Callable[[], Tree]
+    ) -> tuple[Tree, list[tuple[Any, Any] | tuple[()] | None]]:
+        """Run a function, and find the leaves of its result that are outer products or zero.
+
+        Args:
+            make: Function that builds a tree.
+
+        Returns:
+            The tree, and an entry for each of its leaves: two factors, each with as many axes as
+            the leaf, whose product with broadcasting is the leaf; an empty tuple for a leaf that is
+            zero whatever the numbers; ``None`` for any other leaf.
         """
         ...
 

@@ -28,6 +28,7 @@ from uoro_jax.draws import draw, pair_axis
 from uoro_jax.dynamics import JaxDynamics
 from uoro_jax.factors import factored
 from uoro_jax.grams import with_products
+from uoro_jax.immediate import factors
 from uoro_jax.norms import norms
 from uoro_jax.probing import concrete, imagine, observe, rehearse
 from uoro_jax.trees import coordinates_of, moving, widen
@@ -149,6 +150,10 @@ class JaxBackend:
     ) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
         """Compute the inner products of two stacks, outer products by their factors."""
         return with_products(carried, make)
+
+    def factors(self, make: Callable[[], Any]) -> tuple[Any, list[Any]]:
+        """Find outer products in the trace, products with a row of a table among them."""
+        return factors(make)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Map by `jax.vmap`."""

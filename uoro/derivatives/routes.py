@@ -249,3 +249,31 @@ def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: An
         probe(dynamics.dynamics, params, state, entry(dynamics.backend, inputs, 0))
     elif isinstance(dynamics, Routed):
         dynamics._settle(params, state, inputs)
+
+
+def is_concrete(dynamics: Dynamics[Any, Any, Any], tree: Any) -> bool:
+    """Return whether a tree holds real numbers, and not what a compiler or a map traces."""
+    if isinstance(dynamics, Unrolled):
+        return is_concrete(dynamics.dynamics, tree)
+    if isinstance(dynamics, Routed):
+        return dynamics._concrete(tree)
+    return not dynamics.backend.compiled
+
+
+@contextmanager
+def at_numbers(dynamics: Dynamics[Any, Any, Any], point: Any) -> Iterator[Any]:
+    """Yield a point of real numbers: the one given or, where it is traced, one of its shapes."""
+    backend = dynamics.backend
+    model = dynamics
+    while isinstance(model, Unrolled):
+        model = model.dynamics
+    if is_concrete(model, point):
+        yield point
+    elif isinstance(model, Routed) and model._imagine is not None:
+        with model._imagine(point) as imagined:
+            yield imagined
+    else:
+        zeros = backend.xp.zeros
+        yield backend.map(
+            lambda leaf: backend.from_host(zeros(tuple(leaf.shape), dtype=leaf.dtype)), point
+        )

@@ -3,6 +3,8 @@
 from uoro.estimator import ParallelEstimator as ParallelEstimator
 from uoro.estimators.joint import JointUORO as JointUORO
 from uoro.estimators.joint_pairs import JointInfluence as JointInfluence
+from uoro.estimators.kronecker import KroneckerSum as KroneckerSum
+from uoro.estimators.kronecker_carry import KroneckerInfluence as KroneckerInfluence
 from uoro.estimators.pair import Influence as Influence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL

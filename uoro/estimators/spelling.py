@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
 from uoro.estimators.joint import JointUORO
+from uoro.estimators.kronecker import KroneckerSum
 from uoro.estimators.rolling import RollingTruncated
 from uoro.estimators.rtrl import RTRL
 from uoro.estimators.truncated import Truncated
 from uoro.estimators.uoro import UORO
 
-NAMES = ("bptt", "joint", "rtrl", "tbptt", "uoro")
+NAMES = ("bptt", "joint", "kron", "rtrl", "tbptt", "uoro")
 FORMER_OPTIONS = {"law": "distribution"}
 """Options under the names they had before; they are accepted without a warning."""
 
@@ -63,6 +65,8 @@ def parse_estimator(written: str) -> Choice:
     - ``uoro``, with any of ``rank=K``, ``memory=T``, ``distribution=NAME``, ``scaling=rows``:
       ``uoro:rank=4,memory=16``;
     - ``joint:K``, with ``memory=T`` and ``scaling=rows``: ``joint:4,scaling=rows``;
+    - ``kron:R``, of rank R; ``kron`` is ``kron:2``. With ``rest=exact``, ``rest=uoro`` or
+      ``rest=refuse`` for params without structure: ``kron:3,rest=uoro``;
     - ``rtrl``;
     - ``tbptt:T``, chunked as in the paper: an update every T items; ``tbptt:T,rolling``: an update
       at every item, through the last T;
@@ -85,6 +89,8 @@ def parse_estimator(written: str) -> Choice:
         return _parse_uoro(call, written, options)
     if name == "joint":
         return _parse_joint(call, written, options)
+    if name == "kron":
+        return _parse_kron(call, written, options)
     if name == "tbptt":
         return _parse_tbptt(call, written, options)
     if options:
@@ -123,6 +129,17 @@ def _parse_joint(call: str, written: str, options: list[str]) -> Choice:
         scaling=given["scaling"] or None,  # type: ignore[arg-type]  # JointUORO checks it
     )
     return Choice(written, estimator, _count(call, "memory", given["memory"]))
+
+
+def _parse_kron(call: str, written: str, options: list[str]) -> Choice:
+    ranks = [option for option in options if "=" not in option]
+    if len(ranks) > 1:
+        raise SettingError(f"{call}: expected one rank, as in 'kron:3', got {len(ranks)}.")
+    usual = {"rest": "exact"}
+    given = _read_options(call, [each for each in options if "=" in each], usual, list(usual))
+    rank = _count(call, "rank", ranks[0]) if ranks else 2
+    rest: Any = UORO() if given["rest"] == "uoro" else given["rest"]
+    return Choice(written, KroneckerSum(rank, rest=rest), 1)
 
 
 def _read_options(

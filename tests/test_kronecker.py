@@ -1,0 +1,306 @@
+"""Kronecker sums: unbiased by enumeration, exact at a high rank, with a structure that is found."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from systems import build, entries, jiggle, make_items, relative
+from uoro_conformance.kronecker import check_mean_of_terms, check_terms_by_dense_reference
+from uoro_conformance.systems import Trial
+
+from uoro import RTRL, SGD, UORO, Backend, KroneckerSum, Learner, Streams, load_backend
+from uoro.algebra import entry
+from uoro.errors import DerivativeError, SettingError, StructureError
+from uoro.models import GRU, LSTM, SymbolModel, Tanh
+
+ALPHABET = 5
+SMALL = {
+    "rnn": SymbolModel((Tanh(5),), ALPHABET),
+    "gru": SymbolModel((GRU(4),), ALPHABET),
+    "lstm": SymbolModel((LSTM(4),), ALPHABET),
+    "stack": SymbolModel((GRU(4), GRU(4)), ALPHABET),
+}
+
+
+def _schedule(backend: Backend, model: Any, steps: int) -> tuple[Any, Any, Any, Any]:
+    """Build a model whose params move from step to step."""
+    dynamics, params, state = build(backend, model)
+    host = backend.to_host(params)
+    moved = [backend.from_host(jiggle(host, np.random.default_rng(step))) for step in range(steps)]
+    return dynamics, moved, state, entries(backend, make_items(steps), steps)
+
+
+# Unbiased.
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("autograd", "jax")]
+
+
+@pytest.mark.parametrize(("rank", "free"), [(1, 3), (2, 2), (3, 2)])
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("on", ["torch", *SLOW])
+def test_mean_over_all_signs_equals_rtrl(on: str, name: str, rank: int, free: int) -> None:
+    """The first r steps have at most r terms, and nothing is left to chance."""
+    _require_mean(on, name, rank, free)
+
+
+@pytest.mark.parametrize(("name", "rank", "free"), [("gru", 2, 1), ("lstm", 1, 2)])
+@pytest.mark.parametrize("on", ["autograd", "jax"])
+def test_mean_over_fewer_signs_equals_rtrl(on: str, name: str, rank: int, free: int) -> None:
+    _require_mean(on, name, rank, free)
+
+
+def _require_mean(on: str, name: str, rank: int, free: int) -> None:
+    backend = load_backend(on)
+    with backend.precision("float64"):
+        system = _schedule(backend, SMALL[name], rank + free)
+        estimator = KroneckerSum(rank)
+        finding = check_mean_of_terms(*system, estimator=estimator, fixed=rank, tolerance=1e-12)
+        finding.require()
+
+
+class Layered:
+    """A layer whose sum is normalised, with a gain and a bias."""
+
+    def init(self, generator: np.random.Generator) -> tuple[Any, Any]:
+        params = {
+            "W": generator.normal(size=(4, 4)),
+            "U": generator.normal(size=(3, 4)),
+            "gain": generator.normal(size=4),
+            "bias": generator.normal(size=4),
+        }
+        return params, generator.normal(size=4)
+
+    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        table = params["U"][xp.reshape(inputs["symbol"], (1,))][0]
+        z = params["W"] @ state + table
+        z = z - xp.mean(z)
+        z = z / (xp.mean(z**2) + 1e-3) ** 0.5
+        state = xp.tanh(params["gain"] * z + params["bias"])
+        return state, xp.sum((state - inputs["target"]) ** 2)
+
+
+class Tied:
+    """A matrix that is used twice a step, and one that is used once."""
+
+    def init(self, generator: np.random.Generator) -> tuple[Any, Any]:
+        params = {"twice": generator.normal(size=(2, 2)), "once": generator.normal(size=(2, 2))}
+        return params, generator.normal(size=2)
+
+    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        inner = xp.tanh(params["twice"] @ state + params["once"] @ xp.cos(state))
+        state = xp.tanh(params["twice"] @ inner + inputs["symbol"])
+        return state, xp.sum((state - inputs["target"]) ** 2)
+
+
+class Complex:
+    """A complex state, a complex matrix that multiplies it, and a real one that enters it."""
+
+    def init(self, generator: np.random.Generator) -> tuple[Any, Any]:
+        def draw(*shape: int) -> Any:
+            return generator.normal(size=shape) + 1j * generator.normal(size=shape)
+
+        params = {"W": 0.3 * draw(3, 3), "B": generator.normal(size=(3, 4)), "decay": draw(3)}
+        return params, draw(3)
+
+    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        given = xp.cos(inputs["symbol"] * xp.cumsum(xp.abs(params["B"][0]) * 0 + 1, 0))
+        state = params["W"] @ state + 0.1 * params["decay"] * state + params["B"] @ given
+        return state, xp.sum((xp.abs(state) - inputs["target"]) ** 2)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_mean_over_all_signs_equals_rtrl_with_layer_norm(backend: Backend, rank: int) -> None:
+    system = _schedule(backend, Layered(), rank + 2)
+    estimator = KroneckerSum(rank)
+    check_mean_of_terms(*system, estimator=estimator, fixed=rank, tolerance=1e-12).require()
+
+
+@pytest.mark.parametrize(("rank", "fixed"), [(1, 0), (2, 1)])
+def test_mean_over_all_signs_equals_rtrl_with_complex_numbers(
+    backend: Backend, rank: int, fixed: int
+) -> None:
+    system = _schedule(backend, Complex(), 2 + fixed)
+    estimator = KroneckerSum(rank)
+    finding = check_mean_of_terms(
+        *system, estimator=estimator, fixed=fixed, fresh=2, tolerance=1e-12
+    )
+    finding.require()
+
+
+@pytest.mark.parametrize("rest", ["exact", UORO()], ids=["exact", "UORO"])
+def test_mean_over_all_signs_equals_rtrl_with_a_matrix_used_twice(
+    backend: Backend, rest: Any
+) -> None:
+    system = _schedule(backend, Tied(), 3)
+    estimator = KroneckerSum(1, rest=rest)
+    check_mean_of_terms(*system, estimator=estimator, tolerance=1e-12).require()
+
+
+# Structure.
+
+
+def test_the_structure_is_told_leaf_by_leaf(backend: Backend) -> None:
+    dynamics, params, state = build(backend, SMALL["gru"])
+    item = entries(backend, make_items(1), 1)[0]
+    told = KroneckerSum().structure(dynamics, params, state, item).describe().splitlines()
+    assert told[0] == "leaf '0/bias' (12): few numbers, carried exactly."
+    assert told[2] == "leaf '0/gates' (8 × 4): outer product, D of n × 8 and a of 4."
+    assert told[3] == "leaf '0/input' (5 × 12): outer product, D of n × 12 and a of 5."
+    assert told[4] == "leaf 'readout/bias' (5): does not reach the state."
+
+
+def test_a_matrix_used_twice_is_refused_by_name_if_asked(backend: Backend) -> None:
+    dynamics, params, state = build(backend, Tied())
+    item = entries(backend, make_items(1), 1)[0]
+    with pytest.raises(StructureError, match=r"leaf 'twice'.*Try rest='exact'"):
+        KroneckerSum(rest="refuse").init(dynamics, params, state, inputs=item)
+
+
+def test_structure_hidden_by_zeros_is_found(backend: Backend) -> None:
+    """At a state and params of zero, most derivatives vanish."""
+    dynamics, params, state = build(backend, SMALL["lstm"])
+    params, state = (backend.map(lambda leaf: 0.0 * leaf, tree) for tree in (params, state))
+    item = entries(backend, make_items(1), 1)[0]
+    kinds = [leaf.kind for leaf in KroneckerSum().structure(dynamics, params, state, item)]
+    assert kinds == ["outer", "outer", "exact", "outer", "exact", "none", "none"]
+
+
+def _breaking(backend: Backend) -> tuple[Any, Any, Any]:
+    """Build a model whose matrix acts a second time once the item says so."""
+    xp = backend.xp
+
+    def transition(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
+        inner = params["W"] @ state
+        state = xp.tanh(inner + x * (params["W"] @ xp.tanh(inner)))
+        return state, xp.sum(state**2) + xp.sum(params["W"])
+
+    generator = np.random.default_rng(0)
+    params = {"W": backend.from_host(generator.normal(size=(3, 3)))}
+    return backend.dynamics(transition), params, backend.from_host(generator.normal(size=3))
+
+
+@pytest.mark.parametrize("name", ["autograd", "torch"])
+def test_a_model_that_breaks_its_structure_later_is_an_error_by_name(name: str) -> None:
+    backend = load_backend(name)
+    dynamics, params, state = _breaking(backend)
+    estimator, still = KroneckerSum(1), backend.from_host(np.array(0.0))
+    carry = _with_one_use(backend, estimator, dynamics, params, state, still)
+    signs = estimator.draw(partial(backend.random, backend.key(0)), state)
+    for _ in range(4):
+        carry, state, _ = estimator.step(dynamics, params, carry, state, still, signs)
+    moving = backend.from_host(np.array(1.0))
+    with pytest.raises(DerivativeError, match=r"leaf 'W'.*an outer product"):
+        estimator.step(dynamics, params, carry, state, moving, signs)
+
+
+def test_a_compiled_model_that_breaks_its_structure_gives_nan() -> None:
+    backend = load_backend("jax")
+    with backend.precision("float64"):
+        dynamics, params, state = _breaking(backend)
+        estimator, still = KroneckerSum(1), backend.from_host(np.array(0.0))
+        carry = _with_one_use(backend, estimator, dynamics, params, state, still)
+        signs = estimator.draw(partial(backend.random, backend.key(0)), state)
+        step = backend.compile(partial(estimator.step, dynamics))
+        carry, state, estimate = step(params, carry, state, still, signs)
+        assert np.isfinite(float(estimate.loss))
+        _, _, estimate = step(params, carry, state, backend.from_host(np.array(1.0)), signs)
+        assert np.isnan(float(estimate.loss))
+        assert np.isnan(backend.to_host(estimate.gradient["W"])).all()
+
+
+def _with_one_use(
+    backend: Backend, estimator: KroneckerSum, dynamics: Any, params: Any, state: Any, item: Any
+) -> Any:
+    """Build the carry of a model of the same shapes, whose matrix is used once."""
+
+    def once(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
+        state = backend.xp.tanh(params["W"] @ state)
+        return state, backend.xp.sum(state)
+
+    carry = estimator.init(backend.dynamics(once), params, state, inputs=item)
+    assert "W" in carry.terms
+    return carry
+
+
+# As the others.
+
+
+def test_the_terms_are_those_of_a_dense_reduction(backend: Backend) -> None:
+    dynamics, params, state, items = _schedule(backend, SMALL["rnn"], 4)
+    trial = Trial(dynamics, params, state, items)
+    for rank in (1, 2, 3):
+        check_terms_by_dense_reference(trial, KroneckerSum(rank)).require()
+
+
+def test_a_high_rank_is_exact(backend: Backend) -> None:
+    dynamics, params, state, items = _schedule(backend, SMALL["gru"], 4)
+    estimator, exact = KroneckerSum(5), RTRL()
+    carry = estimator.init(dynamics, params[0], state, inputs=items[0])
+    influence = exact.init(dynamics, params[0], state)
+    signs = estimator.draw(partial(backend.random, backend.key(0)), state)
+    for theta, item in zip(params, items, strict=True):
+        carry, _, estimate = estimator.step(dynamics, theta, carry, state, item, signs)
+        influence, state, wanted = exact.step(dynamics, theta, influence, state, item, None)
+        assert relative(backend, estimate.gradient, wanted.gradient) < 1e-13
+
+
+def test_streams_are_each_what_they_are_alone(backend: Backend) -> None:
+    dynamics, params, state = build(backend, SMALL["gru"])
+    one, streams = KroneckerSum(2), Streams(KroneckerSum(2), 3)
+    states = backend.collect([backend.combine((scale, state)) for scale in (1.0, 0.5, -1.0)])
+    items = [entries(backend, make_items(3, seed=number), 3) for number in range(3)]
+    together = streams.init(dynamics, params, states, inputs=backend.collect(items[0]))
+    alone = [
+        one.init(dynamics, params, entry(backend, states, b), inputs=items[0][b]) for b in range(3)
+    ]
+    step = backend.compile(partial(streams.step, dynamics))
+    step_one = backend.compile(partial(one.step, dynamics))
+    for number, each in enumerate(items):
+        key = backend.fold(backend.key(1), number)
+        drawn = streams.draw(partial(backend.random, key), states)
+        together, following, estimate = step(params, together, states, backend.collect(each), drawn)
+        gradients = []
+        for b in range(3):
+            here = entry(backend, states, b), each[b], entry(backend, drawn, b)
+            alone[b], _, found = step_one(params, alone[b], *here)
+            gradients.append(found.gradient)
+        mean = backend.combine(*((1 / 3, gradient) for gradient in gradients))
+        assert relative(backend, estimate.gradient, mean) < 1e-12
+        states = following
+
+
+def test_settings_out_of_range_are_refused_by_name() -> None:
+    for rank, rest, told in ((0, "exact", "rank"), (2, "some", "rest"), (2, object(), "rest")):
+        with pytest.raises((SettingError, StructureError), match=told):
+            KroneckerSum(rank, rest=rest)  # type: ignore[arg-type]  # on purpose
+    backend = load_backend("autograd")
+    dynamics, params, state = build(backend, SMALL["rnn"])
+    with pytest.raises(SettingError, match="Pass inputs=item"):
+        KroneckerSum().init(dynamics, params, state)
+
+
+@pytest.mark.parametrize("on", ["autograd", "torch", "jax"])
+def test_a_learner_learns_is_saved_and_goes_on_bit_for_bit(on: str) -> None:
+    backend = load_backend(on)
+    dynamics, params, state = build(backend, SMALL["gru"])
+
+    def make() -> Learner:
+        return Learner(dynamics, KroneckerSum(1), SGD(1e-2), params, state, seed=3)
+
+    items = entries(backend, make_items(6), 6)
+    whole, first = make(), make()
+    whole.run(items)
+    first.run(items[:3])
+    second = make()
+    second.restore(first.export(), inputs=items[3])
+    second.run(items[3:])
+    for (_, got), (_, wanted) in zip(
+        backend.named_leaves(backend.to_host(second.params)),
+        backend.named_leaves(backend.to_host(whole.params)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, wanted)

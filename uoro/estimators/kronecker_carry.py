@@ -1,0 +1,125 @@
+"""What Kronecker sums carry, and how it advances by one step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from uoro.algebra import as_precision, coordinates, flatten, working_precision
+from uoro.backend import Backend
+from uoro.derivatives.jacobians import Jacobians
+from uoro.derivatives.structure import LeafStructure, Structure
+from uoro.estimators.kronecker_pairs import Terms, fresh_terms, push_rows, reduce_all
+
+DRAWS = 2
+"""Number of sign vectors for each state coordinate; each leaf takes one vector for itself."""
+
+
+class KroneckerInfluence(NamedTuple):
+    """Estimate of the influence ∂s/∂θ, leaf by leaf; dicts by the names of the leaves.
+
+    Attributes:
+        terms: Leaves that are carried as ``Σ_ρ A_ρ ⊗ u_ρ``.
+        exact: Leaves whose influence is carried as it is: n rows shaped like the leaf.
+        rest: Carries of the estimator of the rest, one for each leaf without structure.
+        added: Variance that the last reduction added, a scalar.
+    """
+
+    terms: dict[str, Terms]
+    exact: dict[str, Any]
+    rest: dict[str, Any]
+    added: Any
+
+
+class KroneckerSigns(NamedTuple):
+    """The random signs of a step.
+
+    Attributes:
+        terms: Two stacks of r + 2 trees of signs, each shaped like the state.
+        rest: Signs of the estimator of the rest; otherwise empty.
+    """
+
+    terms: Any
+    rest: Any
+
+
+def no_terms(backend: Backend, value: Any, leaf: LeafStructure, n: int, rank: int) -> Terms:
+    """Return r terms of zero."""
+
+    def along(inputs: bool) -> Any:
+        axes = range(len(leaf.shape))
+        return value[tuple(slice(None if (i in leaf.inputs) is inputs else 1) for i in axes)]
+
+    left, right = backend.zeros(along(False), batch=(n,)), backend.zeros(along(True).real)
+    return Terms((left,) * rank, (right,) * rank)
+
+
+def structure_of(backend: Backend, params: Any, carry: KroneckerInfluence) -> Structure:
+    """Return the structure that a carry was made for."""
+    found = list[LeafStructure]()
+    for name, leaf in backend.named_leaves(params):
+        shape, kind, inputs = tuple(leaf.shape), "none", ()
+        if name in carry.terms:
+            spans = carry.terms[name].right[0].shape
+            kind, inputs = "outer", tuple(i for i, size in enumerate(spans) if size > 1)
+        elif name in carry.exact:
+            kind = "exact"
+        elif name in carry.rest:
+            kind = "dense"
+        found.append(LeafStructure(name, shape, kind, inputs))
+    return Structure(tuple(found))
+
+
+def advance_influence(
+    backend: Backend,
+    structure: Structure,
+    model: Jacobians,
+    carry: KroneckerInfluence,
+    signs: Any,
+    rank: int,
+) -> KroneckerInfluence:
+    """Push what is carried, add the immediate Jacobian, and reduce the terms to r."""
+    precision = working_precision(backend, carry.added)
+    terms, exact = dict[str, Terms](), dict[str, Any]()
+    for leaf, fresh in zip(structure, model.params, strict=True):
+        if leaf.name in carry.terms and fresh is not None:
+            carried, made = as_precision(
+                backend, (carry.terms[leaf.name], fresh_terms(backend, fresh)), precision
+            )
+            pushed = tuple(push_rows(backend, model.state, rows) for rows in carried.left)
+            terms[leaf.name] = Terms(pushed + made.left, carried.right + made.right)
+        elif leaf.name in carry.exact and fresh is not None:
+            pushed = push_rows(backend, model.state, carry.exact[leaf.name])
+            exact[leaf.name] = pushed + fresh.left
+    drawn = site_signs(backend, signs, len(terms))
+    reduced, added = reduce_all(backend, list(terms.values()), drawn, rank)
+    kept = KroneckerInfluence(
+        dict(zip(terms, reduced, strict=True)), exact, {}, 0.0 * carry.added + added
+    )
+    like = carry._replace(rest={})
+    after: KroneckerInfluence = backend.map(lambda _, new: new, like, kept)
+    return after
+
+
+def site_signs(backend: Backend, signs: Any, sites: int) -> Any:
+    """Return a vector of signs for each site, independent if there are at most 2 n of them.
+
+    Further ones are products of several vectors: independent in pairs.
+
+    Args:
+        backend: Backend of the signs.
+        signs: Two stacks of trees of signs, each shaped like the state.
+        sites: Number of vectors.
+    """
+    rows = coordinates(backend, flatten(backend, signs))
+    columns = rows.reshape((DRAWS, -1, rows.shape[1]))
+    vectors = [columns[i, :, j] for j in range(rows.shape[1]) for i in range(DRAWS)]
+    if sites <= len(vectors):
+        return vectors[:sites]
+    products = list[Any]()
+    for number in range(sites):
+        code, product = number % (2 ** len(vectors) - 1) + 1, 1.0
+        for bit, vector in enumerate(vectors):
+            if code >> bit & 1:
+                product = product * vector
+        products.append(product)
+    return products
