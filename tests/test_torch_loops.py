@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from uoro_torch import Online, TorchBackend
 
-from uoro import UORO, Streams, unroll
+from uoro import UORO, RollingTruncated, Streams, unroll
 from uoro.errors import DerivativeError, SettingError, StructureError
 
 IN, UNITS, OUT = 3, 4, 2
@@ -183,6 +183,7 @@ REFUSED: list[tuple[str, type[Exception], str]] = [
     ("no graph", RuntimeError, "does not require grad"),
     ("cotangent", RuntimeError, "Mismatch in shape"),
     ("rows", StructureError, "expected"),
+    ("window", SettingError, "either by online.*or by step.*reset"),
     ("late", SettingError, "late"),
 ]
 
@@ -211,9 +212,20 @@ def _do(case: str) -> None:
         "rows": lambda: Online.for_module(
             model, state=torch.zeros(2, UNITS).double(), estimator=Streams(UORO(), 2)
         )(x),
+        "window": lambda: _mixed(model, x),
         "late": lambda: Online.for_module(model, state=ZERO, late=1),  # type: ignore[arg-type]
     }
     run[case]()
+
+
+def _mixed(model: nn.Module, x: Tensor) -> None:
+    online = Online.for_module(
+        model, nn.functional.mse_loss, state=ZERO, estimator=RollingTruncated(2)
+    )
+    online.step(x, x[:OUT])
+    online.reset()
+    online(x)
+    online.step(x, x[:OUT])
 
 
 def _transition(params: Any, state: Tensor, x: Tensor) -> Any:

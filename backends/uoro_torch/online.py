@@ -289,7 +289,7 @@ class Online:
 
     def _take(self, model: Prepared, take: Callable[..., Any], params: Any, item: Any) -> Any:
         """Take a step, and return its estimate or prediction."""
-        model.prepare(self.params, self.state, item)
+        model.prepare(self.params, self.state, item, self.carry)
         if self.carry is None:
             self.carry = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
         signs = model.draw(self.seed, self.steps, self.state)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
+import optree
 import torch
 
 from uoro.algebra import entry
@@ -14,6 +15,7 @@ from uoro.derivatives.many import many
 from uoro.derivatives.routes import probe
 from uoro.errors import SettingError
 from uoro.estimator import Estimator, ParallelEstimator
+from uoro.estimators.rolling import Window
 from uoro.prediction import predicting
 from uoro_torch.compiling import CompiledStep, require_no_draws
 from uoro_torch.trained import Trained
@@ -88,13 +90,16 @@ class Prepared:
         model = self.dynamics if self._streams is None else many(self.dynamics)
         return model.forward(params, state, item).output
 
-    def prepare(self, params: Any, state: Any, item: Any) -> None:
+    def prepare(self, params: Any, state: Any, item: Any, carry: Any) -> None:
         """Check the model, again when it goes from training to evaluation; compile the step.
 
         Raises:
+            SettingError: If a window of items was filled by steps with a loss, or without.
             DerivativeError: If the model cannot be differentiated, or the rows of a batch of
                 streams depend on each other.
         """
+        if isinstance(carry, Window):
+            _require_items(carry.inputs, item)
         if self.example is not None and self._mode == self.trained.mode():
             return
         self._require_rows(state, item)
@@ -117,3 +122,13 @@ class Prepared:
             backend, rows = self.dynamics.backend, len(self._streams.rows)
             require_stack(backend, state, rows, "Online(state=..., streams=...)")
             require_stack(backend, item, rows, "Online.step(...)")
+
+
+def _require_items(window: Any, item: Any) -> None:
+    kept: Any = optree.tree_structure(window)
+    given: Any = optree.tree_structure(item)
+    if kept != given:
+        raise SettingError(
+            "online(x): expected RollingTruncated to step either by online(x) or by step(x, y), "
+            "got both, and its window holds items of one kind. Call reset() in between."
+        )

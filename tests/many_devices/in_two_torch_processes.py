@@ -353,3 +353,23 @@ def test_what_cannot_be_shared_out_is_refused() -> None:
         r"expected a leading axis of 3, got shape \(6, 5\)",
     ):
         DistributedStreams(UORO(), COUNT).init(dynamics, params, state)
+
+
+def test_backward_passes_of_outputs_are_averaged_though_they_come_late() -> None:
+    model = nn.GRUCell(3, UNITS).double()
+    whole = Online.for_module(model, estimator=Streams(UORO(), COUNT))
+    shared = Online.for_module(model, estimator=DistributedStreams(UORO(), COUNT))
+    gradients = []
+    all_rows: Any = (whole, lambda tree: tree)
+    for online, rows in (all_rows, (shared, _mine)):
+        torch.manual_seed(1)
+        outputs = [online(rows(torch.randn(COUNT, 3).double())) for _ in range(4)]
+        model.zero_grad()
+        for output in reversed(outputs):
+            loss: Any = output.square().sum(1).mean()
+            loss.backward()
+        gradients.append([param.grad for param in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.allclose(one, other, rtol=ROUNDING, atol=ROUNDING)
