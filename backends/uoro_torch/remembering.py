@@ -32,19 +32,14 @@ def remember(device: torch.device, module: nn.Module | None = None) -> Then:
     training = [part.training for part in parts]
 
     def then() -> AbstractContextManager[Any]:
-        now = [part.training for part in parts]
-        return again(now) if buffers or now != training else _cast_again(device, cast)
-
-    @contextmanager
-    def again(now: list[bool]) -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(_cast_again(device, cast))
-            if buffers:
-                stack.enter_context(_buffers_replaced(module, buffers))
-            if now != training:
-                stack.callback(_set_training, parts, now)
-                _set_training(parts, training)
-            yield
+        again = _cast_again(device, cast)
+        if not buffers and training == [part.training for part in parts]:
+            return again
+        stack = ExitStack()
+        stack.enter_context(again)
+        stack.enter_context(_buffers_replaced(module, buffers))
+        stack.enter_context(_modes_replaced(parts, training))
+        return stack
 
     return then
 
@@ -61,6 +56,16 @@ def _cast_again(
     return torch.autocast(device.type, enabled=cast[0], dtype=cast[1])
 
 
+@contextmanager
+def _modes_replaced(parts: list[nn.Module], training: list[bool]) -> Iterator[None]:
+    before = [part.training for part in parts]
+    _set_training(parts, training)
+    try:
+        yield
+    finally:
+        _set_training(parts, before)
+
+
 def _set_training(parts: list[nn.Module], training: list[bool]) -> None:
     for part, mode in zip(parts, training, strict=True):
         part.training = mode
@@ -68,7 +73,8 @@ def _set_training(parts: list[nn.Module], training: list[bool]) -> None:
 
 @contextmanager
 def _buffers_replaced(module: nn.Module, buffers: dict[str, Tensor]) -> Iterator[None]:
-    places = [(module.get_submodule(path), last) for path, _, last in _paths(buffers)]
+    paths = [name.rpartition(".") for name in buffers]
+    places = [(module.get_submodule(path), last) for path, _, last in paths]
     before = [part._buffers[last] for part, last in places]
     for (part, last), value in zip(places, buffers.values(), strict=True):
         part._buffers[last] = value
@@ -77,7 +83,3 @@ def _buffers_replaced(module: nn.Module, buffers: dict[str, Tensor]) -> Iterator
     finally:
         for (part, last), buffer in zip(places, before, strict=True):
             part._buffers[last] = buffer
-
-
-def _paths(buffers: dict[str, Tensor]) -> list[tuple[str, str, str]]:
-    return [name.rpartition(".") for name in buffers]
