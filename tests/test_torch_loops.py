@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -167,6 +168,23 @@ def test_a_saved_run_goes_on_bit_for_bit() -> None:
     other.load_state_dict(saved)
     _loss(other(items[1])).backward()
     assert all(map(torch.equal, _gradients(model), expected[1]))
+
+
+def test_a_copy_of_an_online_has_params_of_its_own() -> None:
+    params = {"w": torch.ones(UNITS).double().requires_grad_()}
+    online = Online(_transition, params, ZERO)
+    online(ZERO + 1.0).backward()
+    copied = copy.deepcopy(online)
+    for each in (online, copied):
+        each.params["w"].grad = None
+        each(ZERO + 0.5).backward()
+    first, second = (each.params["w"].grad for each in (online, copied))
+    assert first is not second
+    assert torch.equal(first, second)  # type: ignore[arg-type]
+    loss = copied(ZERO)
+    torch.optim.SGD(copied.params.values(), lr=0.1, fused=True).step()
+    with pytest.raises(DerivativeError, match="late=True"):
+        loss.backward()
 
 
 REFUSED: list[tuple[str, type[Exception], str]] = [

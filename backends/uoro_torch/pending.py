@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from typing import Any
 
 import optree
@@ -121,6 +122,10 @@ class PendingSteps:
         self._late = late
         self._params, self._fused = params, FusedUpdates(params.values())
         self._steps = weakref.WeakSet[Pending]()
+
+    def __deepcopy__(self, memo: Any) -> PendingSteps:
+        """Return a copy for copies of the params, for which no output waits."""
+        return PendingSteps(deepcopy(self._params, memo), late=self._late)
 
     def add(
         self, prediction: Prediction, params: dict[str, Tensor], state: Any, item: Any, then: Then
