@@ -43,7 +43,7 @@ def families(units: Sequence[int], streams: Sequence[int]) -> list[tuple[float, 
     """Return the rows of each process and its share of the time left, most important first."""
 
     def rows(backend: str, mode: str, units: Sequence[int]) -> list[Row]:
-        names = ["tbptt", "uoro", "joint rank 4", "forward", "rtrl"]
+        names = ["tbptt", "uoro", "kronecker rank 2", "joint rank 4", "forward", "rtrl"]
         names = names if backend == "jax" else ["plain", *names]
         made = [Row(backend, mode, n, b, e) for n in units for b in streams for e in names]
         return [row for row in made if row.estimator != "rtrl" or row.units <= RTRL_UNITS]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro import RTRL, UORO, Estimator, JointUORO, Learner, Streams
+from uoro import RTRL, UORO, Estimator, JointUORO, KroneckerSum, Learner, Streams
 from uoro.estimators import Truncated
 from uoro.lab.bench.learning import Again, optimizer
 from uoro.lab.bench.timing import calibrate, spread
@@ -36,6 +36,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "tbptt": Truncated,
     "uoro": UORO,
     "joint rank 4": partial(JointUORO, 4),
+    "kronecker rank 2": partial(KroneckerSum, 2),
     "rtrl": RTRL,
 }
 
@@ -53,7 +54,8 @@ class Row:
     @property
     def carried(self) -> int:
         """Return how many numbers the estimator carries per param and stream."""
-        return {"uoro": 1, "joint rank 4": 4, "rtrl": self.units}.get(self.estimator, 0)
+        carried = {"uoro": 1, "joint rank 4": 4, "kronecker rank 2": 5, "rtrl": self.units}
+        return carried.get(self.estimator, 0)
 
     @property
     def bytes(self) -> float:
