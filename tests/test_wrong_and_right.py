@@ -40,7 +40,12 @@ from uoro_conformance.systems import systems
 
 from uoro import UORO, Backend, Streams, load_backend
 
-VERDICTS = {"streams": "broken", "outcome": "broken", "equivariance": "not Algorithm 1"}
+VERDICTS = {
+    "streams": "broken",
+    "outcome": "broken",
+    "prediction": "broken",
+    "equivariance": "not Algorithm 1",
+}
 OF_SINGLE_PAIRS = [mutant for mutant in WRONG if mutant not in WRONG_JOINT]
 RIGHT_SINGLE = [variant for variant in RIGHT if variant not in RIGHT_JOINT]
 

@@ -18,7 +18,7 @@ from uoro_conformance.systems import System, Trial
 LONGEST_MESSAGE = 500
 """Number of characters that are kept of an exception's message."""
 
-PER_ESTIMATOR = ("exact", "parity", "streams")
+PER_ESTIMATOR = ("exact", "parity", "streams", "prediction")
 """Kinds of laws whose compiled programs are those of one estimator."""
 
 CheckOnTrial = Callable[[Trial, int], Finding]

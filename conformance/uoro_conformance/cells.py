@@ -200,3 +200,34 @@ KINDS: dict[str, Kind] = {
     "leaves": _leaves(),
 }
 """The simplest first: that is what a failing example shrinks to."""
+
+
+def _outputs() -> Kind:
+    """A state of two leaves, and an output of three: a dictionary, a tuple in it, and a scalar."""
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Any, Any]:
+        params = {
+            "W": _matrix(generator, n),
+            "B": generator.normal(size=(n, WIDTH)) * 0.5,
+            "C": _readout(generator, n),
+            "value": generator.normal(size=n),
+        }
+        state = {"h": generator.uniform(-0.5, 0.5, n), "trace": generator.normal(size=n)}
+        return params, state
+
+    def transition(xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
+        h = xp.tanh(params["W"] @ state["h"] + params["B"] @ inputs["x"] + 0.3 * state["trace"])
+        trace = 0.7 * state["trace"] + state["h"] * params["value"]
+        output = {
+            "logits": params["C"] @ (h + 0.2 * trace) - inputs["y"],
+            "rest": (xp.sum(params["value"] * h) ** 2, h * state["trace"]),
+        }
+        return {"h": h, "trace": trace}, output
+
+    return Kind(init, transition, lambda state: state["h"])
+
+
+PREDICTORS: dict[str, Kind] = {"outputs": _outputs()}
+"""Systems that return an output that is no loss."""
+
+EVERY_KIND = KINDS | PREDICTORS

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from uoro.estimator import Estimator
-from uoro.estimators import UORO, JointUORO, RollingTruncated
+from uoro.estimators import RTRL, UORO, JointUORO, RollingTruncated, Truncated
 from uoro.estimators.streams import Streams
 from uoro_conformance.backend import (
     check_algebra,
@@ -59,6 +59,7 @@ from uoro_conformance.many import check_many
 from uoro_conformance.mapped import check_mapped
 from uoro_conformance.mutants.self_test import check_right_are_not_biased, check_wrong_are_refused
 from uoro_conformance.parity import check_parity
+from uoro_conformance.prediction import PREDICTOR, check_prediction
 from uoro_conformance.profiles import Profile
 from uoro_conformance.streams import check_streams
 from uoro_conformance.sweeps import check_sweep
@@ -130,6 +131,7 @@ def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
             found += further.get(name, ())
         if dtype == first:
             found += _laws_of_declarations(dtype, profile)
+            found += _laws_of_predictions(dtype)
             found += _laws_of_sampling(dtype)
     if profile.self_test:
         wrong, right = check_wrong_are_refused, check_right_are_not_biased
@@ -152,6 +154,10 @@ def _derivative_laws(dtype: str, profile: Profile) -> Iterator[Case]:
     yield on_systems(f"{dtype}/derivatives/sweeps", dtype, sweep_several, gallery=few)
     many = at_first_step(check_many)
     yield on_systems(f"{dtype}/derivatives/many", dtype, many, gallery=few)
+    for name, law in (DERIVATIVE_LAWS | {"many": check_many}).items():
+        check = at_first_step(law)
+        yield on_systems(f"{dtype}/outputs/{name}", dtype, check, gallery=[PREDICTOR])
+    yield on_systems(f"{dtype}/outputs/sweeps", dtype, sweep_several, gallery=[PREDICTOR])
 
 
 def _estimators(profile: Profile) -> list[tuple[str, Estimator, Sequence[System] | None]]:
@@ -233,6 +239,25 @@ def _laws_of_declarations(dtype: str, profile: Profile) -> Iterator[Case]:
     rolling = of(RollingTruncated(2), check_declaration)
     yield on_systems(f"{dtype}/declared/rolling:2", dtype, rolling, gallery=profile.few)
     yield Case(f"{dtype}/declared/tbptt:10", (dtype,), partial(truncation, dtype))
+
+
+def _laws_of_predictions(dtype: str) -> Iterator[Case]:
+    estimators: dict[str, Estimator] = {
+        "uoro": UORO(),
+        "uoro:rank=2": UORO(rank=2),
+        "joint:2": JOINT_TWO,
+        "rtrl": RTRL(),
+        "truncated": Truncated(),
+        "rolling:2": RollingTruncated(2),
+        "streams:uoro": Streams(UORO(), 3),
+        "streams:joint:2": Streams(JOINT_TWO, 2),
+        "streams:rtrl": Streams(RTRL(), 2),
+    }
+    for name, estimator in estimators.items():
+        check = of(estimator, check_prediction)
+        yield on_systems(f"{dtype}/prediction/{name}", dtype, check, gallery=[PREDICTOR])
+    check = of_two_steps_as_one(UORO(), check_prediction)
+    yield on_systems(f"{dtype}/prediction/uoro:memory=2", dtype, check, gallery=[PREDICTOR])
 
 
 def _laws_of_sampling(dtype: str) -> Iterator[Case]:

@@ -15,7 +15,7 @@ from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
 from uoro.learning.host_noise import map_host
 from uoro.models import InfluenceBalancing
-from uoro_conformance.cells import KINDS, WIDTH
+from uoro_conformance.cells import EVERY_KIND, KINDS, WIDTH
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -81,7 +81,7 @@ class System:
     """A small random system; `repr` gives the line that makes it again.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: One of `EVERY_KIND`.
         n: Number of units in each layer.
         steps: Number of steps.
         seed: Determines every number.
@@ -95,7 +95,7 @@ class System:
     def numbers(self) -> tuple[list[Any], Any, list[Any]]:
         """Draw the schedule of params, the state and the items, on the host in float64."""
         generator = np.random.default_rng([self.seed, self.n, self.steps])
-        params, state = KINDS[self.kind].init(generator, self.n)
+        params, state = EVERY_KIND[self.kind].init(generator, self.n)
         schedule = [
             map_host(lambda leaf: leaf + 0.1 * generator.normal(size=np.shape(leaf)), params)
             for _ in range(self.steps)
@@ -112,7 +112,7 @@ class System:
         Where every unit saturates, ``1 - tanh²`` cancels, and its rounding error is all that is
         left to compare.
         """
-        kind = KINDS[self.kind]
+        kind = EVERY_KIND[self.kind]
         schedule, state, items = self.numbers()
         for params, item in zip(schedule, items, strict=True):
             state, _ = kind.transition(np, params, state, item)
@@ -137,7 +137,7 @@ class System:
 @cache
 def _dynamics_of(backend: Backend, kind: str) -> Dynamics[Any, Any, Any]:
     """Build the dynamics of a kind once, so that a compiler sees one function for all seeds."""
-    return backend.dynamics(partial(KINDS[kind].transition, backend.xp), check=False)
+    return backend.dynamics(partial(EVERY_KIND[kind].transition, backend.xp), check=False)
 
 
 def systems(pool: Sequence[System] = ()) -> SearchStrategy[System]:

@@ -17,6 +17,7 @@ from uoro_conformance.least import check_added_variance
 from uoro_conformance.mutants.right import RIGHT
 from uoro_conformance.mutants.variants import Mutant
 from uoro_conformance.mutants.wrong import WRONG
+from uoro_conformance.prediction import check_prediction_of_trees
 from uoro_conformance.streams import check_streams
 from uoro_conformance.systems import Trial
 
@@ -31,6 +32,7 @@ KILLERS: dict[str, Callable[[Trial, Any], Finding]] = {
     "outcome": check_outcome,
     "equivariance": check_sign_equivariance,
     "streams": check_streams,
+    "prediction": check_prediction_of_trees,
     "variance": check_added_variance,
 }
 """The checks that refuse a wrong estimator, by the name that it gives."""

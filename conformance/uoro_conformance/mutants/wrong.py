@@ -22,6 +22,7 @@ from uoro_conformance.mutants.variants import (
     times,
 )
 from uoro_conformance.mutants.wrong_joint import WRONG_JOINT
+from uoro_conformance.mutants.wrong_predictions import WRONG_PREDICTIONS
 from uoro_conformance.mutants.wrong_wholes import OneCotangent, WrongOutcome, WrongRank
 
 from uoro.algebra import basis, coordinates, entry, mix, norm, select
@@ -229,5 +230,6 @@ WRONG: tuple[Mutant, ...] = (
     Mutant(WrongOutcome("state not advanced", lambda b, old, new, loss: (old, loss)), "outcome"),
     Mutant(WrongOutcome("loss doubled", lambda b, old, new, loss: (new, 2.0 * loss)), "outcome"),
     _wrong("gradient clipped where it is large", "gradient", through=_clipped_if_large),
+    *(Mutant(estimator, "prediction") for estimator in WRONG_PREDICTIONS),
     *WRONG_JOINT,
 )
