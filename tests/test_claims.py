@@ -488,13 +488,13 @@ def test_rank_learning_judges_by_characters_and_by_seconds() -> None:
     def later(estimator: str) -> list[float]:
         return [0.3] * 100 + [0.16] * 100 if "optimal" in estimator else [0.17] * 200
 
-    assert _verdicts(RankLearning(), _ranks_learned(5.0, sooner)) == ["holds"] * 7
+    assert _verdicts(RankLearning(), _ranks_learned(5.0, sooner)) == ["holds"] * 7 + ["does not hold"]
     slow = _verdicts(RankLearning(), _ranks_learned(80.0, sooner))
     assert slow[:4] == ["holds", "does not hold"] * 2
     late = _verdicts(RankLearning(), _ranks_learned(2.0, later))
     assert late[:4] == ["does not hold", "holds"] * 2
     worse = _verdicts(RankLearning(), _ranks_learned(5.0, lambda _: [0.2] * 200, floor=0.14))
-    assert worse[4:] == ["does not hold"] * 3
+    assert worse[4:] == ["does not hold"] * 4
 
     def only_scaled(estimator: str) -> list[float]:
         return sooner(estimator) if "scaling" in estimator else later(estimator)

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from systems import build, entries, jiggle, make_items, relative
 from uoro_conformance.kronecker import check_mean_of_terms, check_terms_by_dense_reference
+from uoro_conformance.mutants.wrong_kronecker import RIGHT_KRONECKER, WRONG_KRONECKER
 from uoro_conformance.systems import Trial
 
 from uoro import RTRL, SGD, UORO, Backend, KroneckerSum, Learner, Streams, load_backend
 from uoro.algebra import entry
 from uoro.errors import DerivativeError, SettingError, StructureError
+from uoro.estimators.kronecker_carry import site_signs
+from uoro.estimators.spelling import parse_estimator
 from uoro.models import GRU, LSTM, SymbolModel, Tanh
 
 ALPHABET = 5
@@ -304,3 +307,49 @@ def test_a_learner_learns_is_saved_and_goes_on_bit_for_bit(on: str) -> None:
         strict=True,
     ):
         np.testing.assert_array_equal(got, wanted)
+
+
+# The suite on itself.
+
+
+@pytest.fixture(scope="module")
+def moved() -> tuple[Any, Any, Any, Any]:
+    return _schedule(load_backend("torch"), SMALL["gru"], 5)
+
+
+@pytest.mark.parametrize("mutant", WRONG_KRONECKER, ids=lambda mutant: str(mutant.estimator.name))
+def test_each_wrong_one_is_refused(moved: Any, mutant: Any) -> None:
+    estimator = mutant.estimator
+    finding = check_mean_of_terms(*moved, estimator=estimator, fixed=estimator.rank)
+    assert finding.verdict == "biased", finding
+    assert finding.gap > 1e-3
+
+
+@pytest.mark.parametrize("variant", RIGHT_KRONECKER, ids=lambda variant: str(variant.name))
+def test_no_right_one_is_refused(moved: Any, variant: Any) -> None:
+    check_mean_of_terms(*moved, estimator=variant, fixed=variant.rank).require()
+
+
+def test_sites_have_signs_of_their_own() -> None:
+    backend = load_backend("autograd")
+    state = {"h": np.zeros(3)}
+    signs = KroneckerSum(2).draw(partial(backend.random, backend.key(1)), state).terms
+    for count in (3, 6, 9):
+        vectors = site_signs(backend, signs, count)
+        assert len(vectors) == count
+        assert all(abs(vector).min() == 1.0 for vector in vectors)
+    drawn = [
+        KroneckerSum(2).draw(partial(backend.random, backend.key(seed)), state).terms
+        for seed in range(400)
+    ]
+    found = np.array([site_signs(backend, each, 9) for each in drawn])
+    first = found[:, :, 0]
+    correlations = first.T @ first / len(first) - np.eye(9)
+    assert abs(correlations).max() < 0.25
+
+
+def test_names_on_the_command_line() -> None:
+    assert parse_estimator("kron").estimator == KroneckerSum(2)
+    assert parse_estimator("kron:3,rest=uoro").estimator == KroneckerSum(3, rest=UORO())
+    with pytest.raises(SettingError, match="expected one rank"):
+        parse_estimator("kron:3,4")

@@ -16,7 +16,7 @@ from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
-from uoro.estimators import RTRL, UORO, JointUORO, RollingTruncated
+from uoro.estimators import RTRL, UORO, JointUORO, KroneckerSum, RollingTruncated
 from uoro.estimators.spelling import parse_estimator
 from uoro.lab.jobs import JobSettings, Report
 from uoro.lab.reproduce.measured_model import MeasuredModel
@@ -231,7 +231,8 @@ def _measure(
     backend, choice, runs = model.backend, parse_estimator(name), settings["reruns"]
     estimator, span = choice.estimator, choice.span or 1
     dynamics: Dynamics[Any, Any, Any] = unroll(model.dynamics, span) if span > 1 else model.dynamics
-    pairs = estimator.rank if isinstance(estimator, (UORO, JointUORO)) else 1
+    pairs = estimator.rank if isinstance(estimator, (UORO, JointUORO, KroneckerSum)) else 1
+    pairs *= 3 if isinstance(estimator, KroneckerSum) else 1
     numbers = pairs * size(backend, model.params)
     at_once = max(1, min(runs, int(NUMBERS_AT_ONCE // numbers)))
 
@@ -266,7 +267,8 @@ def _measure(
 
     @backend.compile
     def measure(params: Any, windows: Any, truth: Any, number: Any) -> Any:
-        carry = estimator.init(dynamics, params, model.state)
+        first = entry(backend, cut(entry(backend, windows, 0)), 0)
+        carry = estimator.init(dynamics, params, model.state, inputs=first)
         start = model.state, repeat(backend, carry, at_once)
         signs = model.draw(estimator, number, settings["windows"], at_once, length // span)
         return backend.scan(partial(body, params), start, (windows, signs, truth))[1]

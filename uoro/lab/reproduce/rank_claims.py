@@ -42,6 +42,8 @@ RANKS = {joint(4): [joint(rank) for rank in (2, 4, 8, 16)], scaled(4): [scaled(4
 SOONER = "By characters: {} has within 5·10⁵ the loss that rank 1 has after 10⁷."
 FASTER = "By seconds: {} takes until then at most a third of the time of rank 1."
 PAYS = "A higher rank pays in seconds: {} gets ahead of rank 1 on every task, and stays there."
+KRONECKER_LINE = 0.165
+NEARLY = "Kronecker rank 2 is below 0.165 bit on aⁿbⁿ, GRU, after 5·10⁵ characters."
 FLOOR = "Joint rank 8 or 16 comes within 0.01 bit of 16-truncated BPTT with the LSTM."
 
 
@@ -59,6 +61,7 @@ def judge_ranks(results: Results) -> list[Claim]:
         *(claim for lead in LEADS for claim in _sooner(lead, groups, seconds)),
         *(_pays(lead, groups, seconds) for lead in LEADS),
         _floor(best, high),
+        *_nearly_exact(groups),
     ]
 
 
@@ -161,6 +164,17 @@ def _ahead_from(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> float:
 
 def _spell_second(second: float) -> str:
     return f"from {second:.2g} s on" if math.isfinite(second) else "not ahead at the end"
+
+
+def _nearly_exact(groups: Groups) -> list[Claim]:
+    """Judge how low Kronecker rank 2 is after half a million characters."""
+    group = groups.get((*SETUPS[0], "kron:2"), [])
+    soon = loss_at(group, SOON) if group else []
+    if not soon:
+        return []
+    mean = math.fsum(soon) / len(soon)
+    support = f"{mean_and_spread(soon)} after {SOON:,} characters; {KRONECKER_LINE} is the line."
+    return [Claim(NEARLY, support, judge(mean < KRONECKER_LINE, mean > KRONECKER_LINE))]
 
 
 def _floor(best: list[Replica], high: dict[tuple[str, str], list[Replica]]) -> Claim:

@@ -12,6 +12,7 @@ from uoro.lab.reproduce.claims import Claim, judge, not_run
 from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.lab.reproduce.rank_places import (
+    KRONECKER,
     RANKS,
     REDUCTIONS,
     Place,
@@ -19,7 +20,7 @@ from uoro.lab.reproduce.rank_places import (
     places_of,
     ratios_of,
     spell,
-    spell_estimator,
+    spellings,
 )
 
 UNITS = (16, 32, 64, 128, 256)
@@ -28,6 +29,7 @@ LINES: dict[str, Any] = {
     "independent": {"linestyle": (0, (2, 1.5)), "linewidth": 1.2},
     "optimal": {"linestyle": "-", "linewidth": 2.0},
     "optimal, scaled": {"linestyle": (0, (1, 1)), "linewidth": 2.0},
+    KRONECKER: {"linestyle": (0, (5, 1, 1, 1)), "linewidth": 2.0},
 }
 # What rounding leaves of an exact gradient in float64, squared.
 ZERO = 1e-20
@@ -36,6 +38,7 @@ ZERO = 1e-20
 JOINT = "Reduced together, pairs have less variance than independent ones at every rank > 1."
 LATE = "In trained networks they do from rank 4 on."
 EXACT = "With a rank of the number of units there is none."
+KRON = "Kronecker sums of rank 2 have less variance than joint pairs of rank 16 in a trained GRU."
 GATED = "Where units are gated, scaling the projections of joint pairs lowers it further."
 
 
@@ -100,6 +103,7 @@ class RankNoise:
                 f"Variance of the GRU as a multiple of that without scaling: {spell(scaled)}",
                 judge_below(scaled),
             ),
+            *_kronecker(places),
         ]
 
     def draw(self, results: Results, path: Path) -> None:
@@ -126,17 +130,18 @@ class RankNoise:
         places = list(places_of(results))
         if not places:
             return []
-        ranks = [rank for rank in RANKS if any(("optimal", rank) in p.values for p in places)]
+        ranks = [rank for rank in RANKS if any(key[1] == rank for p in places for key in p.values)]
         rows = [["network", "characters of training", "pairs", *(f"rank {k}" for k in ranks)]]
         for place in places:
             for reduction in REDUCTIONS:
                 cells = [_cell(place, reduction, rank) for rank in ranks]
-                rows.append([place.run, f"{place.stage:,}", reduction, *cells])
+                if any(cells) or reduction != KRONECKER:
+                    rows.append([place.run, f"{place.stage:,}", reduction, *cells])
         return rows
 
 
 def _run(plan: ReproductionPlan, cell: str, units: int, seed: int) -> Job:
-    ranks = RANKS if plan.paper else (1, 4, 16)
+    ranks = RANKS if plan.paper else (1, 2, 4, 16)
     windows = plan.length(paper=120, quick=60, eager=20)
     most = plan.length(paper=64, quick=16, eager=8)
     reruns = most if units <= 32 else max(16, most // 2) if units <= 64 else 16
@@ -144,7 +149,7 @@ def _run(plan: ReproductionPlan, cell: str, units: int, seed: int) -> Job:
     settings = {
         **ANBN,
         "network": network(cell, units),
-        "estimators": [spell_estimator(k, each) for k in ranks for each in REDUCTIONS],
+        "estimators": spellings(ranks),
         "window": 1,
         "windows": windows,
         "skipped_windows": windows // 3,
@@ -157,6 +162,23 @@ def _run(plan: ReproductionPlan, cell: str, units: int, seed: int) -> Job:
     if seed:
         name += f", network {seed}"
     return Job(name, "noise by estimator", plan.common("float64") | settings, cost)
+
+
+def _kronecker(places: list[Place]) -> list[Claim]:
+    """Judge whether rank 2 of Kronecker sums is below rank 16 of joint pairs."""
+    mine, theirs = (KRONECKER, 2), ("optimal", 16)
+    found = [
+        (place.values[mine], place.values[theirs])
+        for place in places
+        if place.gated and place.stage and {mine, theirs} <= place.values.keys()
+    ]
+    if not found:
+        return []
+    said = "; ".join(f"{one[0]:.2g} and {other[0]:.2g}" for one, other in found)
+    support = f"Relative variance of rank 2 and of joint rank 16: {said}."
+    below = all(one[0] + one[1] < other[0] - other[1] for one, other in found)
+    above = any(one[0] - one[1] > other[0] + other[1] for one, other in found)
+    return [Claim(KRON, support, judge(below, above))]
 
 
 def _ends(place: Place) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from uoro.lab.jobs import Done, Results
 from uoro.lab.reproduce.claims import Verdict, judge
 
-RANKS = (1, 2, 4, 8, 16)
+RANKS = (1, 2, 3, 4, 8, 16)
+OF_PAIRS = (1, 2, 4, 8, 16)
+"""Ranks of pairs; Kronecker sums are measured at each of `RANKS` up to 4."""
+KRONECKER = "Kronecker"
 REDUCTIONS = {
     "independent": "",
     "optimal": ",reduction=optimal",
     "optimal, scaled": ",reduction=optimal,scaling=rows",
+    KRONECKER: "",
 }
 """Options of the estimator, after the rank."""
 
@@ -40,7 +44,19 @@ class Ratio(NamedTuple):
 
 def spell_estimator(rank: int, reduction: str) -> str:
     """Return the spelling of an estimator."""
+    if reduction == KRONECKER:
+        return f"kron:{rank}"
     return f"uoro:rank={rank}{REDUCTIONS[reduction]}"
+
+
+def spellings(ranks: Sequence[int]) -> list[str]:
+    """Return the spellings of all estimators that are measured at some ranks."""
+    return [
+        spell_estimator(rank, each)
+        for rank in ranks
+        for each in REDUCTIONS
+        if (rank <= 4 if each == KRONECKER else rank in OF_PAIRS)
+    ]
 
 
 def places_of(results: Results) -> Iterator[Place]:

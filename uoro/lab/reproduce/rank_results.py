@@ -44,6 +44,8 @@ def short(estimator: str) -> str:
         ("uoro:", ""),
         (",reduction=optimal", ", joint"),
         (",scaling=rows", ", scaled"),
+        ("kron:", "Kronecker rank "),
+        ("rtrl", "exact RTRL"),
     ):
         estimator = estimator.replace(option, word)
     return estimator
