@@ -24,7 +24,7 @@ class HandmadeDynamics:
 
     Args:
         backend: The backend of the arrays.
-        transition: ``(params, state, inputs) -> (next_state, loss)`` in functions of NumPy.
+        transition: ``(params, state, inputs) -> (next_state, output)`` in functions of NumPy.
         has_aux: Whether it returns a third element.
     """
 
@@ -45,18 +45,18 @@ class HandmadeDynamics:
         """Write the step down, and walk the tape forward from the state."""
         tape, (_, start), traced = self._written(params, state, inputs)
         of = partial(derivative, tape.push(_placed(start, state_tangent)))
-        return map_leaves(of, traced.next_state), of(traced.loss)
+        return map_leaves(of, traced.next_state), map_leaves(of, traced.output)
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Write the step down once, for each pullback to walk the tape back."""
         tape, start, traced = self._written(params, state, inputs)
 
-        def pullback(state_cotangent: Any, loss_cotangent: Any) -> tuple[Any, Any]:
+        def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
             given: list[tuple[int, Any]] = []
             if state_cotangent is not None:
                 given += _placed(traced.next_state, state_cotangent)
-            if loss_cotangent is not None:
-                given += _placed(traced.loss, loss_cotangent)
+            if output_cotangent is not None:
+                given += _placed(traced.output, output_cotangent)
             pulled: tuple[Any, Any] = map_leaves(partial(derivative, tape.pull(given)), start)
             return pulled
 
