@@ -488,7 +488,9 @@ def test_rank_learning_judges_by_characters_and_by_seconds() -> None:
     def later(estimator: str) -> list[float]:
         return [0.3] * 100 + [0.16] * 100 if "optimal" in estimator else [0.17] * 200
 
-    assert _verdicts(RankLearning(), _ranks_learned(5.0, sooner)) == ["holds"] * 7 + ["does not hold"]
+    assert _verdicts(RankLearning(), _ranks_learned(5.0, sooner)) == ["holds"] * 7 + [
+        "does not hold"
+    ]
     slow = _verdicts(RankLearning(), _ranks_learned(80.0, sooner))
     assert slow[:4] == ["holds", "does not hold"] * 2
     late = _verdicts(RankLearning(), _ranks_learned(2.0, later))

@@ -105,7 +105,7 @@ class Online:
         self.state = state
         self.estimator = estimator or UORO()
         trained = TrainedTransition(transition, backend, self.estimator)
-        self.dynamics = trained.dynamics
+        self.dynamics: Any = trained.dynamics
         self.carry: Any = None
         self.steps = 0
         self._initial, self._example = state, None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from uoro.algebra import as_precision, coordinates, flatten, working_precision
 from uoro.backend import Backend
 from uoro.derivatives.jacobians import Jacobians
-from uoro.derivatives.structure import LeafStructure, Structure
+from uoro.derivatives.structure import Kind, LeafStructure, Structure
 from uoro.estimators.kronecker_pairs import Terms, fresh_terms, push_rows, reduce_all
 
 DRAWS = 2
@@ -57,7 +57,8 @@ def structure_of(backend: Backend, params: Any, carry: KroneckerInfluence) -> St
     """Return the structure that a carry was made for."""
     found = list[LeafStructure]()
     for name, leaf in backend.named_leaves(params):
-        shape, kind, inputs = tuple(leaf.shape), "none", ()
+        kind: Kind = "none"
+        inputs: tuple[int, ...] = ()
         if name in carry.terms:
             spans = carry.terms[name].right[0].shape
             kind, inputs = "outer", tuple(i for i, size in enumerate(spans) if size > 1)
@@ -65,7 +66,7 @@ def structure_of(backend: Backend, params: Any, carry: KroneckerInfluence) -> St
             kind = "exact"
         elif name in carry.rest:
             kind = "dense"
-        found.append(LeafStructure(name, shape, kind, inputs))
+        found.append(LeafStructure(name, tuple(leaf.shape), kind, inputs))
     return Structure(tuple(found))
 
 
