@@ -17,8 +17,12 @@ from uoro.files.resident import resident
 
 BACKENDS = ("autograd", "torch", "jax")
 
-ENOUGH = 10**9
-"""Resident bytes of a worker from which on it frees what it compiled."""
+ENOUGH, MUCH = 1.2e9, 2e8
+"""Resident bytes of a worker from which on it frees what it compiled, and how many more it must
+have than after the last time."""
+
+_left = [0]
+"""Resident bytes after each time."""
 
 # Programs that run for a moment need not be optimized for as long as that takes; those of processes
 # that tests start neither. With `XLA_FLAGS= make test` they are optimized as a user's are.
@@ -44,11 +48,11 @@ def compiled_once() -> Iterator[None]:
         jax.config.update(names[0], None)  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def compiled_programs_let_go() -> Iterator[None]:
-    """Free what test files compiled, once it is much: a worker that kept all would need 5 GB."""
+    """Free what tests compiled, once it is much: a worker that kept all would need 5 GB."""
     yield
-    if (resident() or ENOUGH) < ENOUGH:
+    if (resident() or 0) < max(ENOUGH, _left[-1] + MUCH):
         return
     jax.clear_caches()  # type: ignore[no-untyped-call]  # JAX's own has no types
     if "torch._dynamo" in sys.modules:
@@ -56,6 +60,7 @@ def compiled_programs_let_go() -> Iterator[None]:
     gc.collect()
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory otherwise.
+    _left.append(resident() or 0)
 
 
 @pytest.fixture(params=BACKENDS)

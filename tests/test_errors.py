@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uoro import SGD, UORO, Backend, JointUORO, Learner, UOROError, load_backend, registry, unroll
+from uoro import (
+    SGD,
+    UORO,
+    Backend,
+    JointUORO,
+    Learner,
+    Streams,
+    UOROError,
+    load_backend,
+    registry,
+    unroll,
+)
 from uoro.errors import (
     BrokenBackendError,
     MissingFrameworkError,
@@ -89,10 +100,7 @@ def test_an_unknown_device_is_refused(name: str) -> None:
         (lambda p, s, x: (s > 0, s.sum()), r"expected dtype .*float64, got .*bool"),
         (lambda p, s, x: (s, 0.0), r"loss: expected a scalar array of the framework, got 0\.0"),
         (lambda p, s, x: (s, None), r"loss: expected a scalar array of the framework, got None"),
-        (
-            lambda p, s, x: (s, s),
-            r"loss: expected a scalar array of the framework, got shape \(3,\)",
-        ),
+        (lambda p, s, x: (s, {"y": s, "z": 0.0}), r"'z' of the output: expected an array"),
     ],
 )
 def test_a_transition_that_breaks_its_contract(
@@ -106,6 +114,23 @@ def test_a_transition_that_breaks_its_contract(
             dynamics, params, UORO().init(dynamics, params, state), state, None, state
         ),
         lambda: Learner(dynamics, UORO(), SGD(0.1), params, state).step(np.zeros(())),
+    ):
+        with pytest.raises(StructureError, match=message):
+            call()
+
+
+def test_a_step_refuses_an_output_that_is_no_loss(backend: Backend) -> None:
+    params, state = backend.from_host(np.array(1.0)), backend.from_host(np.zeros(3))
+    dynamics = backend.dynamics(lambda p, s, x: (s, p * s))
+    assert tuple(dynamics.forward(params, state, None).output.shape) == (3,)
+    carry = UORO().init(dynamics, params, state)
+    message = r"loss: expected a scalar array of the framework, got shape \(3,\).*use advance"
+    for call in (
+        lambda: UORO().step(dynamics, params, carry, state, None, state),
+        lambda: Learner(dynamics, UORO(), SGD(0.1), params, state).step(np.zeros(())),
+        lambda: Streams(UORO(), 2).step(
+            dynamics, params, *backend.collect([(carry, state, state, state)] * 2)
+        ),
     ):
         with pytest.raises(StructureError, match=message):
             call()
