@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-quick lint check clean
+.PHONY: demo test test-quick test-thorough lint check clean
 
 demo: $(STAMP)
 	$(BIN)/uoro compare influence-balancing --backends autograd,torch,jax \
@@ -12,14 +12,18 @@ demo: $(STAMP)
 	  --steps 100000 --eager-steps 10000 --seed 5 --out results/demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not thorough"
+
+# Further cases of some tests, which would double the time of all.
+test-thorough: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m thorough
 
 # One backend, the core and a slice of the conformance suite: an answer while editing.
 QUICK := layers core_is_neutral errors deprecated algorithm_1 algebra reduction joint rtrl truncated \
   streams scaling sweep routes unbiasedness laws learner tasks monitors
 
 test-quick: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow" -k "not jax and not torch" \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow and not thorough" -k "not jax and not torch" \
 	  $(QUICK:%=tests/test_%.py)
 
 lint: $(STAMP)

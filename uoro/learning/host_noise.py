@@ -162,10 +162,13 @@ class SharedNoise:
 
 
 def map_host(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Return nested dicts with a function applied to each array, in the order of sorted keys."""
+    """Return nested dicts and tuples with a function applied to each array, in a fixed order."""
     if isinstance(tree, dict):
         return {
             name: map_host(function, tree[name], *(other[name] for other in others))
             for name in sorted(tree)
         }
+    if isinstance(tree, tuple):
+        parts = (map_host(function, *each) for each in zip(tree, *others, strict=True))
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     return function(tree, *others)
