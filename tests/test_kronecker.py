@@ -14,6 +14,7 @@ from uoro_conformance.systems import Trial
 
 from uoro import RTRL, SGD, UORO, Backend, KroneckerSum, Learner, Streams, load_backend
 from uoro.algebra import entry
+from uoro.derivatives.structure import factor
 from uoro.errors import DerivativeError, SettingError, StructureError
 from uoro.estimators.kronecker_carry import site_signs
 from uoro.estimators.spelling import parse_estimator
@@ -370,3 +371,17 @@ def test_signs_drawn_on_the_host_are_the_same_for_every_backend() -> None:
     again = next(signs)
     assert (again.terms["h"] == first).all()
     assert again.rest["h"].shape == (4,)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (1, 5, 3), (5, 1, 3)])
+def test_factors_are_found_whatever_axes_of_length_one_there_are(shape: tuple[int, ...]) -> None:
+    """The axes of length one belong to neither factor once they are read off a carry."""
+    generator = np.random.default_rng(0)
+    long = [i for i, size in enumerate(shape) if size > 1]
+    for inputs, outputs in (long, long[::-1]):
+        d, a = (np.ones_like(shape) for _ in range(2))
+        d[outputs], a[inputs] = shape[outputs], shape[inputs]
+        left, right = generator.normal(size=(4, *d)), generator.normal(size=a)
+        found, direction, gap = factor(np, left * right, (inputs,))
+        assert gap < 1e-14
+        np.testing.assert_allclose(found * direction, left * right, atol=1e-14)

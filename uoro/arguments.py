@@ -298,6 +298,11 @@ def shape_of(leaf: Any) -> tuple[int, ...] | None:
     return tuple(shape) if isinstance(shape, (tuple, list)) else None
 
 
+def is_loss(output: Any) -> bool:
+    """Return whether an output is a loss: one scalar array, and no tree."""
+    return shape_of(output) == ()
+
+
 def require_arrays(backend: Backend, tree: Any, call: str) -> None:
     """Check that every leaf of a tree is an array of the backend.
 

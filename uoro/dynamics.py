@@ -66,6 +66,7 @@ class Sweep(NamedTuple, Generic[State, Params]):
         pull: A function ``(signs, kept)`` that returns the VJP νᵀ ∂F/∂θ of one pair. A function,
             so that a compiler can fuse the VJP with its consumer.
         kept: Second argument of `pull`, one per pair.
+        moved: Which tangents are not zero; ``None`` if that was not looked at.
     """
 
     outcome: Outcome[State]
@@ -74,6 +75,7 @@ class Sweep(NamedTuple, Generic[State, Params]):
     pullback: Pullback[Params, State]
     pull: Callable[[State, Any], Params]
     kept: Any
+    moved: Any = None
 
 
 class Pullback(Protocol[Cotangent, State]):

@@ -6,16 +6,11 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from uoro.algebra import entry
-from uoro.arguments import mismatch, require_like, shape_of
+from uoro.arguments import is_loss, mismatch, require_like, shape_of
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Outcome
 from uoro.errors import StructureError, spelled
 from uoro.estimator import Estimate, Estimator
-
-
-def is_loss(output: Any) -> bool:
-    """Return whether an output is a loss: one scalar array, and no tree."""
-    return shape_of(output) == ()
 
 
 def require_loss(output: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from uoro.algebra import norm
-from uoro.arguments import shape_of
+from uoro.arguments import is_loss
 from uoro.derivatives.probing import cotangent_for
 from uoro.derivatives.sweep import once, read, separately, sweep
 from uoro.dynamics import Dynamics, Each, Sweep
@@ -85,7 +85,7 @@ def _both_ways(dynamics: Dynamics[Any, Any, Any], mapped: bool) -> Callable[...,
             for take in (separately, sweep)
         )
         weights: Any = 1.0
-        if shape_of(one.outcome.output) != ():
+        if not is_loss(one.outcome.output):
             weights = cotangent_for(dynamics.backend, one.outcome.output)
         _, state_gradient = dynamics.vjp(params, state, inputs)[1](None, weights)
 

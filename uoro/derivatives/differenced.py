@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uoro.algebra import differentiable, norm, shift
-from uoro.arguments import shape_of
+from uoro.arguments import is_loss
 from uoro.derivatives.choosing import Route
 from uoro.derivatives.differences import precision_of
 from uoro.dynamics import Dynamics, Outcome, Pullback
@@ -62,7 +62,7 @@ class Differenced:
         pushed, output_tangent = pushed_by_differences(
             self._dynamics, params, state, inputs, state_tangent
         )
-        if shape_of(output_tangent) != ():
+        if not is_loss(output_tangent):
             return pushed, output_tangent
         _, pullback = self._dynamics.vjp(params, state, inputs)
         return pushed, self.backend.inner(pullback(None, 1.0)[1], state_tangent)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from uoro.algebra import differentiable, entry, norm, shift
-from uoro.arguments import shape_of
+from uoro.arguments import is_loss
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Moment, Outcome
 
@@ -135,7 +135,7 @@ def _results(backend: Backend, outcome: Outcome[Any]) -> list[Any]:
 
 def cotangent_for(backend: Backend, output: Any) -> Any:
     """Return the cotangent that an output is tested with: 1 for a loss, else random numbers."""
-    if shape_of(output) == ():
+    if is_loss(output):
         return backend.map(lambda leaf: leaf * 0 + 1, backend.zeros(output))
     return backend.random(backend.key(0), output, "gaussian")
 

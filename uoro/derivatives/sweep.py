@@ -49,7 +49,7 @@ def sweep(
         backend.map(lambda leaf: where(backend, moved, leaf), tree)
         for tree in (model.pushed, model.output_tangent)
     )
-    return model._replace(pushed=pushed, output_tangent=output_tangent)
+    return model._replace(pushed=pushed, output_tangent=output_tangent, moved=moved)
 
 
 def sweep_of(dynamics: Dynamics[Any, Any, Any]) -> Callable[..., Sweep[Any, Any]]:
@@ -88,19 +88,28 @@ def read(
         The immediate gradient ``(∂o/∂θ)ᵀ ō``, and the number ``<ō, ∂o/∂s · s̃>`` of each pair.
     """
     immediate, state_gradient = model.pullback(None, cotangent)
-    if model.output_tangent is None:
-        return immediate, rates(backend, tangent, state_gradient, stacked=stacked)
-    return immediate, rates(backend, model.output_tangent, cotangent, stacked=stacked)
+    if model.output_tangent is not None:
+        tangent, state_gradient = model.output_tangent, cotangent
+    return immediate, rates(backend, tangent, state_gradient, model.moved, stacked=stacked)
 
 
-def rates(backend: Backend, tangent: Any, cotangent: Any, *, stacked: bool) -> Any:
+def rates(
+    backend: Backend, tangent: Any, cotangent: Any, moved: Any = None, *, stacked: bool
+) -> Any:
     """Return the inner product of a cotangent with a tangent, or with each of a stack.
 
     With a tangent of zero it is zero, even where the cotangent is infinite; see `sweep`.
+
+    Args:
+        backend: Backend of both.
+        tangent: A tangent, or a stack of them.
+        cotangent: A cotangent; of a loss a number.
+        moved: `Sweep.moved`, where it is known.
+        stacked: Whether there is a stack.
     """
     if isinstance(cotangent, float):  # Of a loss.
         return cotangent * tangent
-    moved = nonzero(backend, tangent, stacked=stacked)
+    moved = nonzero(backend, tangent, stacked=stacked) if moved is None else moved
     if not stacked:
         return where(backend, moved, backend.inner(cotangent, tangent))
     row = backend.map(lambda leaf: leaf[None], cotangent)
