@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from systems import build, entries, jiggle, make_items, relative
+from uoro_conformance import check_unbiased
 from uoro_conformance.kronecker import check_mean_of_terms, check_terms_by_dense_reference
 from uoro_conformance.mutants.wrong_kronecker import RIGHT_KRONECKER, WRONG_KRONECKER
+from uoro_conformance.structure import check_broken_structure, check_factors
 from uoro_conformance.systems import Trial
+from uoro_conformance.terms import check_chain_of_terms, check_own_signs
 
 from uoro import RTRL, SGD, UORO, Backend, KroneckerSum, Learner, Streams, load_backend
 from uoro.algebra import entry
@@ -326,15 +329,41 @@ def moved() -> tuple[Any, Any, Any, Any]:
 
 @pytest.mark.parametrize("mutant", WRONG_KRONECKER, ids=lambda mutant: str(mutant.estimator.name))
 def test_each_wrong_one_is_refused(moved: Any, mutant: Any) -> None:
-    estimator = mutant.estimator
-    finding = check_mean_of_terms(*moved, estimator=estimator, fixed=estimator.rank)
-    assert finding.verdict == "biased", finding
-    assert finding.gap > 1e-3
+    estimator, trial = mutant.estimator, Trial(*moved)
+    if mutant.killed_by == "mean":
+        finding = check_mean_of_terms(*moved, estimator=estimator, fixed=estimator.rank)
+        assert (finding.verdict, finding.gap > 1e-3) == ("biased", True), finding
+        assert check_chain_of_terms(trial, estimator).verdict == "biased"
+        return
+    check_chain_of_terms(trial, estimator).require()
+    if mutant.killed_by == "signs":
+        assert check_own_signs(trial, estimator).verdict == "not Algorithm 1"
+        return
+    for name in ("autograd", "torch", "jax"):
+        backend = load_backend(name)
+        with backend.precision("float64"):
+            finding = check_broken_structure(backend, "float64", estimator)
+            assert finding.verdict == "biased", finding
 
 
 @pytest.mark.parametrize("variant", RIGHT_KRONECKER, ids=lambda variant: str(variant.name))
 def test_no_right_one_is_refused(moved: Any, variant: Any) -> None:
     check_mean_of_terms(*moved, estimator=variant, fixed=variant.rank).require()
+    trial = Trial(*moved)
+    check_chain_of_terms(trial, variant).require()
+    check_own_signs(trial, variant).require()
+    check_unbiased(trial, variant).require()
+    check_broken_structure(load_backend("torch"), "float64", variant).require()
+
+
+def test_factors_that_are_not_the_jacobian_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leaf that is called an outer product, wrongly, at the model check."""
+    system = Trial(*_schedule(load_backend("autograd"), Tied(), 2))
+    check_factors(system, KroneckerSum()).require()
+    monkeypatch.setattr("uoro.derivatives.structure.ROUNDING", 1e30)
+    monkeypatch.setattr("uoro.derivatives.jacobians.ROUNDING", 1e30)
+    again = Trial(*_schedule(load_backend("autograd"), Tied(), 2))
+    assert check_factors(again, KroneckerSum()).verdict == "broken"
 
 
 def test_sites_have_signs_of_their_own() -> None:

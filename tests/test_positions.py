@@ -17,7 +17,7 @@ from uoro.errors import StreamError, UnseekableError
 from uoro.learning.host_noise import SharedNoise, map_host
 from uoro.learning.stream import BlockStream, SeekableStream
 from uoro.learning.windows import Windows
-from uoro.tasks import AnBn, Copy, DistantBrackets, PairStream, Text, influence_balancing
+from uoro.tasks import AnBn, Copy, DistantBrackets, PairStream, Recall, Text, influence_balancing
 from uoro.tasks.pairs import Synthetic
 
 BACKEND = load_backend("autograd")
@@ -46,6 +46,7 @@ STREAMS: dict[str, Callable[[Path], Any]] = {
     "anbn": lambda _: AnBn(1, 32).stream(3),
     "brackets": lambda _: DistantBrackets(3, 0, 4).stream(0),
     "copy": lambda _: Copy(5, 8).stream(1),
+    "recall": lambda _: Recall(2, 5).stream(4),
     "uneven": lambda _: PairStream(Synthetic(2, _uneven, 9), lead=3),
     "uneven, back": lambda _: PairStream(Synthetic(2, _uneven, 9), lead=-9),
     "same": lambda _: PairStream(Synthetic(2, _uneven, 9), lead=0),

@@ -81,11 +81,13 @@ from uoro.tasks import (
     Copy,
     DistantBrackets,
     Network,
+    Recall,
     Text,
     anbn,
     copying,
     distant_brackets,
     influence_balancing,
+    recall,
     text,
 )
 
@@ -372,6 +374,9 @@ CALLS = [
     Call("distant_brackets", distant_brackets,
          lambda: {"s": 1, "k": 5, "a": 9, "learning_rate": 0.1, "decay": 0.0}),
     Call("copying", copying, lambda: {"lag": 5, "a": 8, "learning_rate": 0.1, "decay": 0.0}),
+    Call("Recall", Recall, lambda: {"low": 1, "high": 3}),
+    Call("Recall.stream", Recall().stream, lambda: {"seed": 0}),
+    Call("recall", recall, lambda: {"low": 1, "high": 3, "learning_rate": 0.1}),
     Call("influence_balancing", influence_balancing,
          lambda: {"units": 4, "minus": 1, "learning_rate": 0.1}),
     Call("text", text, lambda: {"paths": [BOOK], "learning_rate": 0.1, "decay": 0.0},

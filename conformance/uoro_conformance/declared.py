@@ -9,11 +9,13 @@ from typing import Any
 from uoro.algebra import norm
 from uoro.estimator import Estimator, guarantee_of
 from uoro.estimators import RTRL
+from uoro.estimators.kronecker_carry import KroneckerInfluence
 from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.exact import check_chain, check_gradient_path
 from uoro_conformance.finding import UNIT, Finding, precision_of, worst
 from uoro_conformance.free_runs import check_by_sampling
 from uoro_conformance.systems import Trial
+from uoro_conformance.terms import check_chain_of_terms
 
 EXACT = 1e5
 """How many units of roundoff, relative to the exact gradient, an exact one may be off after the
@@ -24,7 +26,7 @@ def check_unbiased(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Find
     """Compare an estimator's mean gradient with exact RTRL's, whatever it declares.
 
     By the strongest means there is: directly if it draws no noise, by the exact tier if it
-    carries a pair ``tangent``, ``cotangent``, by sampling otherwise.
+    carries a pair ``tangent``, ``cotangent`` or Kronecker sums, by sampling otherwise.
 
     Returns:
         *biased* with the size of the bias, and its sign where there is no noise.
@@ -32,6 +34,9 @@ def check_unbiased(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Find
     if _noise(trial, estimator, seed) is None:
         return _compare_with_rtrl(trial, estimator, seed)
     start = trial.carry_of(estimator)
+    if isinstance(start, KroneckerInfluence) and not start.rest:
+        kronecker: Any = estimator
+        return check_chain_of_terms(trial, kronecker, seed=seed)
     if hasattr(start, "tangent") and hasattr(start, "cotangent"):
         return worst(
             [check(trial, estimator, seed=seed) for check in (check_chain, check_gradient_path)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from uoro.algebra import size
-from uoro.estimators import UORO, JointUORO, Truncated
+from uoro.estimators import UORO, JointUORO, KroneckerSum, Truncated
 from uoro.estimators.streams import Streams
 from uoro_conformance.cases import Session
 from uoro_conformance.declared import check_declaration
@@ -13,6 +13,7 @@ from uoro_conformance.designs import draws_of
 from uoro_conformance.enumeration import check_mean_over_all_signs
 from uoro_conformance.finding import Finding, worst
 from uoro_conformance.free_runs import check_by_sampling
+from uoro_conformance.kronecker import check_mean_of_terms
 from uoro_conformance.laws import check_rtrl_sums_to_bptt
 from uoro_conformance.least import MOST_COORDINATES, check_added_variance
 from uoro_conformance.signs import check_signs, drawn_signs
@@ -32,6 +33,29 @@ def all_sign_sequences(estimator: UORO | JointUORO, dtype: str) -> Callable[[Ses
             steps = min(len(trial.items), FEW_SIGNS // (draws_of(estimator) * system.n))
             start = trial.params[:steps], trial.state, trial.items[:steps]
             finding = check_mean_over_all_signs(trial.dynamics, *start, estimator=estimator)
+            found.append(finding._replace(system=trial.line))
+        return worst(found)
+
+    return in_session
+
+
+def all_signs_of_terms(
+    estimator: KroneckerSum, dtype: str, systems: Sequence[System]
+) -> Callable[[Session], Finding]:
+    """Return the check of the mean of Kronecker sums over all signs, on small systems.
+
+    The first r steps have at most r terms, and depend on no signs. The signs of further steps are
+    enumerated, as far as there are few of them.
+    """
+
+    def in_session(session: Session) -> Finding:
+        found, rank = list[Finding](), estimator.rank
+        for system in systems:
+            trial = session.build(system, dtype)
+            steps = min(len(trial.items), rank + FEW_SIGNS // (rank + 1))
+            start = trial.params[:steps], trial.state, trial.items[:steps]
+            fixed = min(rank, steps - 1)
+            finding = check_mean_of_terms(trial.dynamics, *start, estimator=estimator, fixed=fixed)
             found.append(finding._replace(system=trial.line))
         return worst(found)
 

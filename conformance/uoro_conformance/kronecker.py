@@ -14,6 +14,7 @@ from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, KroneckerSum
 from uoro.estimators.kronecker_carry import DRAWS, KroneckerInfluence, KroneckerSigns
 from uoro.estimators.kronecker_pairs import multiplied_out
+from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.dense import SQUARED, reduce_densely
 from uoro_conformance.designs import as_noise
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
@@ -124,6 +125,7 @@ def check_mean_of_terms(
         return carry, mean(backend, gradients)
 
     estimate_step, exact = backend.compile(step), RTRL()
+    exact_step = compiled_step(dynamics, exact)
     carry = repeat(backend, estimator.init(dynamics, params[0], state, inputs=items[0]), count)
     influence = exact.init(dynamics, params[0], state)
     gaps = []
@@ -135,10 +137,10 @@ def check_mean_of_terms(
             of_rest = as_noise(backend, state, table[:, at + used : at + used + rest], 1)
         signs = signs_for_all(backend, state, estimator.rank, rows, of_rest)
         carry, average = estimate_step(theta, carry, state, item, signs)
-        influence, state, estimate = exact.step(dynamics, theta, influence, state, item, None)
+        influence, state, estimate = exact_step(theta, influence, state, item, None)
         gaps.append(relative_gap(backend, average, estimate.gradient))
-    each = [influence_of(backend, params[0], entry(backend, carry, i)) for i in range(count)]
-    average = backend.combine(*((1.0 / count, tree) for tree in each))
+    whole = backend.compile(backend.vmap(lambda each: influence_of(backend, params[0], each)))
+    average = mean(backend, whole(carry))
     gaps.append(relative_gap(backend, average, influence))
     return Finding(
         law="the mean over all signs of Kronecker sums is RTRL",
@@ -163,16 +165,17 @@ def check_terms_by_dense_reference(trial: Trial, estimator: Any, *, seed: int = 
     backend, dynamics = trial.dynamics.backend, trial.dynamics
     law = "the terms are those of a dense reduction"
     carry = estimator.init(dynamics, trial.params[0], trial.state, inputs=trial.items[0])
-    state, exact, gaps = trial.state, RTRL(), list[float]()
+    state, gaps = trial.state, list[float]()
+    step, exact_step = compiled_step(dynamics, estimator), compiled_step(dynamics, RTRL())
     # Inner products square the condition: half of the digits are left.
     tolerance = SQUARED * UNIT[precision_of(backend, state, trial.params[0])] ** 0.5
     generator = np.random.default_rng(seed)
     for theta, item in zip(trial.params, trial.items, strict=True):
         before = influence_of(backend, theta, carry)
-        expected, following, _ = exact.step(dynamics, theta, before, state, item, None)
+        expected, following, _ = exact_step(theta, before, state, item, None)
         rows = generator.choice([-1.0, 1.0], (1, estimator.rank + 1))
         signs = entry(backend, signs_for_all(backend, state, estimator.rank, rows), 0)
-        carry, state, _ = estimator.step(dynamics, theta, carry, state, item, signs)
+        carry, state, _ = step(theta, carry, state, item, signs)
         got = dict(backend.named_leaves(backend.to_host(influence_of(backend, theta, carry))))
         wanted = dict(backend.named_leaves(backend.to_host(expected)))
         added = 0.0

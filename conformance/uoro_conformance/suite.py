@@ -7,7 +7,14 @@ from functools import partial
 from typing import Any
 
 from uoro.estimator import Estimator
-from uoro.estimators import RTRL, UORO, JointUORO, RollingTruncated, Truncated
+from uoro.estimators import (
+    RTRL,
+    UORO,
+    JointUORO,
+    KroneckerSum,
+    RollingTruncated,
+    Truncated,
+)
 from uoro.estimators.streams import Streams
 from uoro_conformance.backend import (
     check_algebra,
@@ -43,12 +50,14 @@ from uoro_conformance.exact import (
 from uoro_conformance.in_session import (
     added_variance,
     all_sign_sequences,
+    all_signs_of_terms,
     drawn_signs_are_fair,
     mean_of_free_runs,
     rtrl_sums_to_bptt,
     self_test,
     truncation,
 )
+from uoro_conformance.kronecker import check_terms_by_dense_reference
 from uoro_conformance.laws import (
     check_adjointness,
     check_linearity,
@@ -62,8 +71,10 @@ from uoro_conformance.parity import check_parity
 from uoro_conformance.prediction import PREDICTOR, check_prediction
 from uoro_conformance.profiles import Profile
 from uoro_conformance.streams import check_streams
+from uoro_conformance.structure import check_broken_structure, check_factors
 from uoro_conformance.sweeps import check_sweep
 from uoro_conformance.systems import System
+from uoro_conformance.terms import check_chain_of_terms, check_own_signs
 from uoro_conformance.truth import check_truth
 
 DTYPES = ("float64", "float32")
@@ -74,6 +85,9 @@ JOINT, JOINT_TWO = JointUORO(1), JointUORO(2)
 
 SCALED = JointUORO(2, scaling="rows")
 """Joint pairs whose projections are scaled by how far the params move each state coordinate."""
+
+TERMS = {"kron:1": KroneckerSum(1), "kron:2": KroneckerSum(2)}
+"""Kronecker sums: more terms than a small system needs are carried exactly."""
 
 BACKEND_LAWS: dict[str, Any] = {
     "trees": check_trees,
@@ -108,6 +122,13 @@ STEP_LAWS: dict[str, Any] = {
 }
 """The laws of a step of an estimator that carries pairs, by name; they share measurements."""
 
+TERM_LAWS: dict[str, Any] = {
+    "exact/chain": check_chain_of_terms,
+    "exact/signs": check_own_signs,
+    "parity": check_terms_by_dense_reference,
+}
+"""The laws of a step of Kronecker sums, by name."""
+
 
 def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
     """List all cases of a profile, in the order of a report.
@@ -130,6 +151,7 @@ def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
             found += _step_laws(dtype, name, estimator, gallery)
             found += further.get(name, ())
         if dtype == first:
+            found += _laws_of_terms(dtype, profile)
             found += _laws_of_declarations(dtype, profile)
             found += _laws_of_predictions(dtype)
             found += _laws_of_sampling(dtype)
@@ -234,6 +256,21 @@ def _laws_of_each_estimator(dtype: str, profile: Profile) -> Mapping[str, Sequen
     }
 
 
+def _laws_of_terms(dtype: str, profile: Profile) -> Iterator[Case]:
+    """List the laws of Kronecker sums; they are checked in one dtype only."""
+    halves = {"kron:1": profile.few[1::2] or profile.few, "kron:2": profile.few[::2]}
+    for name, estimator in TERMS.items():
+        few = halves[name]
+        for law, check in TERM_LAWS.items():
+            each = of(estimator, check)
+            yield on_systems(f"{dtype}/{law}/{name}", dtype, each, gallery=few)
+        means = all_signs_of_terms(estimator, dtype, few)
+        yield Case(f"{dtype}/exact/enumeration/{name}", (dtype,), means)
+    factors = of(KroneckerSum(), check_factors)
+    yield on_systems(f"{dtype}/structure/factors", dtype, factors, gallery=profile.few)
+    yield on_backend(f"{dtype}/structure/broken", dtype, check_broken_structure)
+
+
 def _laws_of_declarations(dtype: str, profile: Profile) -> Iterator[Case]:
     yield on_systems(f"{dtype}/declared/rtrl", dtype, rtrl_sums_to_bptt)
     rolling = of(RollingTruncated(2), check_declaration)
@@ -252,6 +289,7 @@ def _laws_of_predictions(dtype: str) -> Iterator[Case]:
         "streams:uoro": Streams(UORO(), 3),
         "streams:joint:2": Streams(JOINT_TWO, 2),
         "streams:rtrl": Streams(RTRL(), 2),
+        "streams:kron:1": Streams(KroneckerSum(1), 2),
     }
     for name, estimator in estimators.items():
         check = of(estimator, check_prediction)

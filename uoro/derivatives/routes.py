@@ -253,11 +253,10 @@ def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: An
 
 def is_concrete(dynamics: Dynamics[Any, Any, Any], tree: Any) -> bool:
     """Return whether a tree holds real numbers, and not what a compiler or a map traces."""
-    if isinstance(dynamics, Unrolled):
-        return is_concrete(dynamics.dynamics, tree)
     if isinstance(dynamics, Routed):
         return dynamics._concrete(tree)
-    return not dynamics.backend.compiled
+    inner = getattr(dynamics, "dynamics", None)  # Dynamics that are built on others.
+    return not dynamics.backend.compiled if inner is None else is_concrete(inner, tree)
 
 
 @contextmanager

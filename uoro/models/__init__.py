@@ -1,5 +1,6 @@
 """Models written once for every backend, and how a name and a size make one."""
 
+from uoro.models.answers import AnswerModel as AnswerModel
 from uoro.models.linear import InfluenceBalancing as InfluenceBalancing
 from uoro.models.model import Model as Model
 from uoro.models.recurrent import CELLS as CELLS

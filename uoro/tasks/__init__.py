@@ -14,6 +14,8 @@ from uoro.tasks.growing import GrowingStream as GrowingStream
 from uoro.tasks.influence import influence_balancing as influence_balancing
 from uoro.tasks.pairs import PairStream as PairStream
 from uoro.tasks.pipe import Pipe as Pipe
+from uoro.tasks.recall import Recall as Recall
+from uoro.tasks.recall import recall as recall
 from uoro.tasks.symbols import Network as Network
 from uoro.tasks.task import Task as Task
 from uoro.tasks.text import text as text

@@ -13,6 +13,7 @@ from uoro.tasks.anbn import anbn
 from uoro.tasks.brackets import distant_brackets
 from uoro.tasks.copying import copying
 from uoro.tasks.influence import influence_balancing
+from uoro.tasks.recall import recall
 from uoro.tasks.symbols import Network
 from uoro.tasks.task import Task
 from uoro.tasks.text import text
@@ -70,6 +71,7 @@ TASKS: dict[str, Entry] = {
         "inverse_sqrt",
         ("uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"),
     ),
+    "recall": Entry(recall, "adam", "constant", ("kron:2", "uoro", "tbptt:32,rolling", "rtrl")),
     "text": Entry(text, "adam", "inverse_sqrt", _FEW),
 }
 

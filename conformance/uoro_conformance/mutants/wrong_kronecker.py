@@ -6,11 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from uoro.algebra import basis, coordinates, flatten
 from uoro.derivatives.jacobians import Immediate, Jacobians, take_jacobians
-from uoro.derivatives.structure import Structure
+from uoro.derivatives.structure import Structure, factor
 from uoro.dynamics import Moment
 from uoro.estimators.kronecker import KroneckerSum
-from uoro.estimators.kronecker_carry import KroneckerInfluence, advance_influence, structure_of
+from uoro.estimators.kronecker_carry import (
+    DRAWS,
+    KroneckerInfluence,
+    advance_influence,
+    structure_of,
+)
 from uoro.estimators.kronecker_pairs import Terms
 from uoro.prediction import Prediction
 
@@ -43,14 +49,15 @@ class KroneckerVariant(KroneckerSum):
 
     Attributes:
         name: What is wrong, in words.
+        take: Computes the Jacobians of a step.
         jacobians: Changes the Jacobians of a step.
         signs: Changes the signs.
         after: Changes the influence after the step.
         before: Changes the influence that the gradient is estimated from.
-        plan: Changes the structure that the carry is made for.
     """
 
     name: str = field(default="right", kw_only=True)
+    take: Callable[..., Jacobians] = field(default=take_jacobians, kw_only=True)
     jacobians: Callable[[Now, Jacobians], Jacobians] = field(default=_as_it_is, kw_only=True)
     signs: Callable[[Now, Any], Any] = field(default=_as_it_is, kw_only=True)
     after: Callable[[Now, KroneckerInfluence], KroneckerInfluence] = field(
@@ -67,7 +74,7 @@ class KroneckerVariant(KroneckerSum):
         backend = dynamics.backend
         structure = structure_of(backend, params, carry)
         now = Now(dynamics, Moment(params, state, inputs), carry, structure, signs)
-        model = take_jacobians(dynamics, structure, params, state, inputs)
+        model = self.take(dynamics, structure, params, state, inputs)
         changed = self.jacobians(now, model)
         drawn = self.signs(now, signs.terms)
         after = advance_influence(backend, structure, changed, carry, drawn, self.rank)
@@ -77,9 +84,12 @@ class KroneckerVariant(KroneckerSum):
             immediate, state_gradient = model.pullback(None, cotangent)
             used = self.before(now, carry)
             carried = self.through(dynamics, params, used, state_gradient)
-            return backend.combine((1.0, immediate), (1.0, carried))
+            whole = backend.combine((1.0, immediate), (1.0, carried))
+            return model.unless_broken(backend, whole)
 
-        return after, model.outcome.next_state, Prediction(backend, model.outcome, gradient)
+        output = model.unless_broken(backend, model.outcome.output)
+        outcome = model.outcome._replace(output=output)
+        return after, outcome.next_state, Prediction(backend, outcome, gradient)
 
 
 class KroneckerMutant(NamedTuple):
@@ -156,6 +166,36 @@ def _all_plus(now: Now, signs: Any) -> Any:
     return now.dynamics.backend.map(lambda leaf: 0.0 * leaf + 1.0, signs)
 
 
+def _one_for_all(now: Now, signs: Any) -> Any:
+    """Give every leaf the signs of the first."""
+    backend = now.dynamics.backend
+    rows = coordinates(backend, flatten(backend, signs))
+    first = rows.reshape((DRAWS, -1, rows.shape[1]))[:1, :, :1]
+
+    def fill(leaf: Any) -> Any:
+        shape = tuple(first.shape[:2]) + (1,) * (len(leaf.shape) - 2)
+        return 0.0 * leaf + first.reshape(shape)
+
+    return backend.map(fill, signs)
+
+
+def _without_test(dynamics: Any, structure: Structure, *at: Any) -> Jacobians:
+    """Take the factors of every leaf that had some once, whatever they leave over."""
+    backend = dynamics.backend
+    outcome, pullback = dynamics.vjp(*at)
+    by_params, by_state = backend.vmap(lambda row: pullback(row, None))(basis(backend, at[1]))
+    leaves = [leaf for _, leaf in backend.named_leaves(by_params)]
+    found = list[Immediate | None]()
+    for leaf, rows in zip(structure, leaves, strict=True):
+        if leaf.kind == "none":
+            found.append(None)
+        elif leaf.kind == "outer":
+            found.append(Immediate(*factor(backend.xp, rows, leaf.inputs)[:2]))
+        else:
+            found.append(Immediate(rows))
+    return Jacobians(outcome, pullback, coordinates(backend, by_state), found, True)
+
+
 def _scaled_terms(now: Now, after: KroneckerInfluence, by: float, last: bool) -> KroneckerInfluence:
     def change(terms: Terms) -> Terms:
         scaled = [by * a if not last or i == len(terms.left) - 1 else a
@@ -229,8 +269,10 @@ WRONG_KRONECKER = (
     _wrong("rows and columns exchanged", "mean", after=_exchanged),
     _wrong("last term dropped", "mean", after=_strongest_only),
     _wrong("gradient from the terms after the step", "mean", before=_one_step_ahead),
+    _wrong("one leaf's signs used by all", "signs", signs=_one_for_all),
+    _wrong("structure never tested again", "structure", take=_without_test),
 )
-"""Each must be refused by the enumeration of all signs."""
+"""Each must be refused: most by the enumeration of all signs, and by the chain."""
 
 RIGHT_KRONECKER = (
     KroneckerVariant(1, name="kronecker: rank 1"),
