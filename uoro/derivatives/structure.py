@@ -243,7 +243,7 @@ def factor(xp: Any, stack: Any, inputs: tuple[int, ...]) -> tuple[Any, Any, Any]
     shape = tuple(stack.shape[1:])
     outputs = [i for i, size in enumerate(shape) if i not in inputs and size > 1]
     first = bool(outputs) and max(inputs) < min(outputs)  # Axes of length 1 may be in neither.
-    q = math.prod(shape[i] for i in inputs)
+    q = math.prod([shape[i] for i in inputs])
     rows = stack.reshape((stack.shape[0], q, -1) if first else (stack.shape[0], -1, q))
     rows = xp.swapaxes(rows, 1, 2) if first else rows
     rows = rows.reshape((-1, q))

@@ -55,7 +55,7 @@ def no_terms(backend: Backend, value: Any, leaf: LeafStructure, n: int, rank: in
 
 def structure_of(backend: Backend, params: Any, carry: KroneckerInfluence) -> Structure:
     """Return the structure that a carry was made for."""
-    found = list[LeafStructure]()
+    found: list[LeafStructure] = []  # list[LeafStructure]() is no call that torch.compile follows
     for name, leaf in backend.named_leaves(params):
         kind: Kind = "none"
         inputs: tuple[int, ...] = ()
@@ -80,7 +80,8 @@ def advance_influence(
 ) -> KroneckerInfluence:
     """Push what is carried, add the immediate Jacobian, and reduce the terms to r."""
     precision = working_precision(backend, carry.added)
-    terms, exact = dict[str, Terms](), dict[str, Any]()
+    terms: dict[str, Terms] = {}
+    exact: dict[str, Any] = {}
     for leaf, fresh in zip(structure, model.params, strict=True):
         if leaf.name in carry.terms and fresh is not None:
             carried, made = as_precision(
@@ -93,12 +94,17 @@ def advance_influence(
             exact[leaf.name] = pushed + fresh.left
     drawn = site_signs(backend, signs, len(terms))
     reduced, added = reduce_all(backend, list(terms.values()), drawn, rank)
-    kept = KroneckerInfluence(
-        dict(zip(terms, reduced, strict=True)), exact, {}, 0.0 * carry.added + added
+    kept = dict(zip(terms, reduced, strict=True))
+
+    def stored(before: Any, after: Any) -> Any:
+        return backend.map(lambda _, new: new, before, after)  # In the dtypes of the carry.
+
+    return KroneckerInfluence(
+        {name: stored(carry.terms[name], after) for name, after in kept.items()},
+        {name: stored(carry.exact[name], after) for name, after in exact.items()},
+        {},
+        0.0 * carry.added + added,
     )
-    like = carry._replace(rest={})
-    after: KroneckerInfluence = backend.map(lambda _, new: new, like, kept)
-    return after
 
 
 def site_signs(backend: Backend, signs: Any, sites: int) -> Any:
@@ -116,7 +122,7 @@ def site_signs(backend: Backend, signs: Any, sites: int) -> Any:
     vectors = [columns[i, :, j] for j in range(rows.shape[1]) for i in range(DRAWS)]
     if sites <= len(vectors):
         return vectors[:sites]
-    products = list[Any]()
+    products: list[Any] = []
     for number in range(sites):
         code, product = number % (2 ** len(vectors) - 1) + 1, 1.0
         for bit, vector in enumerate(vectors):

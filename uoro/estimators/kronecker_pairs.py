@@ -85,7 +85,8 @@ def reduce_all(
         The r terms of each leaf, and the variance that all reductions have added.
     """
     xp = backend.xp
-    reduced, added = dict[int, Terms](), 0.0
+    reduced: dict[int, Terms] = {}
+    added = 0.0
     counts = [len(each.right) for each in terms]
     for count in sorted(set(counts)):
         group = [i for i, each in enumerate(counts) if each == count]
