@@ -18,7 +18,7 @@ from uoro_conformance.terms import check_chain_of_terms, check_own_signs
 from uoro import RTRL, SGD, UORO, Backend, KroneckerSum, Learner, Streams, load_backend
 from uoro.algebra import entry
 from uoro.derivatives.structure import factor
-from uoro.errors import DerivativeError, SettingError, StructureError
+from uoro.errors import DerivativeError, NonFiniteError, SettingError, StructureError
 from uoro.estimators.kronecker_carry import site_signs
 from uoro.estimators.spelling import parse_estimator
 from uoro.learning.host_noise import SharedNoise
@@ -223,6 +223,21 @@ def test_a_compiled_model_that_breaks_its_structure_gives_nan() -> None:
         _, _, estimate = step(params, carry, state, backend.from_host(np.array(1.0)), signs)
         assert np.isnan(float(estimate.loss))
         assert np.isnan(backend.to_host(estimate.gradient["W"])).all()
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["step by step", "run"])
+def test_a_learner_names_the_leaf_whose_structure_broke(together: bool) -> None:
+    backend = load_backend("jax")
+    with backend.precision("float64"):
+        dynamics, params, state = _breaking(backend)
+        items = [backend.from_host(np.array(x)) for x in (0.0, 0.0, 1.0)]
+        estimator, still = KroneckerSum(1), items[0]
+        learner = Learner(dynamics, estimator, SGD(1e-3), params, state)
+        carry = _with_one_use(backend, estimator, dynamics, params, state, still)
+        learner.step(still)
+        learner._stepper.progress = learner._stepper.progress._replace(carry=carry)
+        with pytest.raises(NonFiniteError, match=r"leaf 'W'.*an outer product"):
+            learner.run(items[1:]) if together else [learner.step(item) for item in items[1:]]
 
 
 def _with_one_use(

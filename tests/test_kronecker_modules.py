@@ -105,7 +105,7 @@ FUNCTIONAL: dict[str, Callable[[], Any]] = {
         NnxModel(nnx.GRUCell, nnx.Rngs(0), 0.0), squared, jnp.zeros(4)
     ),
 }
-THOROUGH = ("Equinox LSTMCell", "Flax NNX GRUCell")
+THOROUGH = ("Equinox LSTMCell", "Flax Linen GRUCell", "Flax NNX GRUCell")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_compiled_module_takes_the_steps_of_an_eager_one() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_params_of_lower_precision(dtype: Any) -> None:
-    """With terms enough for every direction, the gradient is RTRL's up to the rounding of a step."""
+    """With terms enough for every direction, the gradient is RTRL's up to rounding."""
     found = []
     for estimator in (KroneckerSum(9), RTRL()):
         torch.manual_seed(0)

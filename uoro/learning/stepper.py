@@ -9,7 +9,7 @@ from typing import Any
 
 from uoro.algebra import entry, norm, working_precision
 from uoro.backend import Backend, CompilesSteps
-from uoro.errors import NonFiniteError, SettingError, StreamError
+from uoro.errors import DerivativeError, NonFiniteError, SettingError, StreamError
 from uoro.estimator import Estimate
 from uoro.learning.carry import Progress
 from uoro.learning.chunks import Attempt, Chunks, Items
@@ -148,6 +148,8 @@ class Stepper:
             self.policy.skipped_in_a_row = 0
         else:
             cause = cause_of(self.backend, inputs, fault, before=self._before())
+            if cause is None and self.policy.choice == "stop" and self.backend.compiled:
+                cause = self._error_uncompiled(inputs, signs)
             self.policy.skip(self.backend, self.progress, fault, self.steps, cause)
         self.steps += 1
         self._before = lambda: inputs
@@ -179,6 +181,14 @@ class Stepper:
         if fault is None:
             now = self.update.apply(now, carry, state, estimate.gradient, clock)
         return now, estimate, fault
+
+    def _error_uncompiled(self, inputs: Any, signs: Any) -> str | None:
+        """Return the error that a step raises if it is not compiled: a compiler has only NaN."""
+        try:
+            self.update.estimate(self.progress, inputs, signs, self.clock())
+        except DerivativeError as error:
+            return str(error)
+        return None
 
     def clock(self) -> Clock:
         """Return the clock of the next step."""
