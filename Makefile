@@ -12,7 +12,7 @@ demo: $(STAMP)
 	  --steps 100000 --eager-steps 10000 --seed 5 --out results/demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not thorough"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not thorough"
 
 # Further cases of some tests, which would double the time of all.
 test-thorough: $(STAMP)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
 
 import jax
 import pytest
+from uoro_jax.compiling import compile_fast
 
 from uoro import Backend, load_backend
 from uoro.files.resident import resident
@@ -21,12 +21,27 @@ ENOUGH, MUCH = 1.2e9, 2e8
 """Resident bytes of a worker from which on it frees what it compiled, and how many more it must
 have than after the last time."""
 
+LONGEST = (
+    "test_suite_on_backends", "test_joint", "test_many_devices", "test_kronecker", "test_suite",
+    "test_train_killed", "test_documents", "test_cli", "test_learner", "test_jax_core",
+    "test_backends_agree", "test_public_errors", "test_resuming", "test_train", "test_compiling",
+    "test_torch_modules", "test_examples", "test_torch_waiting", "test_wrong_and_right",
+    "test_jax_models", "test_real_models", "test_frameworks_agree", "test_declared",
+)  # fmt: skip
+"""The files that take longest. They go first, so that no worker is left with one at the end."""
+
 _left = [0]
 """Resident bytes after each time."""
 
 # Programs that run for a moment need not be optimized for as long as that takes; those of processes
 # that tests start neither. With `XLA_FLAGS= make test` they are optimized as a user's are.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+compile_fast()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first; `make test` shares out whole files in order."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,6 +22,8 @@ from typing import NamedTuple, NoReturn
 
 # Steps from one checkpoint to the next, and from one line of metrics to the next: 20 to 50 ms.
 BEATS = {"autograd": (8, 3), "torch": (8, 3), "jax": (60, 25)}
+# What a run imports on its way: with PyTorch, that is most of its first second.
+LATER = {"autograd": (), "torch": ("torch._dynamo",), "jax": ()}
 KINDS = ("anywhere", "anywhere", "between", "writing")
 # Lives that are processes of their own.
 OWN = (0, 17, 33)
@@ -98,7 +100,7 @@ def import_everything(backend: str) -> None:
     import matplotlib
 
     matplotlib.use("agg")
-    for module in ("matplotlib.pyplot", "uoro.cli.app", f"uoro_{backend}"):
+    for module in ("matplotlib.pyplot", "uoro.cli.app", f"uoro_{backend}", *LATER[backend]):
         importlib.import_module(module)
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:

@@ -94,11 +94,12 @@ def raises():
     return load_backend("autograd").dynamics(transition), W, np.zeros(5), items
 
 def large():
+    # Many state coordinates; few params, so that the influence needs little memory.
     def transition(w, state, x):
-        state = torch.tanh(w @ state + x)
+        state = torch.tanh(w[0] @ (w[1].T @ state) + x)
         return state, state.square().sum()
     torch.manual_seed(0)
-    w = torch.randn(300, 300, dtype=torch.float64) / 17
+    w = torch.randn(2, 300, 4, dtype=torch.float64) / 7
     state, items = torch.zeros(300).double(), [torch.randn(300).double() for _ in range(2)]
     return load_backend("torch").dynamics(transition), w, state, items
 

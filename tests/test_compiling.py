@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -261,6 +262,18 @@ def test_another_device_or_an_older_xla_gets_no_options(monkeypatch: pytest.Monk
         assert compiler_options() is None
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert compiler_options() is None
+
+
+def test_flags_that_are_given_stay_and_an_untried_xla_gets_only_a_lasting_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "")
+    load_backend("jax").compile_fast()  # type: ignore[attr-defined]  # JAX's own
+    assert os.environ["XLA_FLAGS"] == ""
+    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setattr(compiling.jaxlib, "__version__", "99.0.0")
+    compiling.compile_fast()
+    assert os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=0"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from uoro_jax.compiling import fast_options
 from uoro_torch import DistributedStreams
 
 from uoro import UORO
@@ -42,8 +43,7 @@ def _require_passed(process: subprocess.Popen[str]) -> None:
 def test_streams_on_eight_simulated_jax_devices() -> None:
     flags = (
         "--xla_force_host_platform_device_count=8",
-        # Programs that run for a moment need not be optimized for as long as that takes.
-        "--xla_backend_optimization_level=0",
+        fast_options(),
         # XLA aborts a process in which devices wait for each other for 40 seconds, as on a machine
         # that has other things to do. What has stopped for good ends at `LONGEST`.
         f"--xla_cpu_collective_call_terminate_timeout_seconds={LONGEST}",

@@ -17,6 +17,7 @@ from uoro_conformance.backend import (
 from uoro_conformance.cases import Session, guarded, run_case
 from uoro_conformance.many import check_many
 from uoro_conformance.profiles import PROFILES
+from uoro_conformance.programs import compile_fast
 from uoro_conformance.running import choose_cases
 from uoro_conformance.suite import BACKEND_LAWS
 
@@ -221,6 +222,22 @@ def test_a_model_of_many_streams_whose_loss_is_a_sum_is_refused() -> None:
     check_many(made, *point).require()
     wrong: Any = Batch(dynamics, 3.0)
     assert check_many(wrong, *point).verdict == "broken"
+
+
+def test_a_backend_compiles_fast_unless_the_profile_is_the_thorough_one() -> None:
+    asked = list[str]()
+
+    class Compiler:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(load_backend("autograd"), name)
+
+        def compile_fast(self) -> None:
+            asked.append("fast")
+
+    for profile in PROFILES.values():
+        compile_fast(Compiler(), profile)
+    assert len(asked) == 2
+    compile_fast(load_backend("autograd"), PROFILES["ci"])
 
 
 def test_programs_are_dropped_between_groups_of_laws() -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from suite_runs import run as _run
+from suite_runs import run_suite_command as _suite
 from uoro_conformance.cases import Case, Session, run_case
 from uoro_conformance.finding import Finding
 from uoro_conformance.profiles import PROFILES, profile_named
@@ -22,60 +20,7 @@ from uoro_conformance.suite import cases
 from uoro import load_backend
 from uoro.errors import SettingError, UnknownNameError
 
-STRICTLY = [
-    "-Werror",
-    # torch.func.vmap, on its first call, imports a module of torch's own that still scripts.
-    "-Wignore:`torch.jit.script` is deprecated:DeprecationWarning",
-    "-Wignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
-]
 HANDMADE = Path(__file__).parent / "handmade"
-
-
-def _run(
-    arguments: Sequence[str], folder: Path, path: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ)
-    if path is not None:
-        others = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([str(path), *([others] if others else [])])
-    strictly = [] if arguments[0] == "pip" else STRICTLY
-    return subprocess.run(
-        [sys.executable, *strictly, "-m", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        check=False,
-    )
-
-
-def _suite(folder: Path, *arguments: str, path: Path | None = None) -> tuple[Any, Any]:
-    """Run the command; give what it did and the report it wrote."""
-    report = folder / "report.json"
-    done = _run(["uoro_conformance", *arguments, "--report", str(report)], folder, path)
-    written = json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
-    return done, written
-
-
-# Our own backends: this is where every law is held on all three.
-
-
-@pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
-def test_every_law_holds_on_each_backend(name: str, tmp_path: Path) -> None:
-    done, report = _suite(tmp_path, name)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert report["counts"] == {"holds": len(cases(PROFILES["ci"]))}
-    assert report["false_alarm"] <= 1e-9
-    assert {"float64", "float32"} == {entry["id"].split("/")[0] for entry in report["findings"]}
-    for entry in report["findings"]:
-        if entry["false_alarm"]:
-            assert 0 < entry["resolves"] < 0.3, entry
-    declared = {entry["id"]: entry for entry in report["findings"]}["float64/declared/tbptt:10"]
-    assert "wrong sign" in declared["evidence"]
-    assert "seed 0" in done.stdout
-    if name == "jax":
-        # Kinds times dtypes, and one more size for the enumeration: however many systems there are.
-        assert "Systems of 23 shapes were compiled" in done.stdout
 
 
 def test_a_compiled_backend_meets_no_new_shapes_with_more_systems() -> None:

@@ -22,7 +22,7 @@ from uoro.derivatives.choosing import Route
 from uoro.derivatives.differenced import by_differences
 from uoro.derivatives.routes import Routed
 from uoro.errors import StructureError, spelled
-from uoro_jax.compiling import Donating, compiler_options
+from uoro_jax.compiling import Donating, compile_fast, compiler_options
 from uoro_jax.devices import find_device, spell_device
 from uoro_jax.draws import draw, pair_axis
 from uoro_jax.dynamics import JaxDynamics
@@ -196,6 +196,10 @@ class JaxBackend:
     def drop_programs(self) -> None:
         """Drop all programs that JAX keeps, this library's and the user's; see `DropsPrograms`."""
         jax.clear_caches()  # type: ignore[no-untyped-call]  # JAX's own has no types
+
+    def compile_fast(self) -> None:
+        """Compile fast from now on, if nothing has been compiled; see `compiling.compile_fast`."""
+        compile_fast()
 
     def key(self, seed: int) -> jax.Array:
         """Build a typed PRNG key from a seed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 
 from uoro.arguments import mismatch, require_path
 from uoro.errors import SettingError, spelled
@@ -64,6 +66,27 @@ class Donating:
             first = jax.tree.map(jnp.copy, first)
             self._called = True
         return self._compiled(first, *arguments)
+
+
+def fast_options() -> str:
+    """Return flags for ``XLA_FLAGS`` with which a CPU's programs compile twice as fast.
+
+    The programs are slower; for those that run for a moment that does not matter. XLA ends a
+    process at a flag that it does not know, so the second is given to tried versions alone.
+    """
+    tried = jaxlib.__version__.startswith("0.10.")
+    return "--xla_backend_optimization_level=0" + (
+        " --xla_cpu_use_fusion_emitters=false" if tried else ""
+    )
+
+
+def compile_fast() -> None:
+    """Have XLA take `fast_options` in this process and in those that it starts.
+
+    To be called before anything is compiled, as XLA reads its flags once; later it changes nothing.
+    Nor does it where the environment has ``XLA_FLAGS`` already, even if they are empty.
+    """
+    os.environ.setdefault("XLA_FLAGS", fast_options())
 
 
 def keep_compiled(folder: str | Path) -> None:

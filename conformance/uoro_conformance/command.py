@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 from uoro.errors import MissingFrameworkError, SettingError, UOROError
 from uoro.registry import load_backend, registered_backends
 from uoro_conformance.profiles import PROFILES, profile_named
+from uoro_conformance.programs import compile_fast
 from uoro_conformance.report import Entry, ExpectedFailures, Report, require_writable
 from uoro_conformance.running import choose_cases, choose_seed, run_suite
 from uoro_conformance.table import print_report
@@ -98,6 +99,7 @@ def conformance(
                 f"[yellow]skipped[/] {backend_name}: {escape(str(missing))}", soft_wrap=True
             )
             continue
+        compile_fast(backend, chosen)
         total = len(choose_cases(chosen, only or (), getattr(backend, "lacks", ())))
         with _progress() as progress:
             bar = progress.add_task(backend_name, total=total, now="")

@@ -6,13 +6,12 @@ import math
 from functools import partial
 from typing import Any
 
-from uoro.algebra import norm
 from uoro.estimator import Estimator, guarantee_of
 from uoro.estimators import RTRL
 from uoro.estimators.kronecker_carry import KroneckerInfluence
 from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.exact import check_chain, check_gradient_path
-from uoro_conformance.finding import UNIT, Finding, precision_of, worst
+from uoro_conformance.finding import UNIT, Finding, length, length_of_sum, precision_of, worst
 from uoro_conformance.free_runs import check_by_sampling
 from uoro_conformance.systems import Trial
 from uoro_conformance.terms import check_chain_of_terms
@@ -90,8 +89,8 @@ def _compare_with_rtrl(trial: Trial, estimator: Estimator, seed: int) -> Finding
         carry, _, estimate = follow(params, carry, state, item, signs)
         influence, state, expected = follow_exact(params, influence, state, item, None)
         got, true = estimate.gradient, expected.gradient
-        error = float(norm(backend, backend.combine((1.0, got), (-1.0, true))))
-        sizes = float(norm(backend, got)), float(norm(backend, true))
+        error = length_of_sum(backend, (1.0, got), (-1.0, true))
+        sizes = length(backend, got), length(backend, true)
         gap = error / sizes[1] if sizes[1] else error
         if not math.isfinite(gap):
             evidence = f"At step {step}: ‖gradient‖ = {sizes[0]}, ‖exact‖ = {sizes[1]}."

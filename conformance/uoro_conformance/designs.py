@@ -11,6 +11,7 @@ from uoro.algebra import coordinates, entry, repeat, shaped, size
 from uoro.backend import Backend
 from uoro.estimator import Estimator
 from uoro.estimators.joint import DRAWS, JointUORO
+from uoro_conformance.finding import REAL
 
 
 def hadamard_designs(coordinates: int, seed: int) -> Any:
@@ -57,8 +58,7 @@ def gaussian(backend: Backend, like: Any, *seed: int, count: int | None = None) 
     The suite does not draw with the backend that it checks.
     """
     rows = np.random.default_rng(seed).normal(size=(count or 1, size(backend, like)))
-    stack = as_noise(backend, like, rows, 1)
-    return stack if count is not None else backend.map(lambda leaf: leaf[0], stack)
+    return _tree_of(backend, like, rows[:, None], () if count is None else (count,))
 
 
 def draws_of(estimator: Estimator) -> int:
@@ -82,18 +82,26 @@ def as_noise(backend: Backend, state: Any, rows: Any, draws: int) -> Any:
         draws: Number of draws per step; with more than one they are a second leading axis.
     """
     batch = (len(rows),) if draws == 1 else (len(rows), draws)
-    signs = rows.reshape((len(rows), draws, -1))
+    return _tree_of(backend, state, rows.reshape((len(rows), draws, -1)), batch)
+
+
+def _tree_of(backend: Backend, like: Any, numbers: Any, batch: tuple[int, ...]) -> Any:
+    """Shape rows of coordinates into a tree, in the dtypes of ``like``, on the host."""
     parts, start = [], 0
-    for _, leaf in backend.named_leaves(state):
+    for _, leaf in backend.named_leaves(like):
         count, pieces = math.prod(leaf.shape), []
         for _ in range(backend.parts(leaf)):
-            pieces.append(signs[:, :, start : start + count].reshape((*batch, *leaf.shape)))
+            pieces.append(numbers[..., start : start + count].reshape((*batch, *leaf.shape)))
             start += count
         if pieces:
             parts.append(pieces[0] if len(pieces) == 1 else pieces[0] + 1j * pieces[1])
     drawn = iter(parts)
-    like = backend.zeros(state, batch=batch)
-    return backend.map(lambda zero: zero + backend.from_host(next(drawn)), like)
+
+    def made(zero: Any) -> Any:
+        name = str(zero.dtype).rpartition(".")[2]
+        return backend.from_host(next(drawn), dtype=REAL.get(name, name))
+
+    return backend.map(made, backend.zeros(like))
 
 
 def flat_pairs(backend: Backend, tangents: Any, cotangents: Any, rank: int) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uoro.algebra import basis, norm
+from uoro.algebra import basis
 from uoro.estimator import Estimator
 from uoro_conformance.apparatus import Apparatus, Measurement, apparatus
 from uoro_conformance.designs import balanced, gaussian
@@ -28,6 +28,8 @@ from uoro_conformance.finding import (
     Finding,
     Verdict,
     largest,
+    length,
+    length_of_sum,
     precision_of,
     relative_gap,
     worst,
@@ -86,7 +88,7 @@ def check_chain(
     law, backend = "each step's mean is RTRL's", trial.dynamics.backend
     dtype = precision_of(backend, trial.state, trial.params[0])
     start = trial.carry_of(estimator)
-    if float(norm(backend, start.tangent)) * float(norm(backend, start.cotangent)) > 0:
+    if length(backend, start.tangent) * length(backend, start.cotangent) > 0:
         evidence = "The initial carry is not zero."
         return Finding(law, "biased", math.inf, ROUNDING[dtype], evidence, trial.line)
 
@@ -253,7 +255,7 @@ def check_sign_equivariance(trial: Trial, estimator: Estimator, *, seed: int = 0
             ("cotangent", two.cotangent, minus(one.cotangent)),
             ("gradient", second.gradient, first.gradient),
         ):
-            gap = float(norm(backend, backend.combine((1.0, got), (-1.0, expected))))
+            gap = length_of_sum(backend, (1.0, got), (-1.0, expected))
             if gap != 0.0:
                 again = lab.step(params, carry, state, item, signs)
                 same = math.isfinite(gap) and relative_gap(backend, again[0], one) == 0.0

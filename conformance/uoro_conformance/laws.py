@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import norm
 from uoro.backend import Backend
 from uoro.derivatives.probing import cotangent_for
 from uoro.derivatives.unroll import unroll
@@ -17,7 +16,15 @@ from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, Truncated
 from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.designs import gaussian
-from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
+from uoro_conformance.finding import (
+    UNIT,
+    Finding,
+    largest,
+    length,
+    length_of_sum,
+    precision_of,
+    relative_gap,
+)
 
 ADJOINT = 1e3
 """How many units of roundoff, relative to ‖u‖ ‖J v‖, an adjoint gap may have."""
@@ -54,13 +61,13 @@ def check_adjointness(
         "next state": (
             float(backend.inner(cotangent, pushed)),
             float(backend.inner(pulled, tangent)),
-            float(norm(backend, cotangent)) * float(norm(backend, pushed))
-            + float(norm(backend, pulled)) * float(norm(backend, tangent)),
+            length(backend, cotangent) * length(backend, pushed)
+            + length(backend, pulled) * length(backend, tangent),
         ),
         "output": (
             float(backend.inner(weights, output_tangent)),
             float(backend.inner(state_gradient, tangent)),
-            float(norm(backend, state_gradient)) * float(norm(backend, tangent)),
+            length(backend, state_gradient) * length(backend, tangent),
         ),
     }
     gaps = {
@@ -98,8 +105,8 @@ def check_linearity(
     weights = cotangent_for(backend, outcome.output)
     half, less, none = (backend.combine((by, weights)) for by in (0.5, -0.5, 0.0))
     (of_a, rate_a), (of_b, rate_b), (of_mixed, rate) = push(a), push(b), push(mixed)
-    steepest = float(norm(backend, pullback(None, weights)[1]))
-    terms = steepest * (2 * float(norm(backend, a)) + 3 * float(norm(backend, b)))
+    steepest = length(backend, pullback(None, weights)[1])
+    terms = steepest * (2 * length(backend, a) + 3 * length(backend, b))
     along = [float(backend.inner(weights, tangent)) for tangent in (rate, rate_a, rate_b)]
     pulls = zip(pullback(a, half), pullback(b, half), pullback(mixed, less), strict=True)
     gaps = {
@@ -124,8 +131,8 @@ def check_linearity(
 
 def _nonlinearity(backend: Backend, of_a: Any, of_b: Any, of_mixed: Any) -> float:
     """Return ``‖f(2a - 3b) - 2 f(a) + 3 f(b)‖``, relative to the sum of the terms."""
-    gap = float(norm(backend, backend.combine((1.0, of_mixed), (-2.0, of_a), (3.0, of_b))))
-    return gap / (2 * float(norm(backend, of_a)) + 3 * float(norm(backend, of_b)) or 1.0)
+    gap = length_of_sum(backend, (1.0, of_mixed), (-2.0, of_a), (3.0, of_b))
+    return gap / (2 * length(backend, of_a) + 3 * length(backend, of_b) or 1.0)
 
 
 def check_outcomes_agree(
@@ -141,7 +148,7 @@ def check_outcomes_agree(
     dtype = precision_of(backend, state, params)
     plain = dynamics.forward(params, state, inputs)
     taped, _ = dynamics.vjp(params, state, inputs)
-    sizes = [float(norm(backend, each.output)) for each in (plain, taped)]
+    sizes = [length(backend, each.output) for each in (plain, taped)]
     law = "forward and vjp give one outcome"
     if not all(map(math.isfinite, sizes)):
         evidence = f"Outputs of norms {sizes[0]!r} and {sizes[1]!r} are not finite."
@@ -234,7 +241,7 @@ def check_rtrl_sums_to_bptt(
         "RTRL summed over time is BPTT",
         largest([relative_gap(backend, total, whole.gradient)]),
         tolerance,
-        f"{len(items)} steps, gradient of norm {float(norm(backend, whole.gradient)):.6g}, "
+        f"{len(items)} steps, gradient of norm {length(backend, whole.gradient):.6g}, "
         f"backend {backend.name}.",
     )
 

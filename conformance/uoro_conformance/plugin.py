@@ -15,6 +15,7 @@ from uoro.registry import load_backend, registered_backends
 from uoro_conformance.cases import Case, Session
 from uoro_conformance.finding import Finding
 from uoro_conformance.profiles import PROFILES, profile_named
+from uoro_conformance.programs import compile_fast
 from uoro_conformance.report import Entry, ExpectedFailures, Report, require_writable
 from uoro_conformance.running import choose_seed
 from uoro_conformance.suite import cases
@@ -58,7 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
         backend = load_backend(name, device=option("--device"))
     except UOROError as error:
         raise pytest.UsageError(f"uoro conformance: {error}") from error
-    session = Session(backend, profile_named(option("--profile")), seed)
+    profile = profile_named(option("--profile"))
+    compile_fast(backend, profile)
+    session = Session(backend, profile, seed)
     config.pluginmanager.register(Conformance(session, expected, option("--report")), PROPERTY)
 
 

@@ -24,6 +24,7 @@ class Profile:
         enumerated: The systems over all of whose sign sequences the mean is taken.
         self_test: Whether the suite also tests itself: wrong estimators and right ones.
         any_size: Whether random systems have any size even where each has to be compiled.
+        fast: Whether a process of the suite compiles fast, and not as users do.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Profile:
     enumerated: Sequence[System]
     self_test: bool = False
     any_size: bool = False
+    fast: bool = True
 
 
 _BY_KIND = {system.kind: system for system in GALLERY}
@@ -74,6 +76,7 @@ PROFILES = {
             enumerated=[System(kind, 2, 5, 1) for kind in ("linear", "tied", "tanh", "gru")],
             self_test=True,
             any_size=True,
+            fast=False,
         ),
     )
 }

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from uoro.backend import Backend, DropsPrograms
+from uoro_conformance.profiles import Profile
 
 _caches = list[Any]()
+
+
+@runtime_checkable
+class CompilesFast(Protocol):
+    """A backend that can trade the speed of its programs for that of its compiler."""
+
+    def compile_fast(self) -> None:
+        """Compile fast from now on, in the whole process; called before anything is compiled."""
+        ...
+
+
+def compile_fast(backend: Backend, profile: Profile) -> None:
+    """Have a backend compile fast, if it can and the profile runs programs only for a moment."""
+    if profile.fast and isinstance(backend, CompilesFast):
+        backend.compile_fast()
 
 
 def kept(most: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

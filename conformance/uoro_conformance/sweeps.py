@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from uoro.algebra import norm
 from uoro.arguments import is_loss
 from uoro.derivatives.probing import cotangent_for
 from uoro.derivatives.sweep import once, read, separately, sweep
 from uoro.dynamics import Dynamics, Each, Sweep
 from uoro_conformance.designs import gaussian
-from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
+from uoro_conformance.finding import UNIT, Finding, largest, length, precision_of, relative_gap
 from uoro_conformance.laws import ADJOINT
 from uoro_conformance.programs import kept
 
@@ -51,14 +50,14 @@ def check_sweep(
     key: Any = (dynamics, count is not None)
     both = _both_ways(*key)
     expected, got, state_gradient = both(params, state, inputs, tangent, signs)
-    outputs = [float(norm(backend, found["output"])) for found in (expected, got)]
+    outputs = [length(backend, found["output"]) for found in (expected, got)]
     if not all(map(math.isfinite, outputs)):
         evidence = f"Outputs of norms {outputs[0]!r} and {outputs[1]!r} are not finite."
         return Finding(law, "unverifiable", math.nan, math.nan, evidence)
     gaps = {name: relative_gap(backend, got[name], expected[name]) for name in expected}
-    steepest = float(norm(backend, state_gradient)) * float(norm(backend, tangent))
+    steepest = length(backend, state_gradient) * length(backend, tangent)
     apart = gaps["output along the tangent"] * (
-        float(norm(backend, expected["output along the tangent"])) or 1.0
+        length(backend, expected["output along the tangent"]) or 1.0
     )
     gaps["output along the tangent"] = apart / (steepest or 1.0)
     where = max(gaps, key=lambda name: largest([gaps[name]]))
