@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 
 from uoro.arguments import mismatch, require_path
 from uoro.errors import SettingError, spelled
@@ -74,7 +74,7 @@ def fast_options() -> str:
     The programs are slower; for those that run for a moment that does not matter. XLA ends a
     process at a flag that it does not know, so the second is given to tried versions alone.
     """
-    tried = jaxlib.__version__.startswith("0.10.")
+    tried = version("jaxlib").startswith("0.10.")
     return "--xla_backend_optimization_level=0" + (
         " --xla_cpu_use_fusion_emitters=false" if tried else ""
     )
