@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +102,26 @@ def test_applications_do_not_borrow_from_each_other() -> None:
     assert breaches("uoro.training.figure", "from uoro.lab.compare.figure import draw")
     assert breaches("uoro.lab.compare.comparison", "from uoro.lab.bench.table import table")
     assert not breaches("uoro.lab.reproduce.learning", "from uoro.lab.compare.curve import Curve")
+
+
+def unnamed(text: str) -> list[str]:
+    """List the rooms and the folders that a page about the architecture leaves out."""
+    page = re.sub(
+        r"(\w*)\{([\w,]+)\}",
+        lambda found: " ".join(f"{found[1]}{name}/" for name in found[2].split(",")),
+        text,
+    )
+    wanted = set[str]()
+    for module, path in modules():
+        wanted.add(f"{path.parent.name}/")
+        if module in FLOOR and path.name != "__init__.py":
+            wanted.add(path.name)
+    return sorted(name for name in wanted if not re.search(rf"(?<!\w){re.escape(name)}", page))
+
+
+def test_the_page_about_the_architecture_names_every_folder_and_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert not unnamed(page)
+    for name in ("monitors/", "{autograd,torch,jax}", "schedules.py", "mutants/"):
+        missing = page.replace(name, "")
+        assert unnamed(missing), name
