@@ -14,7 +14,7 @@ from torch.nn import functional
 from uoro_conformance import check_truth
 from uoro_torch import Online
 
-from uoro import RTRL
+from uoro import RTRL, Streams, TruncatedBPTT
 from uoro.errors import SettingError, StructureError
 
 MSE = functional.mse_loss
@@ -122,8 +122,48 @@ def test_a_parameter_resized_in_mid_run_is_named() -> None:
     online = Online.for_module(model, MSE, torch.zeros(UNITS))
     online.step(X, Y)
     model.readout.weight.data = torch.zeros(OUT + 1, UNITS)
-    with pytest.raises(SettingError, match="others in shape, dtype or device"):
+    model.core.bias_hh.data = model.core.bias_hh.data.double()
+    named = [
+        r"got 'core\.bias_hh' of dtype torch\.float64 in place of torch\.float32, "
+        rf"'readout\.weight' of shape \({OUT + 1}, {UNITS}\) in place of \({OUT}, {UNITS}\)\. Call"
+    ]
+    with pytest.raises(SettingError, match=named[0]):
         online.step(X, Y)
+    with pytest.raises(SettingError, match=named[0]):
+        online(X)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda m: m.readout.bias.requires_grad_(False), r"'readout\.bias' without a gradient, or"),
+        (
+            lambda m: setattr(m, "more", nn.Linear(1, 1)),
+            r"'more\.weight' besides, 'more\.bias' bes",
+        ),
+        (lambda m: setattr(m, "readout", nn.Linear(UNITS, OUT)), r"'readout\.weight' replaced by"),
+        (lambda m: m.double(), r"float32, 2 more\."),
+    ],
+    ids=["frozen", "added", "replaced", "cast"],
+)
+def test_parameters_changed_in_mid_run_are_named(change: Any, named: str) -> None:
+    model = Read(nn.GRUCell(IN, UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online.step(X, Y)
+    change(model)
+    with pytest.raises(SettingError, match=named):
+        online.step(X, Y)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_estimator_of_chunks_is_refused(streams: bool) -> None:
+    estimator: Any = Streams(TruncatedBPTT(3), 2) if streams else TruncatedBPTT(3)
+    says = r"takes one item a step, got .*TruncatedBPTT\(.*3\).*, which takes 3\. Try Rolling"
+    with pytest.raises(SettingError, match=says):
+        Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS), estimator=estimator)
+    params = {"w": torch.ones(2, requires_grad=True)}
+    with pytest.raises(SettingError, match=says):
+        Online(lambda p, s, x: (s, s.sum()), params, torch.zeros(2), estimator=estimator)
 
 
 def test_a_deep_copy_refuses_to_step() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import optree
 import torch
@@ -14,6 +14,10 @@ from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimator, ParallelEstimator
 from uoro.estimators import UORO
 from uoro.estimators.streams import Streams
+from uoro.learning.update import span_of
+
+NAMED = 4
+"""Largest number of parameters that an error names."""
 
 
 def require_params(params: Any) -> torch.device:
@@ -124,6 +128,21 @@ def require_several(call: str, estimator: Estimator) -> ParallelEstimator:
     return estimator
 
 
+def require_one_item(estimator: Estimator) -> None:
+    """Raise if an estimator takes several items a step.
+
+    Raises:
+        SettingError: If it does.
+    """
+    span = span_of(estimator)
+    if span > 1:
+        raise SettingError(
+            "Online(estimator=...): expected an estimator that takes one item a step, got "
+            f"{spelled(estimator)}, which takes {span}. Try RollingTruncated({span}), uoro.Learner "
+            f"or PyTorch alone: sum {span} losses, call backward(), and detach the state."
+        )
+
+
 def require_mask(mask: Any, count: int, device: str) -> Tensor:
     """Return a mask as a tensor of booleans, one for each stream.
 
@@ -201,3 +220,30 @@ def filled(tree: Any, leaves: Any, what: str) -> Any:
         structure,
         [new.to(old.device, old.dtype) for old, new in zip(mine, leaves, strict=True)],
     )
+
+
+class Look(NamedTuple):
+    """What a parameter looks like, in words."""
+
+    number: int
+    shape: str
+    dtype: str
+    device: str
+
+
+def differences(before: dict[str, Look], now: dict[str, Look]) -> str:
+    """Return how parameters that require gradients differ from those before, by name."""
+    told = [f"{name!r} without a gradient, or gone" for name in before if name not in now]
+    for name, look in now.items():
+        was = before.get(name)
+        if was is None:
+            told.append(f"{name!r} besides")
+        elif look[1:] != was[1:]:
+            pairs = zip(Look._fields[1:], was[1:], look[1:], strict=True)
+            parts = [f"{what} {new} in place of {old}" for what, old, new in pairs if new != old]
+            told.append(f"{name!r} of {', '.join(parts)}")
+        elif look != was:
+            told.append(f"{name!r} replaced by another tensor")
+    if len(told) > NAMED:
+        told[NAMED:] = [f"{len(told) - NAMED} more"]
+    return ", ".join(told) or "them in another order"

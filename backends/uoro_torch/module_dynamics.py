@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -21,9 +22,14 @@ from uoro_torch.dynamics import (
 )
 from uoro_torch.mirrors import Mirrors
 from uoro_torch.module import ModuleTransition
-from uoro_torch.opaque import call
+from uoro_torch.opaque import Axes, call
 from uoro_torch.probing import require_sound_graph, unhooked, watch
-from uoro_torch.pullbacks import pull
+from uoro_torch.pullbacks import (
+    pull,
+    pull_several,
+    push_by_double_vjp,
+    push_forward_several,
+)
 from uoro_torch.spectral import singular_vectors_held, spectral_parts
 from uoro_torch.trees import detach, differentiable, differentiable_leaves, join
 
@@ -33,8 +39,9 @@ class ModuleDynamics(TorchDynamics):
 
     Modules are written for batches, and many of them cannot be mapped by `torch.func.vmap`. So
     several streams run as the rows of one batch; the cotangents of the params, one for each
-    stream, come from one backward pass that is mapped. Several tangents or cotangents of one step
-    are pushed or pulled one after the other.
+    stream, come from one backward pass that is mapped; so do several tangents or cotangents of one
+    step. Where an operation of the model cannot be mapped, they are taken one after the other, and
+    so are several tangents in forward mode.
 
     Args:
         backend: Backend of the tensors.
@@ -65,9 +72,9 @@ class ModuleDynamics(TorchDynamics):
         if torch.compiler.is_compiling():
             return super().forward(params, state, inputs)
 
-        def native(count: int | None, params: Any, streamed: Any, extra: Any) -> Any:
+        def native(axes: Axes, params: Any, streamed: Any, extra: Any) -> Any:
             with torch.no_grad(), unhooked(), self._kernels():
-                outcome = self._run(count, params, *streamed)
+                outcome = self._run(axes.rows, params, *streamed)
             return (outcome.next_state, outcome.output), outcome.aux
 
         returned, aux = call(native, params, (state, inputs), (), rows=self._rows)
@@ -80,17 +87,17 @@ class ModuleDynamics(TorchDynamics):
         if torch.compiler.is_compiling():
             return super().jvp(params, state, inputs, state_tangent)
 
-        def native(count: int | None, params: Any, streamed: Any, tangent: Any) -> Any:
+        def native(axes: Axes, params: Any, streamed: Any, tangent: Any) -> Any:
             state, inputs = streamed
             leaves, structure = optree.tree_flatten(differentiable(state))
             taken = list[Outcome[Any]]()
 
             def outputs(*leaves: Tensor) -> tuple[Any, ...]:
-                taken.append(self._run(count, params, join(state, leaves), inputs))
+                taken.append(self._run(axes.rows, params, join(state, leaves), inputs))
                 return results_of(state, taken[-1])
 
             with self._kernels():
-                pushed = self._push(outputs, leaves, optree.tree_leaves(tangent))
+                pushed = self._push_all(outputs, leaves, optree.tree_leaves(tangent), axes.several)
             of_output = optree.tree_structure(differentiable(taken[-1].output))
             return (
                 optree.tree_unflatten(structure, pushed[: len(leaves)]),
@@ -109,8 +116,8 @@ class ModuleDynamics(TorchDynamics):
             return super().vjp(params, state, inputs)
         records = list[_Record]()
 
-        def record(count: int | None, params: Any, streamed: Any, extra: Any) -> Any:
-            state, inputs = streamed
+        def record(axes: Axes, params: Any, streamed: Any, extra: Any) -> Any:
+            (state, inputs), count = streamed, axes.rows
             roots = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), params)
             starts = [leaf.detach().requires_grad_() for leaf in differentiable_leaves(state)]
             run = partial(self._run, count, roots, join(state, starts), inputs)
@@ -130,10 +137,9 @@ class ModuleDynamics(TorchDynamics):
         param_structure = optree.tree_structure(params)
         state_structure = optree.tree_structure(differentiable(state))
 
-        def pull_native(count: int | None, shared: Any, ticket: Tensor, cotangents: Any) -> Any:
+        def pull_native(axes: Axes, shared: Any, ticket: Tensor, cotangents: Any) -> Any:
             record = records[int(ticket.reshape(-1)[0])]
-            pulled = record.pull(cotangents) if count is None else record.pull_rows(cotangents)
-            by_params, by_state = pulled
+            by_params, by_state = record.pull(cotangents, axes)
             return (
                 optree.tree_unflatten(param_structure, by_params),
                 optree.tree_unflatten(state_structure, by_state),
@@ -165,6 +171,15 @@ class ModuleDynamics(TorchDynamics):
         # Under a map too, what runs is given plain tensors.
         return torch.compiler.is_compiling()
 
+    def _push_all(
+        self, outputs: Any, leaves: list[Tensor], tangents: list[Tensor], several: int | None
+    ) -> list[Tensor]:
+        if several is None:
+            return self._push(outputs, leaves, tangents)
+        if self._forward_mode:
+            return push_forward_several(outputs, leaves, tangents, several)
+        return push_by_double_vjp(outputs, leaves, tangents, several)
+
     def _run(self, count: int | None, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
         if count is None:
             return self._outcome(params, state, inputs)
@@ -182,19 +197,34 @@ class _Record(NamedTuple):
     params: list[Tensor]
     state: list[Tensor]
 
-    def pull(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
-        """Pull one cotangent back."""
-        given = self._listed(cotangents)
-        pulled = pull(self.results, [*self.params, *self.state], given)
+    def pull(self, cotangents: Any, axes: Axes) -> tuple[list[Tensor], list[Tensor]]:
+        """Pull cotangents back: one or several, of one entry or of each row by itself."""
+        given, several = self._listed(cotangents), axes.several
+        if axes.rows is not None:
+            return self._pull_rows(given, several)
+        roots = [*self.params, *self.state]
+        if several is None:
+            pulled = pull(self.results, roots, given)
+        else:
+            pulled = pull_several(self.results, roots, given, several)
         return pulled[: len(self.params)], pulled[len(self.params) :]
 
-    def pull_rows(self, cotangents: Any) -> tuple[list[Tensor], list[Tensor]]:
+    def _pull_rows(
+        self, given: list[Tensor | None], several: int | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Pull a cotangent of each row back, to the params of each row by itself."""
-        given = self._listed(cotangents)
-        alone = [None if cotangent is None else _one_by_one(cotangent) for cotangent in given]
         count = self.results[0].shape[0]
-        by_params = pull(self.results, self.params, alone, batch=(count,))
-        return by_params, pull(self.results, self.state, given)
+        lead = (count,) if several is None else (several, count)
+        last = len(lead) - 1
+        alone = [
+            None if cotangent is None else _one_by_one(cotangent, last).flatten(0, last)
+            for cotangent in given
+        ]
+        by_params = pull_several(self.results, self.params, alone, math.prod(lead))
+        by_params = [leaf.unflatten(0, lead) for leaf in by_params]
+        if several is None:
+            return by_params, pull(self.results, self.state, given)
+        return by_params, pull_several(self.results, self.state, given, several)
 
     def _listed(self, cotangents: Any) -> list[Tensor | None]:
         """Return a cotangent for each result, ``None`` for zero."""
@@ -205,9 +235,10 @@ class _Record(NamedTuple):
         ]
 
 
-def _one_by_one(cotangent: Tensor) -> Tensor:
+def _one_by_one(cotangent: Tensor, axis: int) -> Tensor:
     """Return a cotangent for each row of a batch, zero in all other rows."""
-    return torch.diag_embed(cotangent.movedim(0, -1)).movedim((-2, -1), (0, 1))
+    diagonal = torch.diag_embed(cotangent.movedim(axis, -1))
+    return diagonal.movedim((-2, -1), (axis, axis + 1))
 
 
 def _of_one_row(transition: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,14 @@ from uoro.estimator import ParallelEstimator
 from uoro_torch.backend import TorchBackend
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of
-from uoro_torch.guards import require_params, require_plain_module, require_state, require_unpacked
+from uoro_torch.guards import (
+    Look,
+    differences,
+    require_params,
+    require_plain_module,
+    require_state,
+    require_unpacked,
+)
 from uoro_torch.lifting import Lifted
 from uoro_torch.module import Loss, ModuleTransition, SingleStep, steppable
 from uoro_torch.module_dynamics import ModuleDynamics
@@ -78,7 +85,7 @@ class TrainedModule:
         make = partial(ModuleDynamics, backend, self.transition, rows)
         self._device = torch.device(backend.device)
         self.dynamics: Routed = routed(make, self._device, check=check, module=self._module)
-        self._trained = self._fingerprint()
+        self._trained, self._known = self._fingerprint(), self._look()
         self._copied = False
 
     def __deepcopy__(self, memo: Any) -> TrainedModule:
@@ -133,8 +140,7 @@ class TrainedModule:
         if self._fingerprint() != self._trained:
             raise SettingError(
                 f"{self._step}: expected the parameters that the module had, got "
-                "others that require gradients, or others in shape, dtype or device: some were "
-                "replaced, resized, frozen, or cast. Call Online.for_module again after such a "
+                f"{differences(self._known, self._look())}. Call Online.for_module again after a "
                 "change."
             )
         require_unpacked(inputs[0])
@@ -167,7 +173,7 @@ class TrainedModule:
         made = TrainedModule(
             self._module, None, self._streams, check=self.dynamics.checks, seeded=self._seeded
         )
-        made._trained, made._copied = self._trained, self._copied
+        made._trained, made._known, made._copied = self._trained, self._known, self._copied
         return made
 
     def kept(self) -> AbstractContextManager[None]:
@@ -216,6 +222,14 @@ class TrainedModule:
                 if p is not None and p.requires_grad
             ]
         return found
+
+    def _look(self) -> dict[str, Look]:
+        """Return the same by name."""
+        return {
+            name: Look(id(p), str(tuple(p.shape)), str(p.dtype), str(p.device))
+            for name, p in self._module.named_parameters()
+            if p.requires_grad
+        }
 
     def _seed(self, seed: int, step: int) -> Tensor:
         # The rows of other processes draw other numbers.

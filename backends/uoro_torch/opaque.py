@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from copy import copy
+from typing import Any, NamedTuple, Protocol
 
 import optree
 import torch
 from torch import Tensor
 
 
+class Axes(NamedTuple):
+    """The axes that trees have in front, ``None`` for one that they do not have.
+
+    Attributes:
+        several: Number of entries of ``extra`` for one entry of ``streamed``; the first axis.
+        rows: Number of rows of ``streamed`` and ``extra``.
+    """
+
+    several: int | None
+    rows: int | None
+
+
 class Native(Protocol):
     """A function of three trees of tensors that may run a whole batch at once.
 
-    ``count`` is the number of rows that every leaf of ``streamed`` and ``extra`` has in front, or
-    ``None`` for one entry without a batch axis. The first tree returned has the batch axis, the
-    second does not.
+    The first tree returned has all axes in front, the second has none.
     """
 
     def __call__(  # noqa: D102
-        self, count: int | None, shared: Any, streamed: Any, extra: Any, /
+        self, axes: Axes, shared: Any, streamed: Any, extra: Any, /
     ) -> tuple[Any, Any]: ...
 
 
@@ -29,11 +40,11 @@ def call(native: Native, shared: Any, streamed: Any, extra: Any, *, rows: bool) 
         native: Function to run. It always gets plain tensors.
         shared: Tree that all rows have in common.
         streamed: Tree; where it is mapped, ``native`` runs once, on all rows.
-        extra: Tree; where it alone is mapped, ``native`` runs once for each entry.
-        rows: Whether ``native`` takes rows at all; if not, it always runs once for each entry.
+        extra: Tree; where it alone is mapped, ``native`` runs once, with several entries.
+        rows: Whether ``native`` takes rows at all; if not, it runs once for each of them.
     """
     if not _mapping():
-        return native(None, shared, streamed, extra)
+        return native(Axes(None, None), shared, streamed, extra)
     trees: Any = (shared, streamed, extra)
     leaves, structure = optree.tree_flatten(trees)
     job = _Job(native, structure, len(optree.tree_leaves(shared)), streamed, rows)
@@ -54,10 +65,11 @@ class _Job:
         self._rows = rows
         self._shared = shared
         self._streamed = range(shared, shared + len(optree.tree_leaves(streamed)))
+        self._several: int | None = None
         self.results: Any = None
 
     def takes_rows(self, mapped: list[bool], leaves: Any) -> bool:
-        """Return whether the native function can take the axis that is being mapped."""
+        """Return whether the native function can take the axis that is being mapped as rows."""
         within = any(_is_batched(leaf) for leaf in leaves)
         return (
             self._rows
@@ -66,18 +78,49 @@ class _Job:
             and not any(mapped[: self._shared])
         )
 
-    def with_rows(self, leaves: list[Tensor], mapped: list[bool], count: int) -> list[Tensor]:
-        """Repeat the leaves that are neither mapped nor shared."""
+    def takes_several(self, mapped: list[bool]) -> bool:
+        """Return whether the axis that is being mapped is one of the extra tree alone."""
+        return self._several is None and not any(mapped[: self._streamed.stop])
+
+    def with_several(self, count: int) -> _Job:
+        """Return the same job, whose extra tree has an axis of several entries in front."""
+        job = copy(self)
+        job._several = count
+        return job
+
+    def filled(
+        self, leaves: list[Tensor], mapped: list[bool], count: int, first: int
+    ) -> list[Tensor]:
+        """Repeat the leaves that are not mapped, from the first that has the axis."""
         return [
-            leaf if mapped[i] or i < self._shared else leaf.expand(count, *leaf.shape)
+            leaf if mapped[i] or i < first else leaf.expand(count, *leaf.shape)
             for i, leaf in enumerate(leaves)
         ]
 
+    def run_rows(self, leaves: list[Tensor], mapped: list[bool], count: int) -> Any:
+        """Run the native function on all rows; the axis of rows comes first, in and out."""
+        leaves = self.filled(leaves, mapped, count, self._shared)
+        if self._several is None:
+            return self.run(count, leaves)
+        extra = self._streamed.stop
+        leaves[extra:] = [leaf.movedim(1, 0) for leaf in leaves[extra:]]
+        returned, common = self.run(count, leaves)
+        return [leaf.movedim(1, 0) for leaf in returned], common
+
+    def run_several(self, leaves: list[Tensor], mapped: list[bool], count: int) -> Any:
+        """Run the native function on several entries of the extra tree."""
+        job = self.with_several(count)
+        flat = _apply(job, *self.filled(leaves, mapped, count, self._streamed.stop))
+        self.results = job.results
+        split = job.results.children()[0].num_leaves
+        return flat[:split], flat[split:]
+
     def run(self, count: int | None, leaves: Any) -> tuple[list[Tensor], list[Tensor]]:
         """Run the native function."""
+        axes = Axes(self._several, count)
         # PyTorch switches forward mode off inside a Function; the native one has its own levels.
         with _forward_mode(True):
-            result: Any = self._native(count, *optree.tree_unflatten(self._structure, leaves))
+            result: Any = self._native(axes, *optree.tree_unflatten(self._structure, leaves))
         self.results = optree.tree_structure(result)
         return optree.tree_leaves(result[0]), optree.tree_leaves(result[1])
 
@@ -115,10 +158,13 @@ class _Opaque(torch.autograd.Function):
             leaf if dim is None else leaf.movedim(dim, 0)
             for leaf, dim in zip(leaves, in_dims[1:], strict=True)
         ]
-        if job.takes_rows(mapped, leaves):
-            returned, common = job.run(
-                info.batch_size, job.with_rows(front, mapped, info.batch_size)
-            )
+        take = None
+        if job.takes_several(mapped):
+            take = job.run_several
+        elif job.takes_rows(mapped, leaves):
+            take = job.run_rows
+        if take is not None:
+            returned, common = take(front, mapped, info.batch_size)
             return (*returned, *common), (0,) * len(returned) + (None,) * len(common)
         each: list[Any] = [
             _apply(job, *(x[i] if m else x for x, m in zip(front, mapped, strict=True)))

@@ -18,6 +18,7 @@ from uoro.estimator import Estimator, ParallelEstimator
 from uoro.estimators.rolling import Window
 from uoro.prediction import predicting
 from uoro_torch.compiling import CompiledStep, require_no_draws
+from uoro_torch.guards import require_one_item
 from uoro_torch.trained import Trained
 
 
@@ -30,7 +31,7 @@ class Prepared:
         compile: Whether `step` is compiled.
 
     Raises:
-        SettingError: If several streams are to be compiled.
+        SettingError: If several streams are to be compiled, or a step takes several items.
 
     Attributes:
         step: `Estimator.step`, of these dynamics.
@@ -44,6 +45,7 @@ class Prepared:
         *,
         compile: bool = False,
     ) -> None:
+        require_one_item(estimator)
         self.trained, self.dynamics, self._estimator = trained, trained.dynamics, estimator
         self._streams = estimator if isinstance(estimator, ParallelEstimator) else None
         if compile and self._streams is not None:

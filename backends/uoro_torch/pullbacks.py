@@ -14,6 +14,9 @@ from uoro_torch.trees import dense
 Outputs: TypeAlias = Callable[..., tuple[Any, ...]]
 """Takes leaves, one argument each, and returns leaves."""
 
+AT_ONCE = 64
+"""Largest number of cotangents of one step that are pulled back together."""
+
 Pull: TypeAlias = Callable[[list[Tensor | None]], list[Tensor]]
 """Takes a cotangent of each output, ``None`` for zero, and returns one of each leaf."""
 
@@ -60,6 +63,38 @@ def pull(
     ]
 
 
+def pull_several(
+    results: Sequence[Tensor],
+    roots: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    several: int,
+) -> list[Tensor]:
+    """Pull several cotangents back, in one backward pass where its operations can be mapped.
+
+    Args:
+        results: As in `pull`.
+        roots: As in `pull`.
+        cotangents: One stack for each result; ``None`` stands for zeros.
+        several: Length of the stacks.
+
+    Returns:
+        A stack of cotangents for each root.
+    """
+
+    def pull_at(index: int | slice, batch: tuple[int, ...]) -> list[Tensor]:
+        given = [None if stack is None else stack[index] for stack in cotangents]
+        return pull(results, roots, given, batch=batch)
+
+    try:
+        parts = [
+            pull_at(slice(i, i + AT_ONCE), (min(AT_ONCE, several - i),))
+            for i in range(0, several, AT_ONCE)
+        ]
+    except Exception:  # Whatever an operation, or a hook, of the model cannot do under a map.
+        parts = [[leaf[None] for leaf in pull_at(i, ())] for i in range(several)]
+    return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
 def pull_and_push(
     results: list[Tensor],
     params: list[Tensor],
@@ -89,26 +124,26 @@ def pull_and_push(
 
 
 def _differentiate(
-    pulled: Sequence[Tensor], weights: list[Tensor], tangents: list[Tensor]
+    pulled: Sequence[Tensor],
+    weights: list[Tensor],
+    tangents: list[Tensor],
+    several: int | None = None,
 ) -> list[Tensor]:
-    """Differentiate pulled-back cotangents by the weights they were pulled from, along tangents."""
-    recorded = [
-        (part, tangent)
+    """Differentiate pulled-back cotangents by the weights they were pulled from, along tangents.
+
+    Args:
+        pulled: Cotangents, on the graph of the pass that pulled them back.
+        weights: Roots of that graph.
+        tangents: One for each of ``pulled``; with ``several``, a stack.
+        several: Length of the stacks.
+    """
+    given = [
+        tangent if part.requires_grad else None
         for part, tangent in zip(pulled, tangents, strict=True)
-        if part.requires_grad
     ]
-    parts: Sequence[Tensor | None] = [None] * len(weights)
-    if recorded:
-        parts = torch.autograd.grad(
-            [part for part, _ in recorded],
-            weights,
-            [tangent for _, tangent in recorded],
-            allow_unused=True,
-        )
-    return [
-        weight.new_zeros(weight.shape) if part is None else part
-        for part, weight in zip(parts, weights, strict=True)
-    ]
+    if several is not None:
+        return pull_several(pulled, weights, given, several)
+    return pull(pulled, weights, given)
 
 
 def record_plainly(outputs: Outputs, leaves: list[Tensor]) -> tuple[list[Tensor], Pull]:
@@ -137,18 +172,19 @@ def record_mapped(outputs: Outputs, leaves: list[Tensor]) -> tuple[list[Tensor],
 
 
 def push_by_double_vjp(
-    outputs: Outputs, leaves: list[Tensor], tangents: list[Tensor]
+    outputs: Outputs, leaves: list[Tensor], tangents: list[Tensor], several: int | None = None
 ) -> list[Tensor]:
-    """Push tangents forward as the VJP, in its cotangent, of the VJP."""
+    """Push tangents, or stacks of several, as the VJP, in its cotangent, of the VJP."""
     roots = [leaf.detach().requires_grad_() for leaf in leaves]
     with torch.enable_grad():
         results = outputs(*roots)
         recorded = [result for result in results if result.requires_grad]
         weights = [torch.zeros_like(result, requires_grad=True) for result in recorded]
         pulled = pull(recorded, roots, weights, create_graph=True)
-    pushed = iter(_differentiate(pulled, weights, tangents))
+    pushed = iter(_differentiate(pulled, weights, tangents, several))
+    lead = () if several is None else (several,)
     return [
-        next(pushed).detach() if result.requires_grad else torch.zeros_like(result)
+        next(pushed).detach() if result.requires_grad else result.new_zeros((*lead, *result.shape))
         for result in results
     ]
 
@@ -166,6 +202,14 @@ def push_forward(outputs: Outputs, leaves: list[Tensor], tangents: list[Tensor])
             torch.zeros_like(primal) if tangent is None else tangent.to(primal.dtype)
             for primal, tangent in unpacked
         ]
+
+
+def push_forward_several(
+    outputs: Outputs, leaves: list[Tensor], tangents: list[Tensor], several: int
+) -> list[Tensor]:
+    """Push stacks of several tangents forward in forward mode, one after the other."""
+    each = [push_forward(outputs, leaves, [one[i] for one in tangents]) for i in range(several)]
+    return [torch.stack(column) for column in zip(*each, strict=True)]
 
 
 def push_mapped(outputs: Outputs, leaves: list[Tensor], tangents: list[Tensor]) -> list[Tensor]:
