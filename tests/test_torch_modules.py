@@ -208,6 +208,68 @@ def test_a_compiled_step_gives_the_same_numbers() -> None:
         torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
 
 
+class Fading(nn.Module):
+    """A cell whose output depends on a buffer that changes with every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.readout = nn.GRUCell(IN, UNITS).double(), nn.Linear(UNITS, OUT).double()
+        self.register_buffer("scale", torch.ones(()).double())
+
+    def forward(self, input: Tensor, state: Tensor) -> Any:
+        state = self.cell(input, state)
+        self.scale = 0.5 * self.scale + state.detach().abs().mean()
+        return {"output": self.readout(state) * self.scale, "state": 2.0 * state}, state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("estimator", "late"),
+    [
+        (UORO(), 0),
+        (UORO(), 2),
+        pytest.param(JointUORO(2), 2, marks=pytest.mark.thorough),
+        pytest.param(RTRL(), 0, marks=pytest.mark.thorough),
+    ],
+    ids=str,
+)
+def test_a_compiled_step_without_a_loss_has_the_gradient_of_any(
+    estimator: Any, late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.compile
+
+    def quickly(function: Any, **options: Any) -> Any:
+        options.pop("options")
+        return real(function, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch, "compile", quickly)
+    seen = list[Any]()
+    for compile in (False, True):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        model, graphs = Fading(), []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        online = Online.for_module(
+            model, None, torch.zeros(UNITS).double(), estimator=estimator, compile=compile
+        )
+        waiting, gradients = list[Any](), list[Any]()
+        for x, y in zip(*_stream(9, out=OUT), strict=True):
+            waiting.append((online(x), y))
+            graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+            if len(waiting) > late:
+                outputs, target = waiting.pop(0)
+                loss = MSE(outputs["output"], target) + outputs["state"].square().sum()
+                loss.backward()
+                gradients += [p.grad.clone() for p in model.parameters()]
+                optimizer.step()
+                optimizer.zero_grad()
+        seen.append([*gradients, online.state, model.scale])
+        assert graphs[-1] == graphs[late + 3], graphs
+        assert (graphs[-1] > 0) is compile
+    torch.testing.assert_close(*seen, rtol=1e-10, atol=1e-12)
+
+
 def test_what_does_not_go_with_compiling_is_named() -> None:
     with pytest.raises(SettingError, match="Leave one out"):
         Online.for_module(nn.GRUCell(IN, UNITS), MSE, streams=2, compile=True)

@@ -46,13 +46,13 @@ class Online:
             each stream.
         estimator: Gradient estimator; `UORO` of rank 1 by default.
         seed: Seed of every random draw.
-        compile: Whether `step` is compiled as a whole, at first for half a minute.
+        compile: Whether a step is compiled as a whole, at first for half a minute.
         late: Whether every step runs on copies of the parameters, so that they may change in place
             before its ``backward()``; by default only while an earlier output waits for its own.
 
     Raises:
-        SettingError: If there is nothing to train, several streams are to be compiled, or an
-            argument is of the wrong kind.
+        SettingError: If there is nothing to train, several streams are to be compiled, a step of
+            the estimator takes several items, or an argument is of the wrong kind.
         StructureError: If a leaf of the state is no tensor.
 
     Attributes:
@@ -145,7 +145,7 @@ class Online:
                 all processes.
             seed: Seed of every random draw.
             check: Whether the module is checked before the first step.
-            compile: Whether to compile the whole of `step` by `torch.compile`.
+            compile: Whether to compile the whole of a step by `torch.compile`.
             late: Whether every step runs on copies of the parameters; see `Online`.
 
         Hooks on parameters see the gradient that is added to ``.grad``. Hooks on activations and
@@ -192,8 +192,8 @@ class Online:
         Raises:
             DerivativeError: As `step`; from ``backward()`` if parameters or input changed in place,
                 or at a second pass without ``retain_graph``.
-            SettingError: If the step is to be compiled, nothing requires a gradient, or the input
-                was computed from an output of an `Online`.
+            SettingError: If nothing requires a gradient, or the input was computed from an output
+                of an `Online`.
         """
         model = self._model.without_loss
         given = model.trained.item(inputs, self.seed, self.steps)

@@ -13,10 +13,11 @@ from uoro.algebra import entry
 from uoro.arguments import require_stack
 from uoro.derivatives.many import many
 from uoro.derivatives.routes import probe
+from uoro.dynamics import Outcome
 from uoro.errors import SettingError
 from uoro.estimator import Estimator, ParallelEstimator
 from uoro.estimators.rolling import Window
-from uoro.prediction import predicting
+from uoro.prediction import Prediction, predicting
 from uoro_torch.compiling import CompiledStep, require_no_draws
 from uoro_torch.guards import require_one_item
 from uoro_torch.trained import Trained
@@ -28,7 +29,7 @@ class Prepared:
     Args:
         trained: The model, the source of its items and the keeper of its buffers.
         estimator: The estimator.
-        compile: Whether `step` is compiled.
+        compile: Whether `step`, `advance` and the gradients of predictions are compiled.
 
     Raises:
         SettingError: If several streams are to be compiled, or a step takes several items.
@@ -55,25 +56,18 @@ class Prepared:
             )
         self._compile = compile
         self.step: Callable[..., Any] = partial(estimator.step, self.dynamics)
+        self._forth: Callable[..., Any] = self._step_forth
+        self._back: Callable[..., Any] = self._gradient
         self.example: Any = None
         self._mode = list[bool]()
 
     @cached_property
     def without_loss(self) -> Prepared:
-        """The same model without its loss; a function has none of its own.
-
-        Raises:
-            SettingError: If the model is to be compiled.
-        """
-        if self._compile:
-            raise SettingError(
-                "online(x): expected a step that is not compiled, got compile=True, which compiles "
-                "step(x, y) with its loss. Leave compile out, or call step."
-            )
+        """The same model without its loss; a function has none of its own."""
         trained = self.trained.without_loss()
         if trained is self.trained:
             return self
-        return Prepared(trained, self._estimator)
+        return Prepared(trained, self._estimator, compile=self._compile)
 
     def draw(self, seed: int, step: int, state: Any) -> Any:
         """Draw the signs of a step."""
@@ -83,8 +77,26 @@ class Prepared:
         )
 
     def advance(self, *arguments: Any) -> Any:
-        """Take a step whose loss comes later, as `Predicting.advance`."""
-        return predicting(self._estimator, "online(x)").advance(self.dynamics, *arguments)
+        """Take a step whose loss comes later, as `Predicting.advance`.
+
+        A compiled step keeps what it received, and its gradient runs it again.
+        """
+        if not self._compile:
+            return predicting(self._estimator, "online(x)").advance(self.dynamics, *arguments)
+        carry, state, output, aux = self._forth(*arguments)
+        received = arguments[:-1]
+        outcome = Outcome(state, output, aux)
+        backend = self.dynamics.backend
+        made = Prediction(backend, outcome, lambda given: self._back(*received, given))
+        return carry, state, made
+
+    def _step_forth(self, *arguments: Any) -> Any:
+        estimator = predicting(self._estimator, "online(x)")
+        carry, state, made = estimator.advance(self.dynamics, *arguments)
+        return carry, state, made.output, made.aux
+
+    def _gradient(self, *arguments: Any) -> Any:
+        return predicting(self._estimator, "online(x)").gradient(self.dynamics, *arguments)
 
     def forward(self, params: Any, state: Any, item: Any) -> Any:
         """Return the output of a step."""
@@ -116,7 +128,10 @@ class Prepared:
             # An autodiff mode has to be chosen before anything is traced.
             backend = self.dynamics.backend
             self.dynamics.jvp(params, state, item, backend.zeros(state))
-            self.step = CompiledStep(self.step, torch.device(backend.device))
+            compiled = partial(CompiledStep, device=torch.device(backend.device))
+            self.step, self._forth, self._back = map(
+                compiled, (self.step, self._step_forth, self._gradient)
+            )
         self.example, self._mode = item, self.trained.mode()
 
     def _require_rows(self, state: Any, item: Any) -> None:
