@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from systems import MODELS, build, entries, jiggle, make_items, relative
 
-from uoro import RTRL, SGD, UORO, Backend, Estimator, Learner, RollingTruncated, Streams
+from uoro import (
+    RTRL,
+    SGD,
+    UORO,
+    Backend,
+    Estimator,
+    JointUORO,
+    Learner,
+    RollingTruncated,
+    Streams,
+    load_backend,
+)
 from uoro.errors import SettingError, StructureError
 
 COUNT = 3
@@ -20,7 +31,10 @@ def _states(backend: Backend, state: Any) -> list[Any]:
     return [backend.from_host(jiggle(host, np.random.default_rng(i))) for i in range(COUNT)]
 
 
-@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), RTRL(), RollingTruncated(2)])
+@pytest.mark.parametrize(
+    "estimator",
+    [UORO(), UORO(rank=2), JointUORO(1), JointUORO(2), RTRL(), RollingTruncated(2)],
+)
 def test_streams_equal_separate_runs_averaged(backend: Backend, estimator: Estimator) -> None:
     dynamics, params, state = build(backend, MODELS["gru"])
     states = _states(backend, state)
@@ -36,7 +50,11 @@ def test_streams_equal_separate_runs_averaged(backend: Backend, estimator: Estim
         items = entries(backend, make_items(COUNT, seed=step), COUNT)
         sampler = partial(backend.random, backend.fold(backend.key(0), step))
         signs = together.draw(sampler, stack)
-        carry, stack, estimate = joint_step(params, carry, stack, backend.collect(items), signs)
+        both = backend.collect(items)
+        ones = backend.from_host(np.ones(COUNT) / COUNT)
+        late = together.gradient(dynamics, params, carry, stack, both, ones)
+        carry, stack, estimate = joint_step(params, carry, stack, both, signs)
+        assert relative(backend, late, estimate.gradient) < 1e-13
         total, losses = backend.zeros(params), []
         for i in range(COUNT):
             mine = None if signs is None else backend.map(lambda leaf, i=i: leaf[i], signs)
@@ -46,6 +64,45 @@ def test_streams_equal_separate_runs_averaged(backend: Backend, estimator: Estim
         assert relative(backend, estimate.gradient, total) < 1e-13
         assert relative(backend, stack, backend.collect(states)) < 1e-13
         assert float(estimate.loss) == pytest.approx(np.mean(losses), rel=1e-13)
+
+
+@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=2), JointUORO(2)], ids=str)
+def test_a_late_gradient_of_streams_runs_each_once(estimator: Any) -> None:
+    backend, calls = load_backend("autograd"), list[None]()
+    xp = backend.xp
+
+    def transition(params: Any, state: Any, item: Any) -> Any:
+        calls.append(None)
+        state = xp.tanh(params @ state + item)
+        return state, xp.sum(state**2)
+
+    dynamics, streams = backend.dynamics(transition, check=False), Streams(estimator, COUNT)
+    params, state = np.eye(2), np.ones((COUNT, 2))
+    carry = streams.init(dynamics, params, state)
+    calls.clear()
+    streams.gradient(dynamics, params, carry, state, np.ones(COUNT), np.ones(COUNT))
+    assert len(calls) == COUNT
+
+
+class _Doubled(UORO):
+    """A subclass with a gradient of its own."""
+
+    def gradient(self, *arguments: Any) -> Any:
+        return 2.0 * super().gradient(*arguments)
+
+
+def test_a_gradient_of_its_own_is_asked_for_with_streams_too() -> None:
+    backend = load_backend("autograd")
+    xp = backend.xp
+    dynamics = backend.dynamics(lambda p, s, x: (xp.tanh(p @ s + x), xp.sum(p @ s)), check=False)
+    params, state = np.eye(2), np.ones((COUNT, 2))
+    found = []
+    for estimator in (UORO(), _Doubled()):
+        streams = Streams(estimator, COUNT)
+        carry = streams.init(dynamics, params, state)
+        given = carry, state, np.ones(COUNT), np.ones(COUNT)
+        found.append(streams.gradient(dynamics, params, *given))
+    np.testing.assert_allclose(found[1], 2.0 * found[0])
 
 
 def test_each_stream_draws_its_own_signs(backend: Backend) -> None:

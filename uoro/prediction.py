@@ -167,6 +167,27 @@ class AdvancesStreams(Predicting, Protocol):
         ...
 
 
+@runtime_checkable
+class SumsStreams(Predicting, Protocol):
+    """An estimator that sums the late gradients of several streams, without forming each.
+
+    Law: on stacks of B, `gradient_streams` returns the sum of B calls of `Predicting.gradient`, up
+    to the order of sums. A subclass that has another `gradient` is asked for that of each stream.
+    """
+
+    def gradient_streams(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        carry: Any,
+        state: Any,
+        inputs: Any,
+        cotangent: Any,
+    ) -> Any:
+        """Sum the gradients of B streams; all arguments but the first two are stacks of B."""
+        ...
+
+
 class Stepping:
     """Base of estimators: `step` and `gradient`, from `advance` and `through`."""
 

@@ -35,6 +35,7 @@ class AutogradBackend:
 
     name = "autograd"
     compiled = False
+    loops = True
     xp = anp
     lacks: Mapping[str, str] = MappingProxyType({"bfloat16": "NumPy has no such dtype."})
 

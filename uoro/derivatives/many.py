@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from uoro.algebra import total
 from uoro.backend import Backend
 from uoro.dynamics import Batched, Dynamics, Outcome, Pullback
+
+
+@runtime_checkable
+class Looping(Protocol):
+    """A backend that says whether its `vmap` is a plain loop, from which functions can be kept."""
+
+    loops: bool
 
 
 def many(dynamics: Dynamics[Any, Any, Any]) -> Dynamics[Any, Any, Any]:
@@ -20,7 +27,8 @@ def many(dynamics: Dynamics[Any, Any, Any]) -> Dynamics[Any, Any, Any]:
 class Mapped:
     """Dynamics mapped over streams: state, inputs and output are stacks, the params are shared.
 
-    The pullback runs each stream again, and adds up what it pulls back to the params.
+    The pullback adds up what it pulls back to the params. It runs each stream again, unless the
+    backend is `Looping`.
     """
 
     dynamics: Dynamics[Any, Any, Any]
@@ -54,21 +62,27 @@ class Mapped:
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
         """Run one step of every stream, and return the pullback of all."""
+        pulls = list[Pullback[Any, Any]]()
+        kept = isinstance(self.backend, Looping) and self.backend.loops
+
+        def record(state: Any, inputs: Any) -> Any:
+            outcome, pull = self.dynamics.vjp(params, state, inputs)
+            pulls.append(pull)
+            return tuple(outcome)
 
         def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
-            given = [c for c in (state_cotangent, output_cotangent) if c is not None]
+            both = state_cotangent, output_cotangent
+            known = iter(pulls)
 
             def one(state: Any, inputs: Any, *given: Any) -> Any:
                 each = iter(given)
-                _, pull = self.dynamics.vjp(params, state, inputs)
-                return pull(
-                    *(
-                        None if c is None else next(each)
-                        for c in (state_cotangent, output_cotangent)
-                    )
-                )
+                pull = next(known) if kept else self.dynamics.vjp(params, state, inputs)[1]
+                return pull(*(None if c is None else next(each) for c in both))
 
+            given = [c for c in both if c is not None]
             by_params, by_state = self.backend.vmap(one)(state, inputs, *given)
             return total(self.backend, by_params), by_state
 
+        if kept:
+            return Outcome(*self.backend.vmap(record)(state, inputs)), pullback
         return self.forward(params, state, inputs), pullback

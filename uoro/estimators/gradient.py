@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from uoro.algebra import flatten, mix
 from uoro.backend import Backend
 from uoro.derivatives.many import many
 from uoro.derivatives.sweep import rates
-from uoro.dynamics import Outcome, Params
+from uoro.dynamics import Dynamics, Outcome, Params
 from uoro.estimators.pair import Moment
 from uoro.prediction import Prediction
 
@@ -28,6 +28,60 @@ def through_pairs(
     """
     carried = (1.0, mix(backend, weights, cotangent)) if stacked else (weights, cotangent)
     return backend.combine((1.0, immediate), carried)
+
+
+def through_all_pairs(
+    backend: Backend, immediate: Params, weights: Any, cotangent: Params, rank: int
+) -> Params:
+    """Add what goes through the pairs of all streams, by one product of weights and cotangents.
+
+    Args:
+        backend: Backend of all trees.
+        immediate: The gradient within the step, summed over streams.
+        weights: As in `through_pairs`, of all pairs of all streams, a vector.
+        cotangent: For each stream its θ̃, or its stack of k.
+        rank: k.
+    """
+    cotangents = cotangent if rank == 1 else flatten(backend, cotangent)
+    return through_pairs(backend, immediate, weights, cotangents, stacked=True)
+
+
+def gradient_of_streams(
+    dynamics: Dynamics[Any, Any, Any], params: Params, given: Late, *, rank: int, averaged: int
+) -> Params:
+    """Compute the sum of the gradients of B streams, from what their step received.
+
+    Args:
+        dynamics: Model of one stream.
+        params: Parameters.
+        given: All fields are stacks of B.
+        rank: k, the number of pairs of each stream.
+        averaged: As in `advance_streams`.
+    """
+    backend = dynamics.backend
+    _, pullback = many(dynamics).vjp(params, given.state, given.inputs)
+    immediate, rows = pullback(None, given.of_output)
+    each = backend.vmap(lambda t, c: rates(backend, t, c, stacked=rank > 1))
+    weights = each(given.tangent, rows).reshape((-1,)) / averaged
+    return through_all_pairs(backend, immediate, weights, given.cotangent, rank)
+
+
+class Late(NamedTuple):
+    """What a gradient is computed from that is asked for after the step.
+
+    Attributes:
+        tangent: s̃ of the pairs.
+        cotangent: θ̃ of the pairs.
+        state: State before the step.
+        inputs: Item of the step.
+        of_output: Cotangent of the output.
+    """
+
+    tangent: Any
+    cotangent: Any
+    state: Any
+    inputs: Any
+    of_output: Any
 
 
 def advance_streams(
@@ -57,7 +111,6 @@ def advance_streams(
         immediate, _ = many(dynamics).vjp(params, state, inputs)[1](None, cotangent)
         each = backend.vmap(lambda t, c: rates(backend, t, c, stacked=rank > 1))
         weights = each(tangents, cotangent).reshape((-1,)) / averaged
-        cotangents = carry.cotangent if rank == 1 else flatten(backend, carry.cotangent)
-        return through_pairs(backend, immediate, weights, cotangents, stacked=True)
+        return through_all_pairs(backend, immediate, weights, carry.cotangent, rank)
 
     return pair, outcome.next_state, Prediction(backend, Outcome(*outcome), gradient)

@@ -12,7 +12,7 @@ from uoro.derivatives.sweep import rates, read, sweep
 from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
 from uoro.estimator import FormerGuarantee, Guarantee, Sampler
-from uoro.estimators.gradient import advance_streams, through_pairs
+from uoro.estimators.gradient import Late, advance_streams, gradient_of_streams, through_pairs
 from uoro.estimators.joint_pairs import Fresh, JointInfluence, project, reduce
 from uoro.estimators.pair import (
     Moment,
@@ -174,6 +174,23 @@ class JointUORO(Stepping):
         """Advance B streams; all arguments but the first two are stacks."""
         now = Moment(dynamics, params, carry, state, inputs, signs)
         return advance_streams(self._advance, now, rank=self.rank, averaged=1)
+
+    def gradient_streams(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: JointInfluence[State, Params],
+        state: State,
+        inputs: Inputs,
+        cotangent: Any,
+    ) -> Params:
+        """Return the sum of the gradients of B streams; all but the first two are stacks."""
+        backend = dynamics.backend
+        batch = () if self.rank == 1 else (self.rank,)
+        like = backend.vmap(lambda one: backend.zeros(one, batch=batch))(state)
+        tangent = loaded(backend, carry.tangent, like, self.pair_dtype)
+        given = Late(tangent, carry.cotangent, state, inputs, cotangent)
+        return gradient_of_streams(dynamics, params, given, rank=self.rank, averaged=1)
 
     def through(
         self,

@@ -23,6 +23,8 @@ from uoro.prediction import (
     AdvancesStreams,
     Predicting,
     Prediction,
+    Stepping,
+    SumsStreams,
     predicting,
     require_losses,
 )
@@ -266,9 +268,13 @@ class Streams:
 
     def _gradient_here(self, dynamics: Any, params: Any, *stacks: Any) -> Any:
         """Add up the gradients of the streams of one place."""
+        backend = dynamics.backend
         estimator = predicting(self.estimator, f"{self._call}.gradient")
-        each = dynamics.backend.vmap(lambda *one: estimator.gradient(dynamics, params, *one))
-        return total(dynamics.backend, each(*stacks))
+        own = type(estimator).gradient is Stepping.gradient
+        if own and isinstance(estimator, SumsStreams):
+            return estimator.gradient_streams(dynamics, params, *stacks)
+        each = backend.vmap(lambda *one: estimator.gradient(dynamics, params, *one))
+        return total(backend, each(*stacks))
 
     @property
     def _call(self) -> str:

@@ -18,7 +18,7 @@ from uoro.dynamics import Dynamics, Each, Inputs, Params, State, Sweep
 from uoro.errors import spelled
 from uoro.estimator import FormerGuarantee, Guarantee, Sampler
 from uoro.estimators.former import accept_former_settings
-from uoro.estimators.gradient import advance_streams, through_pairs
+from uoro.estimators.gradient import Late, advance_streams, gradient_of_streams, through_pairs
 from uoro.estimators.pair import (
     Influence,
     Moment,
@@ -217,6 +217,23 @@ class UORO(Stepping):
         """Advance B streams; all arguments but the first two are stacks."""
         now = Moment(dynamics, params, carry, state, inputs, signs)
         return advance_streams(self._advance, now, rank=self.rank, averaged=self.rank)
+
+    def gradient_streams(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: Influence[State, Params],
+        state: State,
+        inputs: Inputs,
+        cotangent: Any,
+    ) -> Params:
+        """Return the sum of the gradients of B streams; all but the first two are stacks."""
+        backend = dynamics.backend
+        like = backend.vmap(lambda one: backend.zeros(one, batch=self._batch))(state)
+        tangent = loaded(backend, carry.tangent, like, self.pair_dtype)
+        given = Late(tangent, carry.cotangent, state, inputs, cotangent)
+        options = {"rank": self.rank, "averaged": self.rank}
+        return gradient_of_streams(dynamics, params, given, **options)
 
     def through(
         self,
