@@ -22,6 +22,7 @@ from uoro import (
     RollingTruncated,
     Streams,
     TruncatedBPTT,
+    load_backend,
 )
 from uoro.errors import StructureError
 from uoro.estimators import Truncated, bptt
@@ -146,6 +147,75 @@ def test_the_derivative_of_a_loss_is_the_gradient_of_a_transition_with_this_loss
     core = online(predict, estimator)
     _close(_scan(core, _through_grad(core, loss_of), item=x[0]), expected)
     _close(_scan(core, _late(core, loss_of), item=x[0]), expected)
+
+
+def _lstm(params: Any, state: Any, x: Any) -> Any:
+    h, c = state
+    i, f, o, g = jnp.split(params["x"] @ x + params["h"] @ h + params["b"], 4)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return (h, c), h
+
+
+def _readout(params: Any, state: Any, x: Any) -> Any:
+    state, h = _lstm(params["first"], state, x)
+    return state, params["out"] @ h
+
+
+def _stack(params: Any, state: Any, x: Any) -> Any:
+    first, h = _lstm(params["first"], state[0], x)
+    second, h = _lstm(params["second"], state[1], h)
+    return (first, second), params["out"] @ h
+
+
+def _lstm_params(first: int, inputs: int) -> Any:
+    shapes = {"x": (4 * UNITS, inputs), "h": (4 * UNITS, UNITS), "b": (4 * UNITS,)}
+    return {name: 0.7 * draw(first + i, *shape) for i, (name, shape) in enumerate(shapes.items())}
+
+
+@pytest.mark.parametrize("name", ["UORO", "rank 4", "joint", "RTRL"])
+@pytest.mark.parametrize("kind", ["LSTM", "stack"])
+def test_the_derivative_of_a_loss_is_that_of_a_step_for_an_lstm_and_a_stack(
+    kind: str, name: str
+) -> None:
+    """Relative to the norm, 1e-13 in float64: XLA fuses the two programs differently.
+
+    The estimator's own steps, not the core's, are what is compared with.
+    """
+    params = {"first": _lstm_params(30, IN), "out": draw(40, OUT, UNITS)}
+    one = jnp.zeros(UNITS), jnp.zeros(UNITS)
+    model, state = (_readout, one) if kind == "LSTM" else (_stack, (one, one))
+    if kind == "stack":
+        params["second"] = _lstm_params(50, UNITS)
+    estimator, (xs, targets), keys = ESTIMATORS[name], _items(), _keys()
+
+    def square(output: Any, target: Any) -> Any:
+        return ((output - target) ** 2).sum()
+
+    def whole(params: Any, state: Any, item: Any) -> Any:
+        state, output = model(params, state, item[0])
+        return state, square(output, item[1])
+
+    core, backend = online(model, estimator), load_backend("jax")
+    dynamics = backend.dynamics(whole)
+    objective = _through_grad(core, square)
+
+    @jax.jit
+    def both(params: Any) -> Any:
+        def body(carried: Any, now: Any) -> Any:
+            mine, (carry, state) = carried
+            item, key = now
+            signs = estimator.draw(partial(backend.random, key), state)
+            mine, gradient = objective(params, mine, item, key)
+            carry, state, made = estimator.step(dynamics, params, carry, state, item, signs)
+            return (mine, (carry, state)), (gradient, made.gradient)
+
+        start = core.init(params, state), (estimator.init(dynamics, params, state), state)
+        return jax.lax.scan(body, start, ((xs, targets), keys))[1]
+
+    for leaf, expected in zip(*map(jax.tree.leaves, both(params)), strict=True):
+        assert jnp.linalg.norm(leaf - expected) <= 1e-13 * jnp.linalg.norm(expected)
+        assert jnp.linalg.norm(expected) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["UORO", "joint", "RTRL", "truncated"])
