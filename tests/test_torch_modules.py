@@ -215,6 +215,7 @@ class Fading(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.cell, self.readout = nn.GRUCell(IN, UNITS).double(), nn.Linear(UNITS, OUT).double()
+        self.scale: Tensor
         self.register_buffer("scale", torch.ones(()).double())
 
     def forward(self, input: Tensor, state: Tensor) -> Any:
@@ -261,7 +262,7 @@ def test_a_compiled_step_without_a_loss_has_the_gradient_of_any(
                 outputs, target = waiting.pop(0)
                 loss = MSE(outputs["output"], target) + outputs["state"].square().sum()
                 loss.backward()
-                gradients += [p.grad.clone() for p in model.parameters()]
+                gradients += [p.grad.clone() for p in model.parameters() if p.grad is not None]
                 optimizer.step()
                 optimizer.zero_grad()
         seen.append([*gradients, online.state, model.scale])

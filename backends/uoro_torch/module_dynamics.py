@@ -221,7 +221,7 @@ class _Record(NamedTuple):
             for cotangent in given
         ]
         by_params = pull_several(self.results, self.params, alone, math.prod(lead))
-        by_params = [leaf.unflatten(0, lead) for leaf in by_params]
+        by_params = [leaf.reshape(*lead, *leaf.shape[1:]) for leaf in by_params]
         if several is None:
             return by_params, pull(self.results, self.state, given)
         return by_params, pull_several(self.results, self.state, given, several)

@@ -63,7 +63,8 @@ def gradient_of_streams(
     immediate, rows = pullback(None, given.of_output)
     each = backend.vmap(lambda t, c: rates(backend, t, c, stacked=rank > 1))
     weights = each(given.tangent, rows).reshape((-1,)) / averaged
-    return through_all_pairs(backend, immediate, weights, given.cotangent, rank)
+    whole: Params = through_all_pairs(backend, immediate, weights, given.cotangent, rank)
+    return whole
 
 
 class Late(NamedTuple):
