@@ -25,9 +25,11 @@ from uoro.estimator import Estimate as Estimate
 from uoro.estimator import Estimator as Estimator
 from uoro.estimators import RTRL as RTRL
 from uoro.estimators import UORO as UORO
+from uoro.estimators import BlockRTRL as BlockRTRL
 from uoro.estimators import JointUORO as JointUORO
 from uoro.estimators import KroneckerSum as KroneckerSum
 from uoro.estimators import RollingTruncated as RollingTruncated
+from uoro.estimators import SnAp as SnAp
 from uoro.estimators import Streams as Streams
 from uoro.estimators import TruncatedBPTT as TruncatedBPTT
 from uoro.learning import SGD as SGD

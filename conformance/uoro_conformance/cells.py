@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uoro.models import GRU, LSTM, InfluenceBalancing, Tanh
+from uoro.models import ELSTM, GRU, LRU, LSTM, RTU, InfluenceBalancing, MinGRU, Tanh
 from uoro.models.recurrent import Cell
 
 WIDTH = 2
@@ -230,4 +230,18 @@ def _outputs() -> Kind:
 PREDICTORS: dict[str, Kind] = {"outputs": _outputs()}
 """Systems that return an output that is no loss."""
 
-EVERY_KIND = KINDS | PREDICTORS
+
+def _flat(state: Any) -> Any:
+    """Return nothing: no unit saturates."""
+    return np.zeros(0)
+
+
+LOCAL: dict[str, Kind] = {
+    "lru": _layers(lambda n: (LRU(n),), _flat),
+    "rtu": _layers(lambda n: (RTU(n),), _flat),
+    "mingru": _layers(lambda n: (MinGRU(n),), _flat),
+    "elstm": _layers(lambda n: (ELSTM(n),), _flat),
+}
+"""Systems whose units do not mix."""
+
+EVERY_KIND = KINDS | PREDICTORS | LOCAL

@@ -60,13 +60,18 @@ class Jacobians(NamedTuple):
 
     def unless_broken(self, backend: Backend, tree: Tree) -> Tree:
         """Return a tree, or NaN in its place if a leaf of the params has lost its structure."""
-        if self.sound is True:
-            return tree
+        return if_sound(backend, self.sound, tree)
 
-        def keep(leaf: Any) -> Any:
-            return backend.xp.where(self.sound, leaf, float("nan")) if backend.parts(leaf) else leaf
 
-        return backend.map(keep, tree)
+def if_sound(backend: Backend, sound: Any, tree: Tree) -> Tree:
+    """Return a tree, or NaN in its place where a boolean, which a compiler may trace, is false."""
+    if sound is True:
+        return tree
+
+    def keep(leaf: Any) -> Any:
+        return backend.xp.where(sound, leaf, float("nan")) if backend.parts(leaf) else leaf
+
+    return backend.map(keep, tree)
 
 
 def take_jacobians(

@@ -1,6 +1,9 @@
 """One file per algorithm; each reads like its paper."""
 
 from uoro.estimator import ParallelEstimator as ParallelEstimator
+from uoro.estimators.baseline import Beside as Beside
+from uoro.estimators.baseline import BesideBaseline as BesideBaseline
+from uoro.estimators.block_rtrl import BlockRTRL as BlockRTRL
 from uoro.estimators.joint import JointUORO as JointUORO
 from uoro.estimators.joint_pairs import JointInfluence as JointInfluence
 from uoro.estimators.kronecker import KroneckerSum as KroneckerSum
@@ -8,6 +11,7 @@ from uoro.estimators.kronecker_carry import KroneckerInfluence as KroneckerInflu
 from uoro.estimators.pair import Influence as Influence
 from uoro.estimators.rolling import RollingTruncated as RollingTruncated
 from uoro.estimators.rtrl import RTRL as RTRL
+from uoro.estimators.snap import SnAp as SnAp
 from uoro.estimators.streams import Streams as Streams
 from uoro.estimators.traces import Traced as Traced
 from uoro.estimators.traces import Traces as Traces

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from uoro.algebra import flatten, mix
+from uoro.algebra import flatten, mix, total
 from uoro.backend import Backend
 from uoro.derivatives.many import many
 from uoro.derivatives.sweep import rates
@@ -115,3 +115,41 @@ def advance_streams(
         return through_all_pairs(backend, immediate, weights, carry.cotangent, rank)
 
     return pair, outcome.next_state, Prediction(backend, Outcome(*outcome), gradient)
+
+
+def advance_each(
+    estimator: Any, dynamics: Any, params: Any, *stacks: Any
+) -> tuple[Any, Any, Prediction]:
+    """Advance B streams by the estimator of one stream, and sum their gradients.
+
+    Args:
+        estimator: Estimator of one stream.
+        dynamics: Model of one stream.
+        params: Parameters, shared.
+        stacks: Stacks of carries, states, items and signs.
+    """
+    backend = dynamics.backend
+
+    def one(*of_stream: Any) -> Any:
+        *after, made = estimator.advance(dynamics, params, *of_stream)
+        return *after, (made.output, made.aux)
+
+    carry, state, made = backend.vmap(one)(*stacks)
+
+    def gradient(cotangent: Any) -> Any:
+        return gradient_of_each(estimator, dynamics, params, *stacks[:3], cotangent)
+
+    return carry, state, Prediction(backend, Outcome(state, *made), gradient)
+
+
+def gradient_of_each(estimator: Any, dynamics: Any, params: Any, *stacks: Any) -> Any:
+    """Sum the gradients of B streams, each computed by itself from what its step received.
+
+    Args:
+        estimator: Estimator of one stream.
+        dynamics: Model of one stream.
+        params: Parameters, shared.
+        stacks: Stacks of carries, states and items before the step, and of cotangents.
+    """
+    each = dynamics.backend.vmap(lambda *one: estimator.gradient(dynamics, params, *one))
+    return total(dynamics.backend, each(*stacks))

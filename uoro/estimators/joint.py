@@ -12,7 +12,8 @@ from uoro.derivatives.sweep import rates, read, sweep
 from uoro.dynamics import Dynamics, Inputs, Params, State, Sweep
 from uoro.errors import spelled
 from uoro.estimator import FormerGuarantee, Guarantee, Sampler
-from uoro.estimators.gradient import Late, advance_streams, gradient_of_streams, through_pairs
+from uoro.estimators.baseline import Baseline, refuse_baseline, require_baseline
+from uoro.estimators.gradient import through_pairs
 from uoro.estimators.joint_pairs import Fresh, JointInfluence, project, reduce
 from uoro.estimators.pair import (
     Moment,
@@ -20,17 +21,17 @@ from uoro.estimators.pair import (
     loaded,
     require_pair_dtype,
     require_signs,
-    stored,
 )
+from uoro.estimators.paired import Paired
 from uoro.estimators.scaling import Scaling, require_scaling, scaled
-from uoro.prediction import Prediction, Stepping
+from uoro.prediction import Prediction
 
 DRAWS = 2
 """Random trees of a step: signs of the projections, and signs of the reduction."""
 
 
 @dataclass(frozen=True)
-class JointUORO(Stepping):
+class JointUORO(Paired):
     """Unbiased online estimate of the gradient, from k pairs reduced together at least variance.
 
     The k pairs are one estimate of rank k of the influence of the parameters on the hidden state:
@@ -51,6 +52,8 @@ class JointUORO(Stepping):
         rank: Number of pairs, k.
         pair_dtype: Storage dtype of the pairs, as in `UORO`.
         scaling: Positive factors of the projections, coordinate by coordinate, as in `UORO`.
+        baseline: ``None``, or ``"diagonal"``, as in `UORO`.
+        probes: Number of random JVPs a step for the baseline, as in `UORO`.
 
     Raises:
         SettingError: If the rank is not a positive integer, or the scaling or the dtype is unknown.
@@ -78,11 +81,14 @@ class JointUORO(Stepping):
     _: KW_ONLY
     pair_dtype: PairDtype | None = None
     scaling: Scaling | None = None
+    baseline: Baseline | None = None
+    probes: int = 1
 
     def __post_init__(self) -> None:
         require_count(f"JointUORO(rank={spelled(self.rank)})", "rank", self.rank)
         require_pair_dtype("JointUORO", self.pair_dtype)
         require_scaling(f"JointUORO(scaling={spelled(self.scaling)})", self.scaling)
+        require_baseline("JointUORO", self.baseline, self.probes)
 
     estimand = FormerGuarantee()
 
@@ -105,18 +111,25 @@ class JointUORO(Stepping):
             SettingError: If ``dynamics`` is not a `Dynamics`, or the backend lacks `pair_dtype`.
             StructureError: If a leaf of ``params`` or ``state`` is not an array.
         """
+        if self.baseline is not None:
+            start: JointInfluence[State, Params] = self._beside.init(
+                dynamics, params, state, inputs=inputs
+            )
+            return start
         require_model("JointUORO.init", dynamics, params, state)
         backend = dynamics.backend
-        batch = () if self.rank == 1 else (self.rank,)
         precision = working_precision(backend, (state, params))
         return JointInfluence(
-            self._stored(backend, backend.zeros(state, batch=batch)),
-            self._stored(backend, backend.zeros(params, batch=batch)),
+            self._stored(backend, backend.zeros(state, batch=self._batch)),
+            self._stored(backend, backend.zeros(params, batch=self._batch)),
             backend.from_host(0.0, dtype=precision),
         )
 
     def draw(self, sampler: Sampler, state: State) -> State:
         """Draw two trees of signs: for the projections, and for the reduction."""
+        if self.baseline is not None:
+            drawn: State = self._beside.draw(sampler, state)
+            return drawn
         return sampler(state, "signs", (DRAWS,))
 
     def advance(
@@ -145,6 +158,11 @@ class JointUORO(Stepping):
             StructureError: If the signs are not shaped like two states, or ``carry`` is no
                 `JointInfluence`.
         """
+        if self.baseline is not None:
+            after: tuple[JointInfluence[State, Params], State, Prediction] = self._beside.advance(
+                dynamics, params, carry, state, inputs, signs
+            )
+            return after
         backend = dynamics.backend
         require_carry("JointUORO.step", carry, JointInfluence)
         require_signs("JointUORO.step", backend, signs, state, (DRAWS,))
@@ -162,35 +180,9 @@ class JointUORO(Stepping):
         pairs = self._reduce(backend, params, stacked, model, fresh)
         return pairs, model.outcome.next_state, Prediction(backend, model.outcome, gradient)
 
-    def advance_streams(
-        self,
-        dynamics: Dynamics[Params, State, Inputs],
-        params: Params,
-        carry: JointInfluence[State, Params],
-        state: State,
-        inputs: Inputs,
-        signs: State,
-    ) -> tuple[JointInfluence[State, Params], State, Prediction]:
-        """Advance B streams; all arguments but the first two are stacks."""
-        now = Moment(dynamics, params, carry, state, inputs, signs)
-        return advance_streams(self._advance, now, rank=self.rank, averaged=1)
-
-    def gradient_streams(
-        self,
-        dynamics: Dynamics[Params, State, Inputs],
-        params: Params,
-        carry: JointInfluence[State, Params],
-        state: State,
-        inputs: Inputs,
-        cotangent: Any,
-    ) -> Params:
-        """Return the sum of the gradients of B streams; all but the first two are stacks."""
-        backend = dynamics.backend
-        batch = () if self.rank == 1 else (self.rank,)
-        like = backend.vmap(lambda one: backend.zeros(one, batch=batch))(state)
-        tangent = loaded(backend, carry.tangent, like, self.pair_dtype)
-        given = Late(tangent, carry.cotangent, state, inputs, cotangent)
-        return gradient_of_streams(dynamics, params, given, rank=self.rank, averaged=1)
+    @property
+    def _averaged(self) -> int:
+        return 1
 
     def through(
         self,
@@ -200,6 +192,7 @@ class JointUORO(Stepping):
         state_gradient: State,
     ) -> Params:
         """Pull a gradient of the state back through the pairs: ``Σ_i <∂ℓ/∂s, s̃_i> θ̃_i``."""
+        refuse_baseline("JointUORO.through", self.baseline)
         backend = dynamics.backend
         pairs = self._stacked(backend, carry)
         like = backend.zeros(state_gradient, batch=(self.rank,))
@@ -248,6 +241,3 @@ class JointUORO(Stepping):
         if self.rank == 1:
             sides = backend.map(lambda leaf: leaf[None], sides)
         return JointInfluence(sides[0], sides[1], carry.added)
-
-    def _stored(self, backend: Backend, tree: Any) -> Any:
-        return stored("JointUORO", backend, tree, self.pair_dtype)

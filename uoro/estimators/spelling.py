@@ -8,16 +8,27 @@ from typing import Any
 
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
+from uoro.estimators.block_rtrl import BlockRTRL
 from uoro.estimators.joint import JointUORO
 from uoro.estimators.kronecker import KroneckerSum
 from uoro.estimators.rolling import RollingTruncated
 from uoro.estimators.rtrl import RTRL
+from uoro.estimators.snap import SnAp
 from uoro.estimators.truncated import Truncated
 from uoro.estimators.uoro import UORO
 
-NAMES = ("bptt", "joint", "kron", "rtrl", "tbptt", "uoro")
+NAMES = ("block", "bptt", "joint", "kron", "rtrl", "snap", "tbptt", "uoro")
+PLAIN: dict[str, tuple[Any, int | None]] = {
+    "block": (BlockRTRL(), 1),
+    "bptt": (Truncated(), None),
+    "rtrl": (RTRL(), 1),
+    "snap": (SnAp(), 1),
+}
+"""Estimators without options, and the number of items of an update."""
 FORMER_OPTIONS = {"law": "distribution"}
 """Options under the names they had before; they are accepted without a warning."""
+PAIRS = {"scaling": "", "baseline": "", "probes": "1"}
+"""Options of all estimators with pairs, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +73,13 @@ def split_estimators(written: Sequence[str]) -> list[str]:
 def parse_estimator(written: str) -> Choice:
     """Return the estimator of a name.
 
-    - ``uoro``, with any of ``rank=K``, ``memory=T``, ``distribution=NAME``, ``scaling=rows``:
-      ``uoro:rank=4,memory=16``;
-    - ``joint:K``, with ``memory=T`` and ``scaling=rows``: ``joint:4,scaling=rows``;
+    - ``uoro``, with any of ``rank=K``, ``memory=T``, ``distribution=NAME``, ``scaling=rows``,
+      ``baseline=diagonal`` and ``probes=P``: ``uoro:rank=4,memory=16``;
+    - ``joint:K``, with ``memory=T``, ``scaling=rows``, ``baseline=diagonal`` and ``probes=P``:
+      ``joint:4,scaling=rows``;
     - ``kron:R``, of rank R; ``kron`` is ``kron:2``. With ``rest=exact``, ``rest=uoro`` or
       ``rest=refuse`` for params without structure: ``kron:3,rest=uoro``;
-    - ``rtrl``;
+    - ``rtrl``; ``block``, exact where units do not mix; ``snap``, the biased SnAp-1;
     - ``tbptt:T``, chunked as in the paper: an update every T items; ``tbptt:T,rolling``: an update
       at every item, through the last T;
     - ``bptt``: an update for the whole run.
@@ -95,16 +107,16 @@ def parse_estimator(written: str) -> Choice:
         return _parse_tbptt(call, written, options)
     if options:
         raise SettingError(f"{call}: expected '{name}' alone, got options {', '.join(options)}.")
-    return Choice(written, RTRL(), 1) if name == "rtrl" else Choice(written, Truncated(), None)
+    return Choice(written, *PLAIN[name])
 
 
 def _parse_uoro(call: str, written: str, options: list[str]) -> Choice:
-    usual = {"rank": "1", "memory": "1", "distribution": "signs", "scaling": ""}
+    usual = {"rank": "1", "memory": "1", "distribution": "signs", **PAIRS}
     given = _read_options(call, options, {**usual, "reduction": "independent"}, list(usual))
     rank, span = (_count(call, key, given[key]) for key in ("rank", "memory"))
-    scaling = given["scaling"] or None
+    options_of_pairs = _of_pairs(call, given)
     if given["reduction"] == "optimal" and given["distribution"] == "signs":
-        return Choice(written, JointUORO(rank, scaling=scaling), span)  # type: ignore[arg-type]
+        return Choice(written, JointUORO(rank, **options_of_pairs), span)
     if given["reduction"] != "independent":
         raise SettingError(
             f"{call}: expected reduction=optimal, of signs, got reduction={given['reduction']} "
@@ -113,7 +125,7 @@ def _parse_uoro(call: str, written: str, options: list[str]) -> Choice:
     estimator = UORO(
         rank,
         distribution=given["distribution"],  # type: ignore[arg-type]  # UORO checks it
-        scaling=scaling,  # type: ignore[arg-type]  # and this
+        **options_of_pairs,
     )
     return Choice(written, estimator, span)
 
@@ -122,13 +134,19 @@ def _parse_joint(call: str, written: str, options: list[str]) -> Choice:
     ranks = [option for option in options if "=" not in option]
     if len(ranks) != 1:
         raise SettingError(f"{call}: expected one rank, as in 'joint:4', got {len(ranks)}.")
-    usual = {"memory": "1", "scaling": ""}
+    usual = {"memory": "1", **PAIRS}
     given = _read_options(call, [each for each in options if "=" in each], usual, list(usual))
-    estimator = JointUORO(
-        _count(call, "rank", ranks[0]),
-        scaling=given["scaling"] or None,  # type: ignore[arg-type]  # JointUORO checks it
-    )
+    estimator = JointUORO(_count(call, "rank", ranks[0]), **_of_pairs(call, given))
     return Choice(written, estimator, _count(call, "memory", given["memory"]))
+
+
+def _of_pairs(call: str, given: dict[str, str]) -> dict[str, Any]:
+    """Return the settings that all estimators with pairs share; they check them."""
+    return {
+        "scaling": given["scaling"] or None,
+        "baseline": given["baseline"] or None,
+        "probes": _count(call, "probes", given["probes"]),
+    }
 
 
 def _parse_kron(call: str, written: str, options: list[str]) -> Choice:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.algebra import mean, select, total
+from uoro.algebra import mean, select
 from uoro.arguments import require_count, require_dynamics, require_estimator, require_stack
 from uoro.backend import Backend, Distribution, Tree
 from uoro.dynamics import Dynamics, Outcome
@@ -19,6 +19,8 @@ from uoro.estimator import (
     Sampler,
     guarantee_of,
 )
+from uoro.estimators.gradient import advance_each, gradient_of_each
+from uoro.estimators.paired import Paired
 from uoro.prediction import (
     AdvancesStreams,
     Predicting,
@@ -249,32 +251,19 @@ class Streams:
         self, dynamics: Any, params: Any, *stacks: Any
     ) -> tuple[Any, Any, Prediction]:
         """Advance the streams of one place."""
-        backend = dynamics.backend
         estimator = predicting(self.estimator, f"{self._call}.advance")
         if isinstance(estimator, AdvancesStreams):
             return estimator.advance_streams(dynamics, params, *stacks)
 
-        def one(*of_stream: Any) -> Any:
-            *after, made = estimator.advance(dynamics, params, *of_stream)
-            return *after, (made.output, made.aux)
-
-        carry, state, made = backend.vmap(one)(*stacks)
-        prediction = Prediction(
-            backend,
-            Outcome(state, *made),
-            lambda given: self._gradient_here(dynamics, params, *stacks[:3], given),
-        )
-        return carry, state, prediction
+        return advance_each(estimator, dynamics, params, *stacks)
 
     def _gradient_here(self, dynamics: Any, params: Any, *stacks: Any) -> Any:
         """Add up the gradients of the streams of one place."""
-        backend = dynamics.backend
         estimator = predicting(self.estimator, f"{self._call}.gradient")
-        own = type(estimator).gradient is Stepping.gradient
+        own = type(estimator).gradient in (Stepping.gradient, Paired.gradient)
         if own and isinstance(estimator, SumsStreams):
             return estimator.gradient_streams(dynamics, params, *stacks)
-        each = backend.vmap(lambda *one: estimator.gradient(dynamics, params, *one))
-        return total(backend, each(*stacks))
+        return gradient_of_each(estimator, dynamics, params, *stacks)
 
     @property
     def _call(self) -> str:

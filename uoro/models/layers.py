@@ -25,6 +25,18 @@ def row(xp: Any, table: Any, index: Any) -> Any:
     return table[xp.reshape(index, (1,))][0]
 
 
+def input_map(generator: np.random.Generator, rows: int, fan_in: int, symbols: bool) -> Any:
+    """Draw a normal embedding with one row per symbol, or a linear map of the layer below."""
+    if symbols:
+        return generator.standard_normal((fan_in, rows))
+    return uniform_map(generator, rows, fan_in)
+
+
+def read(xp: Any, table: Any, inputs: Any, symbols: bool) -> Any:
+    """Look a symbol up in an embedding, or map the output of the layer below."""
+    return row(xp, table, inputs) if symbols else table @ inputs
+
+
 def sigmoid(xp: Any, x: Any) -> Any:
     """Logistic function, without overflow for any x."""
     return 0.5 * (xp.tanh(0.5 * x) + 1.0)

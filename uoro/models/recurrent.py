@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +10,16 @@ import numpy as np
 
 from uoro.arguments import mismatch, require_count, require_methods, require_number
 from uoro.errors import SettingError, spelled
-from uoro.models.layers import row, sigmoid, softmax_loss, uniform_bias, uniform_map
+from uoro.models.diagonal import ELSTM, LRU, RTU, MinGRU
+from uoro.models.layers import (
+    input_map,
+    read,
+    row,
+    sigmoid,
+    softmax_loss,
+    uniform_bias,
+    uniform_map,
+)
 from uoro.models.model import Arrays
 
 
@@ -66,7 +76,7 @@ class Tanh:
         """Return a random input map, recurrent map and bias."""
         n = self.units
         return {
-            "input": _input_map(generator, n, fan_in, symbols),
+            "input": input_map(generator, n, fan_in, symbols),
             "recurrent": uniform_map(generator, n, n),
             "bias": uniform_bias(generator, n, n),
         }
@@ -79,7 +89,7 @@ class Tanh:
         self, xp: Any, params: Any, state: Any, inputs: Any, *, symbols: bool
     ) -> tuple[Any, Any]:
         """Compute the next preactivations, and their tanh."""
-        given = _read(xp, params["input"], inputs, symbols)
+        given = read(xp, params["input"], inputs, symbols)
         h = given + params["recurrent"] @ xp.tanh(state["h"]) + params["bias"]
         return {"h": h}, xp.tanh(h)
 
@@ -108,7 +118,7 @@ class GRU:
         """Return random embeddings, recurrent maps and biases."""
         n = self.units
         return {
-            "input": _input_map(generator, 3 * n, fan_in, symbols),
+            "input": input_map(generator, 3 * n, fan_in, symbols),
             "gates": uniform_map(generator, 2 * n, n),
             "candidate": uniform_map(generator, n, n),
             "bias": uniform_bias(generator, 3 * n, n),
@@ -123,7 +133,7 @@ class GRU:
     ) -> tuple[Any, Any]:
         """Compute the next hidden state, twice: as the state and as the output."""
         n, h = self.units, state["h"]
-        given = _read(xp, params["input"], inputs, symbols) + params["bias"]
+        given = read(xp, params["input"], inputs, symbols) + params["bias"]
         gates = sigmoid(xp, given[: 2 * n] + params["gates"] @ h)
         update, reset = gates[:n], gates[n:]
         candidate = xp.tanh(given[2 * n :] + params["candidate"] @ (reset * h))
@@ -191,17 +201,6 @@ class LSTM:
         c = gates[n : 2 * n] * state["c"] + gates[:n] * xp.tanh(total[3 * n :])
         h = gates[2 * n :] * xp.tanh(c)
         return {"c": c, "h": h}, h
-
-
-def _input_map(generator: np.random.Generator, rows: int, fan_in: int, symbols: bool) -> Any:
-    """Draw a normal embedding with one row per symbol, or a linear map of the layer below."""
-    if symbols:
-        return generator.standard_normal((fan_in, rows))
-    return uniform_map(generator, rows, fan_in)
-
-
-def _read(xp: Any, table: Any, inputs: Any, symbols: bool) -> Any:
-    return row(xp, table, inputs) if symbols else table @ inputs
 
 
 @dataclass(frozen=True)
@@ -276,4 +275,13 @@ class SymbolModel:
         return next_state, softmax_loss(xp, logits, inputs["target"])
 
 
-CELLS: dict[str, type[Tanh] | type[GRU] | type[LSTM]] = {"rnn": Tanh, "gru": GRU, "lstm": LSTM}
+CELLS: dict[str, Callable[[int], Cell]] = {
+    "rnn": Tanh,
+    "gru": GRU,
+    "lstm": LSTM,
+    "lru": LRU,
+    "rtu": RTU,
+    "mingru": MinGRU,
+    "elstm": ELSTM,
+}
+"""Layers by name; each is made from a number of units."""

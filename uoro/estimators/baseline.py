@@ -1,0 +1,191 @@
+"""A baseline beside pairs: a control variate that takes the noise of what is local away.
+
+Let B be any guess of the influence G, and B' the guess after the step, fixed before ν is drawn.
+What is left, G - B, follows
+
+    G' - B' = J (G - B) + (J B + I - B'),
+
+the recursion of G with another fresh part. Pairs that estimate it are unbiased, and G is B plus
+what they estimate. Their noise is that of G - B alone. A good guess that is cheap is the influence
+of each entry of the params on the unit that it moves, in the recursion of
+`uoro.estimators.local_influence`: B' = D B + E, with any estimate D of the diagonal of J that does
+not know ν. With μ random signs, ``μ ∘ J μ`` is such an estimate, from one JVP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from uoro.arguments import mismatch, require_carry, require_choice, require_count
+from uoro.derivatives.finding_locality import find_locality
+from uoro.derivatives.locality import Locality
+from uoro.dynamics import Dynamics, Outcome
+from uoro.errors import SettingError, spelled
+from uoro.estimator import Guarantee, Sampler
+from uoro.estimators.leftover import Leftover, Now, advance_baseline
+from uoro.estimators.local_influence import (
+    LocalInfluence,
+    no_influence,
+    own_pairs,
+    through_local,
+)
+from uoro.prediction import Prediction, Stepping
+
+Baseline: TypeAlias = Literal["diagonal"]
+"""Kinds of baselines."""
+
+
+class BesideBaseline(NamedTuple):
+    """The carry of an estimator with a baseline.
+
+    Attributes:
+        pairs: Carry of the estimator: pairs that estimate what the baseline leaves over.
+        baseline: B, the influence of params on their own units.
+    """
+
+    pairs: Any
+    baseline: LocalInfluence
+
+
+class BesideSigns(NamedTuple):
+    """The random signs of a step.
+
+    Attributes:
+        signs: Those of the estimator.
+        probes: A stack of trees of signs μ, for the diagonal of J.
+    """
+
+    signs: Any
+    probes: Any
+
+
+@dataclass(frozen=True)
+class Beside(Stepping):
+    """An estimator with the diagonal baseline beside its pairs.
+
+    ``UORO(baseline="diagonal")`` and ``JointUORO(k, baseline="diagonal")`` make one.
+
+    Args:
+        estimator: An estimator whose pairs take a fresh part νᵀ ∂F/∂θ in at each step.
+        probes: Number of random JVPs a step for each coordinate of a unit, p.
+    """
+
+    estimator: Any
+    probes: int = 1
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """Return the guarantee of the estimator."""
+        guarantee: Guarantee = self.estimator.guarantee
+        return guarantee
+
+    def init(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None
+    ) -> BesideBaseline:
+        """Return zero pairs and a baseline of zero.
+
+        Raises:
+            SettingError: If ``dynamics`` is not a `Dynamics`, or ``inputs`` is missing.
+            StructureError: If a leaf of ``params`` or ``state`` is not an array.
+            DerivativeError: If no derivative of the model is finite.
+        """
+        pairs = self.estimator.init(dynamics, params, state, inputs=inputs)
+        if inputs is None:
+            raise SettingError(
+                f"{type(self.estimator).__name__}(baseline='diagonal').init(inputs=None): expected "
+                "an item of the stream, to find which params are local, got None. Pass inputs=item."
+            )
+        locality = self._locality(dynamics, params, state, inputs)
+        backend = dynamics.backend
+        return BesideBaseline(pairs, no_influence(backend, locality, own_pairs(locality), params))
+
+    def draw(self, sampler: Sampler, state: Any) -> BesideSigns:
+        """Draw the signs of the estimator, then p trees of signs μ."""
+        signs = self.estimator.draw(sampler, state)
+        return BesideSigns(signs, sampler(state, "signs", (self.probes,)))
+
+    def advance(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        carry: BesideBaseline,
+        state: Any,
+        inputs: Any,
+        signs: BesideSigns,
+    ) -> tuple[BesideBaseline, Any, Prediction]:
+        """Advance baseline and pairs; the loss may come later."""
+        backend = dynamics.backend
+        require_carry(f"{type(self.estimator).__name__}.step", carry, BesideBaseline)
+        locality = self._locality(dynamics, params, state, inputs)
+        now = Now(dynamics, locality, params, carry.baseline, state, inputs)
+        after = self._follow(now, signs)
+        leftover = self._leftover(now, after)
+        pairs, state, made = self.estimator.advance(
+            leftover, params, carry.pairs, state, inputs, signs.signs
+        )
+        _, pullback = leftover.latest
+
+        def gradient(cotangent: Any) -> Any:
+            _, state_gradient = pullback(None, cotangent)
+            local = through_local(
+                backend, locality, own_pairs(locality), params, carry.baseline, state_gradient
+            )
+            return backend.combine((1.0, made.gradient(cotangent)), (1.0, local))
+
+        outcome = Outcome(state, made.output, made.aux)
+        return BesideBaseline(pairs, after), state, Prediction(backend, outcome, gradient)
+
+    def _locality(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
+    ) -> Locality:
+        return find_locality(dynamics, params, state, inputs)
+
+    def _follow(self, now: Now, signs: BesideSigns) -> LocalInfluence:
+        """Return B'."""
+        return advance_baseline(now, signs.probes)
+
+    def _leftover(self, now: Now, after: LocalInfluence) -> Leftover:
+        """Return the model in which the influence beyond the baseline is the influence."""
+        return Leftover(now.dynamics, now.locality, now.baseline, after)
+
+    def gradient(
+        self,
+        dynamics: Dynamics[Any, Any, Any],
+        params: Any,
+        carry: BesideBaseline,
+        state: Any,
+        inputs: Any,
+        cotangent: Any,
+    ) -> Any:
+        """Estimate the gradient of a loss of a step's output, from what the step received."""
+        backend = dynamics.backend
+        locality = self._locality(dynamics, params, state, inputs)
+        by_pairs = self.estimator.gradient(dynamics, params, carry.pairs, state, inputs, cotangent)
+        _, state_gradient = dynamics.vjp(params, state, inputs)[1](None, cotangent)
+        local = through_local(
+            backend, locality, own_pairs(locality), params, carry.baseline, state_gradient
+        )
+        return backend.combine((1.0, by_pairs), (1.0, local))
+
+
+def require_baseline(call: str, baseline: Any, probes: Any) -> None:
+    """Check the settings ``baseline`` and ``probes`` of an estimator.
+
+    Raises:
+        SettingError: If the baseline is unknown, or the number of probes is not positive.
+    """
+    if baseline is not None:
+        require_choice(f"{call}(baseline={spelled(baseline)})", "baseline", baseline, ("diagonal",))
+    require_count(f"{call}(probes={spelled(probes)})", "probes", probes)
+
+
+def refuse_baseline(call: str, baseline: Any) -> None:
+    """Raise where a baseline has no place.
+
+    Raises:
+        SettingError: If there is one.
+    """
+    if baseline is not None:
+        expected = "an estimator without baseline, as it estimates a part of the influence"
+        raise SettingError(mismatch(call, "", expected, f"baseline={spelled(baseline)}"))

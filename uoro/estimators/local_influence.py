@@ -1,0 +1,262 @@
+"""The influence of a model's params on their own units: one number for each entry and coordinate.
+
+Where no unit moves another one, an entry of the params that moves one unit within a step moves no
+other unit later. Its influence on the b coordinates of its unit is then all of its influence:
+
+    e_j' = Σ_l D_jl[u] e_l + E_j,
+
+where u is the unit that the entry moves, D_jl the derivative of coordinate j of the units by
+coordinate l of the same units, and E_j the immediate derivative of coordinate j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, TypeAlias
+
+from uoro.algebra import coordinates, nonzero, where
+from uoro.arguments import require_model
+from uoro.backend import Backend
+from uoro.derivatives.finding_locality import find_locality
+from uoro.derivatives.locality import Colour, Locality, Units
+from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.errors import SettingError
+from uoro.estimator import Sampler
+from uoro.prediction import Stepping
+
+LocalInfluence: TypeAlias = dict[str, Any]
+"""By the name of each leaf that reaches the state: a stack shaped like the leaf, with an entry for
+each colour of `Locality.carried`."""
+
+Pairs: TypeAlias = Collection[tuple[int, int]]
+"""Pairs of colours (j, l): those of which D_jl is taken."""
+
+
+def own_pairs(locality: Locality) -> set[tuple[int, int]]:
+    """Return the pairs of colours of the same units of which one moves the other.
+
+    Other units may be moved as well.
+    """
+    pairs = locality.acts | set(locality.mixes)
+    return {(j, source) for j, source in pairs if locality.alike(j, source)}
+
+
+def no_influence(backend: Backend, locality: Locality, pairs: Pairs, params: Any) -> LocalInfluence:
+    """Return the influence of zero."""
+    found = LocalInfluence()
+    for leaf, (name, value) in zip(locality.leaves, backend.named_leaves(params), strict=True):
+        if carried := locality.carried(leaf, pairs):
+            found[name] = backend.zeros(value, batch=(len(carried),))
+    return found
+
+
+def along(row: Any, colour: Colour) -> Any:
+    """Return the entries of one coordinate of all units, of a row or of a stack of rows."""
+    return row[..., colour.columns]
+
+
+def at_units(xp: Any, numbers: Any, units: Units) -> Any:
+    """Return the number of the unit of each entry of a leaf, ready to be multiplied with it.
+
+    It is zero for an entry that moves several units. The numbers are put together from slices: no
+    step looks each of them up.
+    """
+    pieces = [
+        numbers[start : start + count] if start >= 0 else xp.zeros_like(numbers[:count])
+        for start, count in _runs(units.numbers, len(numbers))
+    ]
+    row = pieces[0] if len(pieces) == 1 else xp.concatenate(pieces)
+    return row.reshape(units.shape)
+
+
+@cache
+def _runs(index: tuple[int, ...], most: int) -> list[tuple[int, int]]:
+    """Split numbers into runs of successive ones, or of -1: the first of each, and its length."""
+    runs = list[tuple[int, int]]()
+    for number in index:
+        start, count = runs[-1] if runs else (0, 0)
+        follows = number == (start + count if start >= 0 else -1)
+        if runs and follows and count < most:
+            runs[-1] = start, count + 1
+        else:
+            runs.append((number, 1))
+    return runs
+
+
+def blocks_of(pushed: Any, locality: Locality, pairs: Pairs) -> dict[tuple[int, int], Any]:
+    """Return D, from the JVPs of the selectors of all colours: exact where no units mix.
+
+    Args:
+        pushed: A matrix, the JVP of each row of `Locality.selectors`.
+        locality: The locality of the model.
+        pairs: The pairs of colours to return.
+    """
+    return {(j, source): along(pushed[source], locality.colours[j]) for j, source in pairs}
+
+
+def advance_local(
+    backend: Backend,
+    locality: Locality,
+    blocks: Mapping[tuple[int, int], Any],
+    carry: LocalInfluence,
+    fresh: Mapping[str, Any],
+) -> LocalInfluence:
+    """Advance the influence by one step.
+
+    Args:
+        backend: Backend of all arrays.
+        locality: The locality of the model.
+        blocks: D, one number for each unit, by pairs of colours.
+        carry: The influence before the step.
+        fresh: E: for each leaf, by name, a stack with an entry for each colour of the model.
+
+    Returns:
+        The influence after the step, in the dtypes of the one before.
+    """
+    after = LocalInfluence()
+    for leaf in locality.leaves:
+        if leaf.name not in carry:
+            continue
+        carried = locality.carried(leaf, blocks.keys())
+        rows = dict(zip(carried, carry[leaf.name], strict=True))
+        # An influence of zero is passed on as zero, even where a derivative is infinite.
+        alive = {each: nonzero(backend, row, stacked=False) for each, row in rows.items()}
+        stack = []
+        for j, units in carried.items():
+            total: Any = 0.0 * rows[j]
+            if j in leaf.moves:
+                total = fresh[leaf.name][j]
+                if not leaf.moves[j].all_local:
+                    ones = backend.from_host(backend.xp.ones(locality.colours[j].total))
+                    total = total * at_units(backend.xp, ones, leaf.moves[j])
+            for source, row in rows.items():
+                if (j, source) in blocks:
+                    factor = backend.xp.where(alive[source], blocks[j, source], 0.0)
+                    total = total + at_units(backend.xp, factor, units) * row
+            stack.append(total)
+        after[leaf.name] = backend.xp.stack(stack)
+    kept: LocalInfluence = backend.map(lambda _, new: new, carry, after)
+    return kept
+
+
+def through_local(
+    backend: Backend,
+    locality: Locality,
+    pairs: Pairs,
+    params: Any,
+    carry: LocalInfluence,
+    state_cotangent: Any,
+) -> Any:
+    """Pull a cotangent of the state back through the influence: ``Σ_j c_j[u] e_j``.
+
+    Args:
+        backend: Backend of all arrays.
+        locality: The locality of the model.
+        pairs: The pairs of colours that the influence was carried with.
+        params: Params, for their structure.
+        carry: The influence.
+        state_cotangent: c, shaped like the state.
+    """
+    row = coordinates(backend, backend.map(lambda leaf: leaf[None], state_cotangent))[0]
+    leaves = iter(locality.leaves)
+
+    def pull(zero: Any) -> Any:
+        leaf = next(leaves)
+        if leaf.name not in carry:
+            return zero
+        total: Any = 0.0
+        carried = locality.carried(leaf, pairs)
+        for (j, units), rows in zip(carried.items(), carry[leaf.name], strict=True):
+            alive = nonzero(backend, rows, stacked=False)
+            weights = where(backend, alive, along(row, locality.colours[j]))
+            total = total + at_units(backend.xp, weights, units) * rows
+        return total
+
+    return backend.map(pull, backend.zeros(params))
+
+
+class Local(Stepping):
+    """Base of estimators that carry the influence of params on their own units, and no other."""
+
+    def structure(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
+    ) -> Locality:
+        """Return the locality of a model; ``describe()`` says it in words.
+
+        Args:
+            dynamics: The model.
+            params: Parameters.
+            state: Hidden state of one stream.
+            inputs: One item of the stream.
+
+        Raises:
+            DerivativeError: If no derivative of the model is finite.
+        """
+        return find_locality(dynamics, params, state, inputs)
+
+    def init(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        state: State,
+        *,
+        inputs: Inputs | None = None,
+    ) -> LocalInfluence:
+        """Return the zero influence.
+
+        Raises:
+            SettingError: If ``dynamics`` is not a `Dynamics`, or ``inputs`` is missing.
+            StructureError: If a leaf of ``params`` or ``state`` is not an array, or the estimator
+                refuses the model.
+            DerivativeError: If no derivative of the model is finite.
+        """
+        name = type(self).__name__
+        require_model(f"{name}.init", dynamics, params, state)
+        if inputs is None:
+            raise SettingError(
+                f"{name}.init(inputs=None): expected an item of the stream, to find which units "
+                "each entry of the params moves, got None. Pass inputs=item."
+            )
+        locality = self._accepted(dynamics, params, state, inputs)
+        return no_influence(dynamics.backend, locality, own_pairs(locality), params)
+
+    def draw(self, sampler: Sampler, state: object) -> None:
+        """Return ``None``: there is no randomness."""
+        return
+
+    def gradient(
+        self,
+        dynamics: Dynamics[Params, State, Inputs],
+        params: Params,
+        carry: LocalInfluence,
+        state: State,
+        inputs: Inputs,
+        cotangent: Any,
+    ) -> Params:
+        """Compute the gradient of a loss of a step's output, from what the step received."""
+        locality = self._accepted(dynamics, params, state, inputs)
+        _, pullback = dynamics.vjp(params, state, inputs)
+        return gradient_of(dynamics.backend, locality, params, carry, pullback, cotangent)
+
+    def _accepted(
+        self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
+    ) -> Locality:
+        """Return the locality of a model that the estimator accepts."""
+        return self.structure(dynamics, params, state, inputs)
+
+
+def gradient_of(
+    backend: Backend,
+    locality: Locality,
+    params: Params,
+    carry: LocalInfluence,
+    pullback: Any,
+    cotangent: Any,
+) -> Params:
+    """Return the gradient of a loss: within the step, and through the influence."""
+    immediate, state_gradient = pullback(None, cotangent)
+    pairs = own_pairs(locality)
+    carried = through_local(backend, locality, pairs, params, carry, state_gradient)
+    whole: Params = backend.combine((1.0, immediate), (1.0, carried))
+    return whole
