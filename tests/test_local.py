@@ -269,7 +269,8 @@ def _dense(
             return unit[start - leaf.size : start].reshape(leaf.shape)
 
         _, by_state = pullback(backend.map(part, state), None)
-        rows.append(np.concatenate([np.ravel(leaf) for _, leaf in backend.named_leaves(by_state)]))
+        leaves: list[Any] = [leaf for _, leaf in backend.named_leaves(by_state)]
+        rows.append(np.concatenate([leaf.reshape(-1) for leaf in leaves]))
     return np.stack(rows), dict(backend.named_leaves(fresh))
 
 
