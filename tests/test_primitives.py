@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from uoro_conformance import GALLERY
 from uoro_conformance.backend import (
+    BACKEND_LAWS,
     check_draws,
     check_gaussian,
     check_loops,
@@ -19,7 +20,6 @@ from uoro_conformance.many import check_many
 from uoro_conformance.profiles import PROFILES
 from uoro_conformance.programs import compile_fast
 from uoro_conformance.running import choose_cases
-from uoro_conformance.suite import BACKEND_LAWS
 
 from uoro import Backend, load_backend
 from uoro.algebra import entry, with_products

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from uoro.algebra import size
+from uoro.estimator import Estimator
 from uoro.estimators import UORO, JointUORO, KroneckerSum, Truncated
 from uoro.estimators.streams import Streams
+from uoro_conformance.beside import check_mean_beside
 from uoro_conformance.cases import Session
 from uoro_conformance.declared import check_declaration
 from uoro_conformance.designs import draws_of
@@ -35,6 +37,31 @@ def all_sign_sequences(estimator: UORO | JointUORO, dtype: str) -> Callable[[Ses
             finding = check_mean_over_all_signs(trial.dynamics, *start, estimator=estimator)
             found.append(finding._replace(system=trial.line))
         return worst(found)
+
+    return in_session
+
+
+def declared_on(
+    estimator: Estimator, dtype: str, systems: Sequence[System]
+) -> Callable[[Session], Finding]:
+    """Return the check of what an estimator declares, on systems that it accepts alone."""
+
+    def in_session(session: Session) -> Finding:
+        trials = [session.build(system, dtype) for system in systems]
+        found = [check_declaration(trial, estimator, seed=session.seed) for trial in trials]
+        return worst(found)
+
+    return in_session
+
+
+def all_signs_beside(estimator: UORO, dtype: str) -> Callable[[Session], Finding]:
+    """Return the check of the mean over all signs beside a baseline, on a small gated system."""
+
+    def in_session(session: Session) -> Finding:
+        trial = session.build(System("gru", 2, 4), dtype)
+        start = trial.params, trial.state, trial.items
+        finding = check_mean_beside(trial.dynamics, *start, estimator, seed=session.seed)
+        return finding._replace(system=trial.line)
 
     return in_session
 

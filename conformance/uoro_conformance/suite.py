@@ -10,26 +10,15 @@ from uoro.estimator import Estimator
 from uoro.estimators import (
     RTRL,
     UORO,
+    BlockRTRL,
     JointUORO,
     KroneckerSum,
     RollingTruncated,
+    SnAp,
     Truncated,
 )
 from uoro.estimators.streams import Streams
-from uoro_conformance.backend import (
-    check_algebra,
-    check_border,
-    check_complex,
-    check_draws,
-    check_dynamics,
-    check_gaussian,
-    check_integers,
-    check_loops,
-    check_model_check,
-    check_norm,
-    check_products,
-    check_trees,
-)
+from uoro_conformance.backend import BACKEND_LAWS, check_gaussian
 from uoro_conformance.cases import (
     Case,
     at_first_step,
@@ -50,7 +39,9 @@ from uoro_conformance.exact import (
 from uoro_conformance.in_session import (
     added_variance,
     all_sign_sequences,
+    all_signs_beside,
     all_signs_of_terms,
+    declared_on,
     drawn_signs_are_fair,
     mean_of_free_runs,
     rtrl_sums_to_bptt,
@@ -89,20 +80,11 @@ SCALED = JointUORO(2, scaling="rows")
 TERMS = {"kron:1": KroneckerSum(1), "kron:2": KroneckerSum(2)}
 """Kronecker sums: more terms than a small system needs are carried exactly."""
 
-BACKEND_LAWS: dict[str, Any] = {
-    "trees": check_trees,
-    "algebra": check_algebra,
-    "norm": check_norm,
-    "products": check_products,
-    "loops": check_loops,
-    "border": check_border,
-    "draws": check_draws,
-    "dynamics": check_dynamics,
-    "checked": check_model_check,
-    "integers": check_integers,
-    "complex": check_complex,
-}
-"""The laws of `Backend`, by name. They leave nothing to chance."""
+BESIDE = UORO(baseline="diagonal")
+"""UORO with the diagonal baseline beside its pair."""
+
+UNMIXED, GATED = [System("rtu", 2, 6), System("elstm", 3, 6)], System("gru", 3, 6)
+"""Systems whose units do not mix, of one and of two coordinates a unit; and one whose units do."""
 
 DERIVATIVE_LAWS: dict[str, Any] = {
     "adjoint": check_adjointness,
@@ -275,6 +257,10 @@ def _laws_of_declarations(dtype: str, profile: Profile) -> Iterator[Case]:
     yield on_systems(f"{dtype}/declared/rtrl", dtype, rtrl_sums_to_bptt)
     rolling = of(RollingTruncated(2), check_declaration)
     yield on_systems(f"{dtype}/declared/rolling:2", dtype, rolling, gallery=profile.few)
+    yield Case(f"{dtype}/declared/block", (dtype,), declared_on(BlockRTRL(), dtype, UNMIXED))
+    yield Case(f"{dtype}/declared/snap", (dtype,), declared_on(SnAp(), dtype, [GATED]))
+    beside = all_signs_beside(BESIDE, dtype)
+    yield Case(f"{dtype}/exact/enumeration/uoro:baseline=diagonal", (dtype,), beside)
     yield Case(f"{dtype}/declared/tbptt:10", (dtype,), partial(truncation, dtype))
 
 
@@ -290,6 +276,8 @@ def _laws_of_predictions(dtype: str) -> Iterator[Case]:
         "streams:joint:2": Streams(JOINT_TWO, 2),
         "streams:rtrl": Streams(RTRL(), 2),
         "streams:kron:1": Streams(KroneckerSum(1), 2),
+        "uoro:baseline=diagonal": BESIDE,
+        "streams:snap": Streams(SnAp(), 2),
     }
     for name, estimator in estimators.items():
         check = of(estimator, check_prediction)

@@ -33,7 +33,9 @@ def bench(
     backends: Annotated[str, typer.Option(help="Backends, separated by commas")] = "jax,torch",
     cells: Annotated[
         str | None,
-        typer.Option(help="gru, lstm, rnn, separated by commas", show_default="by the scale"),
+        typer.Option(
+            help="gru, lstm, rnn, lru, …, separated by commas", show_default="by the scale"
+        ),
     ] = None,
     units: Annotated[
         str | None,

@@ -109,7 +109,10 @@ def compare(
         str | None, typer.Option(help=FLAGS["options.malformed"].help, show_default="stop")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Cell of a layer: rnn, gru or lstm", show_default="gru")
+        str | None,
+        typer.Option(
+            help="Cell of a layer: rnn, gru, lstm, lru, rtu, mingru or elstm", show_default="gru"
+        ),
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Number of layers", show_default="1")] = None,
     device: Annotated[

@@ -68,8 +68,8 @@ class BlockRTRL(Local):
         >>> estimator = BlockRTRL()
         >>> print(estimator.structure(dynamics, params, state, x).describe())
         A unit has the coordinates the array.
-        'decay' (2): an entry moves one unit of the array.
-        'gain' (2): an entry moves one unit of the array.
+        leaf 'decay' (2): an entry moves one unit of the array.
+        leaf 'gain' (2): an entry moves one unit of the array.
         >>> carry = estimator.init(dynamics, params, state, inputs=x)
         >>> for _ in range(2):
         ...     carry, state, estimate = estimator.step(dynamics, params, carry, state, x, None)
@@ -198,8 +198,6 @@ def _still_local(
         ]
         gaps.append((f"units of {colour.name}", _gap(xp, whole, parts)))
     for leaf in locality.leaves:
-        if not leaf.moves:
-            continue
         parts = [
             at_units(xp, along(row, colours[j]), units) * pulled[leaf.name][j]
             for j, units in leaf.moves.items()

@@ -41,7 +41,7 @@ class Network:
     """The network of a symbol task.
 
     Attributes:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``; default ``"gru"``.
+        cell: A name in `uoro.models.CELLS`, such as ``"lstm"``; default ``"gru"``.
         units: Number of units of each layer; default 64.
         layers: Number of layers; default 1.
     """

@@ -39,7 +39,9 @@ class Section(Struct, frozen=True, kw_only=True):
 class NetworkSettings(Section, frozen=True, kw_only=True):
     """Network of a built-in task."""
 
-    cell: Annotated[str, about("Cell of a layer: rnn, gru or lstm")] = "gru"
+    cell: Annotated[str, about("Cell of a layer: rnn, gru, lstm, lru, rtu, mingru or elstm")] = (
+        "gru"
+    )
     units: Annotated[Count, about("Units of a layer")] = 64
     layers: Annotated[Count, about("Number of layers")] = 1
 

@@ -3,6 +3,8 @@
 Each check builds its own trees within ``backend.precision(dtype)``.
 """
 
+from typing import Any
+
 from uoro_conformance.backend.draws import check_draws as check_draws
 from uoro_conformance.backend.draws import check_gaussian as check_gaussian
 from uoro_conformance.backend.dynamics import check_dynamics as check_dynamics
@@ -15,3 +17,18 @@ from uoro_conformance.backend.trees import check_border as check_border
 from uoro_conformance.backend.trees import check_trees as check_trees
 from uoro_conformance.backend.vectors import check_algebra as check_algebra
 from uoro_conformance.backend.vectors import check_norm as check_norm
+
+BACKEND_LAWS: dict[str, Any] = {
+    "trees": check_trees,
+    "algebra": check_algebra,
+    "norm": check_norm,
+    "products": check_products,
+    "loops": check_loops,
+    "border": check_border,
+    "draws": check_draws,
+    "dynamics": check_dynamics,
+    "checked": check_model_check,
+    "integers": check_integers,
+    "complex": check_complex,
+}
+"""The laws of `Backend`, by name. They leave nothing to chance."""

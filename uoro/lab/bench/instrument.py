@@ -33,7 +33,7 @@ class BenchModel:
     """The model and the stream that all rows of a group start from.
 
     Attributes:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        cell: A name in `uoro.models.CELLS`.
         units: Number of units.
         params: Parameters, on the device.
         state: Hidden state, on the device.

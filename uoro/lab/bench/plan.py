@@ -46,7 +46,7 @@ class BenchPlan:
 
     Attributes:
         backends: Names of backends.
-        cells: ``"gru"``, ``"lstm"`` or ``"rnn"``.
+        cells: Names in `uoro.models.CELLS`, such as ``"gru"``.
         units: Numbers of units of the single layer.
         rows: Names of rows; empty for all rows of the backend.
         repetitions: Number of turns of each row.

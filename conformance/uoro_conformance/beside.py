@@ -1,4 +1,4 @@
-"""Laws of what uses the locality of a model: the diagonal baseline, BlockRTRL and SnAp-1."""
+"""The law of the diagonal baseline: beside it, pairs are unbiased, by enumeration."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL
 from uoro.estimators.baseline import BesideSigns
 from uoro_conformance.designs import as_noise, draws_of
-from uoro_conformance.finding import UNIT, Finding, Verdict, largest, precision_of, relative_gap
-from uoro_conformance.systems import Trial
+from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
 
 
 def check_mean_beside(
@@ -82,32 +81,3 @@ def check_mean_beside(
             f"{', '.join(f'{spread:.2g}' for spread in spreads)}."
         ),
     )
-
-
-def check_equals_rtrl(trial: Trial, estimator: Any, *, least: float = 0.0) -> Finding:
-    """Compare the gradient of each step with exact RTRL.
-
-    Args:
-        trial: Trial to run on.
-        estimator: Estimator under test, without randomness.
-        least: For a biased estimator, the largest relative error that is allowed; 0 stands for
-            rounding.
-    """
-    backend, dynamics, exact = trial.dynamics.backend, trial.dynamics, RTRL()
-    allowed = least or 1e4 * UNIT[precision_of(backend, trial.state, trial.params[0])]
-    carry = estimator.init(dynamics, trial.params[0], trial.state, inputs=trial.items[0])
-    influence, state, gaps = exact.init(dynamics, trial.params[0], trial.state), trial.state, []
-
-    def both(theta: Any, carry: Any, influence: Any, state: Any, item: Any) -> Any:
-        carry, _, one = estimator.step(dynamics, theta, carry, state, item, None)
-        influence, state, other = exact.step(dynamics, theta, influence, state, item, None)
-        return carry, influence, state, one.gradient, other.gradient
-
-    step = backend.compile(both)
-    for theta, item in zip(trial.params, trial.items, strict=True):
-        carry, influence, state, one, other = step(theta, carry, influence, state, item)
-        gaps.append(relative_gap(backend, one, other))
-    gap = largest(gaps)
-    verdict: Verdict = "holds" if gap <= allowed else "biased"
-    evidence = f"{estimator}, {len(gaps)} steps, largest relative difference {gap:.2g}."
-    return Finding("the gradient is RTRL's", verdict, gap, allowed, evidence, trial.line)
