@@ -34,24 +34,42 @@ def with_products(
     groups = _groups(rows)
     blocks = [_beside([rows[i] for i in group]) for group in groups]
     own_rows = [_rows(leaf.own) for leaf in fresh]
-    own = _beside(own_rows)
-    along = _beside([_along(*each) for each in zip(fresh, leaves, rows, strict=True)])
-    scaled = _beside([row * leaf.square for leaf, row in zip(fresh, own_rows, strict=True)])
+    scaled_rows = [row * leaf.square for leaf, row in zip(fresh, own_rows, strict=True)]
+    along_rows = [_along(*each) for each in zip(fresh, leaves, rows, strict=True)]
+    own_groups = _groups(own_rows)
+    own, scaled, along = (
+        [_beside([each[i] for i in group]) for group in own_groups]
+        for each in (own_rows, scaled_rows, along_rows)
+    )
 
     def mixed(of_carried: Any, of_fresh: Any) -> Any:
-        found = dict[int, Any]()
-        for group, block in zip(groups, blocks, strict=True):
-            found |= zip(group, _apart(of_carried @ block, [rows[i] for i in group]), strict=True)
-        parts = _apart(of_fresh @ own, own_rows)
+        found = _combined(of_carried, groups, blocks, rows)
+        parts = _combined(of_fresh, own_groups, own, own_rows)
         return jax.tree.unflatten(
             structure,
             [
-                _sum(leaf, found[i], each, part)
-                for i, (leaf, each, part) in enumerate(zip(leaves, fresh, parts, strict=True))
+                _sum(leaf, found[i], each, parts[i])
+                for i, (leaf, each) in enumerate(zip(leaves, fresh, strict=True))
             ],
         )
 
-    return _products(along, own), _products(scaled, own), mixed
+    return _all_products(along, own), _all_products(scaled, own), mixed
+
+
+def _combined(
+    weights: Any, groups: list[list[int]], blocks: list[Any], rows: Sequence[Any]
+) -> dict[int, Any]:
+    """Return the combinations of the rows of each leaf, by the number of the leaf."""
+    found = dict[int, Any]()
+    for group, block in zip(groups, blocks, strict=True):
+        found |= zip(group, _apart(weights @ block, [rows[i] for i in group]), strict=True)
+    return found
+
+
+def _all_products(left: list[Any], right: list[Any]) -> Any:
+    """Add up the inner products of several blocks of rows."""
+    each = [_products(*blocks) for blocks in zip(left, right, strict=True)]
+    return sum(each[1:], each[0])
 
 
 FEW = 16
