@@ -83,7 +83,7 @@ TERMS = {"kron:1": KroneckerSum(1), "kron:2": KroneckerSum(2)}
 BESIDE = UORO(baseline="diagonal")
 """UORO with the diagonal baseline beside its pair."""
 
-UNMIXED, GATED = [System("rtu", 2, 6), System("elstm", 3, 6)], System("gru", 3, 6)
+UNMIXED, GATED = [System("rtu", 2, 6), System("elstm", 3, 6)], System("gru", 2, 6)
 """Systems whose units do not mix, of one and of two coordinates a unit; and one whose units do."""
 
 DERIVATIVE_LAWS: dict[str, Any] = {
