@@ -94,7 +94,8 @@ def check_broken_structure(
     carry = estimator.init(once, params, state, inputs=still)
     signs = estimator.draw(partial(backend.random, backend.fold(backend.key(0), 0)), state)
     step = compiled_step(twice, estimator)
-    for _ in range(STILL):
+    carry, state, estimate = step(params, carry, state, still, signs)
+    for _ in range(STILL - 1):
         carry, state, estimate = step(params, carry, state, still, signs)
     if not math.isfinite(float(estimate.loss)):
         return Finding(law, "broken", math.nan, math.nan, "NaN before the structure breaks.")

@@ -44,8 +44,10 @@ class _NotSubtracted(Beside):
 class _Doubled(Beside):
     """The baseline counts twice in the gradient."""
 
-    def advance(self, *now: Any) -> Any:
-        dynamics, params, carry, state, inputs, _ = now
+    def advance(
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
+    ) -> Any:
+        now = dynamics, params, carry, state, inputs, signs
         after, state_after, made = super().advance(*now)
         backend, right = dynamics.backend, made.pull
         locality = self._locality(dynamics, params, state, inputs)
@@ -63,8 +65,10 @@ class _Doubled(Beside):
 class _OfNeighbours(Beside):
     """The gradient reads the baseline of an entry by the coordinate of the next unit."""
 
-    def advance(self, *now: Any) -> Any:
-        dynamics, params, carry, state, inputs, _ = now
+    def advance(
+        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
+    ) -> Any:
+        now = dynamics, params, carry, state, inputs, signs
         after, state_after, made = super().advance(*now)
         backend, right = dynamics.backend, made.pull
         locality = self._locality(dynamics, params, state, inputs)
