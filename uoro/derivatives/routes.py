@@ -263,9 +263,9 @@ def is_concrete(dynamics: Dynamics[Any, Any, Any], tree: Any) -> bool:
 def at_numbers(dynamics: Dynamics[Any, Any, Any], point: Any) -> Iterator[Any]:
     """Yield a point of real numbers: the one given or, where it is traced, one of its shapes."""
     backend = dynamics.backend
-    model = dynamics
-    while isinstance(model, Unrolled):
-        model = model.dynamics
+    model: Any = dynamics
+    while not isinstance(model, Routed) and hasattr(model, "dynamics"):
+        model = model.dynamics  # Dynamics that are built on others.
     if is_concrete(model, point):
         yield point
     elif isinstance(model, Routed) and model._imagine is not None:
