@@ -1,9 +1,9 @@
-"""Noise, learning and time of Kronecker sums beside UORO and joint pairs, on one core with JAX.
+"""Noise, learning and time of estimators, on one core with JAX: Kronecker sums beside others.
 
 python benchmarks/kronecker.py noise gru 64 1 1000000 0 uoro kron:1 kron:2 kron:3 kron:4
 python benchmarks/kronecker.py learn gru kron:2 500000 0
 python benchmarks/kronecker.py recall 60000 0 kron:2 uoro tbptt:32,rolling rtrl
-python benchmarks/kronecker.py time uoro kron:2 joint:16
+python benchmarks/kronecker.py time gru 64 uoro kron:2 joint:16
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from uoro.lab.reproduce.noise import noise_by_estimator
 from uoro.lab.reproduce.paper_tasks import ANBN, network
 from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.learning.carry import Metrics
-from uoro.models import GRU, SymbolModel
+from uoro.models import CELLS, SymbolModel
 from uoro.tasks import recall
 
 WINDOWS, SKIPPED, RUNS = 90, 30, 8
@@ -107,13 +107,14 @@ def _keep(losses: list[Any], metrics: Metrics) -> None:
     losses.append(np.asarray(metrics.losses))
 
 
-def times(*estimators: str) -> None:
-    """Print the processor time of a step with Adam, of a GRU of 64 units; they take turns."""
-    backend, model = load_backend("jax"), SymbolModel((GRU(64),), 4)
+def times(cell: str, units: str, *estimators: str) -> None:
+    """Print the processor time of a step with Adam, of one layer; estimators take turns."""
+    backend, model = load_backend("jax"), SymbolModel((CELLS[cell](int(units)),), 4)
     start = model.init(np.random.default_rng(0))
     params, state = (backend.from_host(tree, dtype="float32") for tree in start)
     dynamics = backend.dynamics(partial(model.transition, backend.xp))
-    drawn = np.random.default_rng(1).integers(0, 4, (ITEMS, 2)).astype(np.int32)
+    count = ITEMS // max(1, int(units) // 64)
+    drawn = np.random.default_rng(1).integers(0, 4, (count, 2)).astype(np.int32)
     items: list[Any] = [{"symbol": one, "target": other} for one, other in drawn]
     learners = {
         name: Learner(dynamics, parse_estimator(name).estimator, Adam(1e-3), params, state)
@@ -123,12 +124,14 @@ def times(*estimators: str) -> None:
     for number in range(ROUNDS + 1):
         for name, learner in learners.items():
             begun = time.process_time()
-            learner.run(iter(items), ITEMS, chunk=ITEMS // 2)
+            learner.run(iter(items), count, chunk=count // 2)
             if number:
-                best[name] = min(best[name], (time.process_time() - begun) / ITEMS)
+                best[name] = min(best[name], (time.process_time() - begun) / count)
     for name in estimators:
         share = best[name] / best[estimators[0]]
-        print(f"{name}: {1e6 * best[name]:.0f} µs, {share:.1f} times {estimators[0]}")
+        print(
+            f"{cell} {units} {name}: {1e6 * best[name]:.0f} µs, {share:.2f} times {estimators[0]}"
+        )
 
 
 if __name__ == "__main__":

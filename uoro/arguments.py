@@ -298,6 +298,24 @@ def shape_of(leaf: Any) -> tuple[int, ...] | None:
     return tuple(shape) if isinstance(shape, (tuple, list)) else None
 
 
+def require_item(call: str, inputs: object, found: str) -> None:
+    """Check that an item of the stream is given, where something is found at it.
+
+    Args:
+        call: The call.
+        inputs: What is given.
+        found: What is found, a noun phrase.
+
+    Raises:
+        SettingError: If there is none.
+    """
+    if inputs is None:
+        raise SettingError(
+            f"{call}(inputs=None): expected an item of the stream, to find {found}, got None. Pass "
+            "inputs=item."
+        )
+
+
 def is_loss(output: Any) -> bool:
     """Return whether an output is a loss: one scalar array, and no tree."""
     return shape_of(output) == ()

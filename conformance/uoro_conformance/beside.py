@@ -36,7 +36,7 @@ def check_mean_beside(
         state: State before the first step.
         items: One item of the stream for each step. The signs of the last step change nothing that
             is compared, and are not enumerated.
-        estimator: Estimator under test, with ``baseline="diagonal"``.
+        estimator: Estimator under test; without a baseline, for its standard deviation beside one.
         seed: Seed of the probes.
         tolerance: The relative error that counts as rounding; 1e4 units of it if not given.
     """
@@ -49,7 +49,7 @@ def check_mean_beside(
 
     def step(theta: Any, carry: Any, state: Any, item: Any, signs: Any, probes: Any) -> Any:
         def one(carry: Any, signs: Any) -> Any:
-            signs = BesideSigns(signs, probes)
+            signs = signs if estimator.baseline is None else BesideSigns(signs, probes)
             carry, _, estimate = estimator.step(dynamics, theta, carry, state, item, signs)
             return carry, estimate.gradient
 

@@ -65,7 +65,7 @@ def compare(
         typer.Option(
             metavar="NAMES",
             help="Estimators, separated by commas: uoro, uoro:rank=4, uoro:memory=16, rtrl, "
-            "tbptt:10, tbptt:10,rolling, bptt",
+            "tbptt:10, tbptt:10,rolling, bptt, kron:2, joint:4, block, snap",
             show_default="by the task",
         ),
     ] = None,

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from uoro.algebra import coordinates, shaped, shift
 from uoro.arguments import leaf_name
 from uoro.backend import Backend
 from uoro.derivatives.differences import UNIT, precision_of
+from uoro.derivatives.found import found_once
 from uoro.derivatives.locality import (
     SEVERAL,
     UNKNOWN,
@@ -27,7 +27,6 @@ from uoro.derivatives.locality import (
     Units,
     selector,
 )
-from uoro.derivatives.routes import at_numbers
 from uoro.derivatives.structure import NUDGES, ROUNDING, numbers_like
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeError
@@ -35,11 +34,11 @@ from uoro.errors import DerivativeError
 MOST = 16
 """Largest number of coordinates of a unit."""
 
+NEAR = 0.25
+"""Largest distance of a quotient from the number of a unit."""
 
-_found: WeakKeyDictionary[Any, dict[Any, Locality]] = WeakKeyDictionary()
-"""Localities by dynamics, and by the shapes of params, state and inputs."""
 
-
+@found_once
 def find_locality(
     dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
 ) -> Locality:
@@ -58,22 +57,9 @@ def find_locality(
     Raises:
         DerivativeError: If no derivative at any of the points is finite.
     """
-    backend = dynamics.backend
-    known = _found.setdefault(dynamics, {})
-    shapes = tuple(
-        (name, tuple(getattr(leaf, "shape", ())), str(getattr(leaf, "dtype", "")))
-        for tree in (params, state, inputs)
-        for name, leaf in backend.named_leaves(tree)
-    )
-    if shapes not in known:
-        with at_numbers(dynamics, (params, state, inputs)) as point:
-            known[shapes] = _find(dynamics, *point)
-    return known[shapes]
-
-
-def _find(dynamics: Dynamics[Any, Any, Any], *point: Any) -> Locality:
-    fine = _judge(dynamics, point, _colours(dynamics.backend, point[1], 0))
-    blocks = _colours(dynamics.backend, point[1], 1)
+    point = params, state, inputs
+    fine = _judge(dynamics, point, _colours(dynamics.backend, state, 0))
+    blocks = _colours(dynamics.backend, state, 1)
     if not fine.mixes or len(blocks) in (len(fine.colours), 0) or len(blocks) > MOST:
         return fine
     coarse = _judge(dynamics, point, blocks)
@@ -84,7 +70,7 @@ def _colours(backend: Backend, state: Any, inner: int) -> list[Colour]:
     """List the colours of a state whose last ``inner`` axes are within a unit."""
     colours, start = list[Colour](), 0
     leaves = [each for each in backend.named_leaves(state) if backend.parts(each[1])]
-    for number, (name, leaf) in enumerate(leaves):
+    for name, leaf in leaves:
         shape = tuple(leaf.shape)
         cut = max(len(shape) - inner, min(len(shape), 1))
         units, block = shape[:cut], math.prod(shape[cut:])
@@ -93,7 +79,7 @@ def _colours(backend: Backend, state: Any, inner: int) -> list[Colour]:
             said = leaf_name(name) + ("" if backend.parts(leaf) == 1 else (".real", ".imag")[part])
             for i in range(block):
                 columns = slice(start + i, start + i + (count - 1) * block + 1, block)
-                colour = Colour(number, units, columns, said if block == 1 else f"{said}[{i}]")
+                colour = Colour(units, columns, said if block == 1 else f"{said}[{i}]")
                 colours.append(colour)
             start += count * block
     return colours
@@ -219,6 +205,7 @@ class _Moved:
     def __init__(self) -> None:
         self.mixing = 0.0
         self._units: Any = None  # UNKNOWN where nothing was seen, SEVERAL where units mix.
+        self._sure: Any = None  # Where that was seen of a large entry.
 
     @property
     def local(self) -> bool:
@@ -226,28 +213,35 @@ class _Moved:
         return self._units is not None and bool((self._units >= 0).any())
 
     def look(self, pulled: Any, weights: Any, allowed: float) -> None:
-        """Take in what was pulled back of v, u ∘ v and w ∘ v at one point."""
+        """Take in what was pulled back of v, u ∘ v and w ∘ v at one point.
+
+        A small entry may be what rounding left of a sum: its unit is a guess, which a large entry
+        of another point corrects.
+        """
         base, numbered, other = pulled
         largest = abs(base).max() if base.size else 0.0
         if not largest:
             return
-        told = abs(base) > allowed**0.5 * largest  # Of small entries rounding hides the unit.
+        told, large = base != 0, abs(base) > allowed**0.5 * largest
         quotient = 0.0 * base.real
         quotient[told] = (numbered[told] / base[told]).real.clip(0, len(weights) + 1)
         units = quotient.round().astype(int) - 1
-        inside = (units >= 0) & (units < len(weights))
-        wanted = weights[units * inside] * base
-        mixed = told & (~inside | (abs(other - wanted) > allowed * abs(other).max()))
+        near = (abs(quotient - quotient.round()) < NEAR) & (units >= 0) & (units < len(weights))
+        wanted = weights[units * near] * base
+        apart = abs(other - wanted) > allowed * abs(other).max()
+        mixed = told & (apart & near | large & ~near)
         if mixed.any():
             self.mixing = max(self.mixing, _distance(other, wanted), allowed)
-        units[mixed], units[~told] = SEVERAL, UNKNOWN
+        units[mixed], units[~(told & near | mixed)] = SEVERAL, UNKNOWN
+        sure = large | mixed
         if self._units is not None:
-            before = self._units
-            both = told & (before != UNKNOWN) & (before != units)
-            units[~told] = before[~told]
-            units[both] = SEVERAL
-            self.mixing = max(self.mixing, allowed * bool(both.any()))
-        self._units = units
+            before, known = self._units, (self._units != UNKNOWN)
+            conflict = sure & self._sure & (before != units)
+            keep = known & (self._sure | (units == UNKNOWN)) & ~conflict
+            units[keep], units[conflict] = before[keep], SEVERAL
+            self.mixing = max(self.mixing, allowed * bool(conflict.any()))
+            sure = sure | self._sure
+        self._units, self._sure = units, sure
 
     @staticmethod
     def together(several: list[_Moved]) -> _Moved:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from uoro.arguments import leaf_name
@@ -40,13 +41,11 @@ class Colour(NamedTuple):
     """One coordinate of all units of a leaf of the state.
 
     Attributes:
-        leaf: Number of the leaf, in the backend's order.
         units: Shape of the units.
         columns: The places of the coordinate among all coordinates of the state, unit by unit.
         name: Name of the coordinate.
     """
 
-    leaf: int
     units: tuple[int, ...]
     columns: slice
     name: str
@@ -108,18 +107,18 @@ class Locality:
         reached = {j for leaf in self.leaves for j in (*leaf.moves, *leaf.mixes)}
         return _closed(reached, [*self.acts, *self.mixes])
 
-    def carried(self, leaf: LeafLocality, acts: Any = None) -> dict[int, Units]:
-        """Return the colours that a leaf moves in one step or in several, each with its units.
+    @cached_property
+    def own_pairs(self) -> frozenset[tuple[int, int]]:
+        """The pairs of colours of the same units of which one moves the other, if also others."""
+        pairs = self.acts | set(self.mixes)
+        return frozenset(pair for pair in pairs if self.alike(*pair))
 
-        Args:
-            leaf: A leaf of the params.
-            acts: Pairs of colours that pass an influence on; default `acts`.
-        """
+    def carried(self, leaf: LeafLocality) -> dict[int, Units]:
+        """Return the colours that a leaf moves in one step or in several, each with its units."""
         units = dict(leaf.units)
-        acts = sorted(self.acts if acts is None else acts)
         for _ in self.colours:
-            for j, source in acts:
-                if source in units and j not in units and self.alike(j, source):
+            for j, source in sorted(self.own_pairs):
+                if source in units and j not in units:
                     units[j] = units[source]
         return dict(sorted(units.items()))
 

@@ -251,21 +251,23 @@ def probe(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: An
         dynamics._settle(params, state, inputs)
 
 
+def _innermost(dynamics: Any) -> Any:
+    """Return the dynamics that others are built on."""
+    while not isinstance(dynamics, Routed) and hasattr(dynamics, "dynamics"):
+        dynamics = dynamics.dynamics
+    return dynamics
+
+
 def is_concrete(dynamics: Dynamics[Any, Any, Any], tree: Any) -> bool:
     """Return whether a tree holds real numbers, and not what a compiler or a map traces."""
-    if isinstance(dynamics, Routed):
-        return dynamics._concrete(tree)
-    inner = getattr(dynamics, "dynamics", None)  # Dynamics that are built on others.
-    return not dynamics.backend.compiled if inner is None else is_concrete(inner, tree)
+    model = _innermost(dynamics)
+    return model._concrete(tree) if isinstance(model, Routed) else not model.backend.compiled
 
 
 @contextmanager
 def at_numbers(dynamics: Dynamics[Any, Any, Any], point: Any) -> Iterator[Any]:
     """Yield a point of real numbers: the one given or, where it is traced, one of its shapes."""
-    backend = dynamics.backend
-    model: Any = dynamics
-    while not isinstance(model, Routed) and hasattr(model, "dynamics"):
-        model = model.dynamics  # Dynamics that are built on others.
+    backend, model = dynamics.backend, _innermost(dynamics)
     if is_concrete(model, point):
         yield point
     elif isinstance(model, Routed) and model._imagine is not None:

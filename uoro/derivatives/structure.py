@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
 
 from uoro.algebra import repeat, shift
 from uoro.arguments import leaf_name
 from uoro.backend import Backend
 from uoro.derivatives.differences import UNIT, precision_of
-from uoro.derivatives.routes import at_numbers
+from uoro.derivatives.found import found_once
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeError
 
@@ -94,10 +93,7 @@ class Structure:
         return "\n".join(leaf.describe() for leaf in self.leaves)
 
 
-_found: WeakKeyDictionary[Any, dict[Any, Structure]] = WeakKeyDictionary()
-"""Structures by dynamics, and by the shapes of params, state and inputs."""
-
-
+@found_once
 def find_structure(
     dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
 ) -> Structure:
@@ -116,20 +112,6 @@ def find_structure(
     Raises:
         DerivativeError: If no derivative at any of the points is finite.
     """
-    backend = dynamics.backend
-    known = _found.setdefault(dynamics, {})
-    shapes = tuple(
-        (name, tuple(getattr(leaf, "shape", ())), str(getattr(leaf, "dtype", "")))
-        for tree in (params, state, inputs)
-        for name, leaf in backend.named_leaves(tree)
-    )
-    if shapes not in known:
-        with at_numbers(dynamics, (params, state, inputs)) as point:
-            known[shapes] = _judge(dynamics, *point)
-    return known[shapes]
-
-
-def _judge(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any) -> Structure:
     backend = dynamics.backend
     leaves = [(name, tuple(leaf.shape)) for name, leaf in backend.named_leaves(params)]
     splits = [_splits(shape) for _, shape in leaves]

@@ -17,18 +17,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from uoro.arguments import mismatch, require_carry, require_choice, require_count
+from uoro.arguments import mismatch, require_carry, require_choice, require_count, require_item
 from uoro.derivatives.finding_locality import find_locality
-from uoro.derivatives.locality import Locality
-from uoro.dynamics import Dynamics, Outcome
+from uoro.dynamics import Dynamics, Moment
 from uoro.errors import SettingError, spelled
 from uoro.estimator import Guarantee, Sampler
 from uoro.estimators.leftover import Leftover, Now, advance_baseline
 from uoro.estimators.local_influence import (
     LocalInfluence,
     no_influence,
-    own_pairs,
-    through_local,
 )
 from uoro.prediction import Prediction, Stepping
 
@@ -91,14 +88,11 @@ class Beside(Stepping):
             DerivativeError: If no derivative of the model is finite.
         """
         pairs = self.estimator.init(dynamics, params, state, inputs=inputs)
-        if inputs is None:
-            raise SettingError(
-                f"{type(self.estimator).__name__}(baseline='diagonal').init(inputs=None): expected "
-                "an item of the stream, to find which params are local, got None. Pass inputs=item."
-            )
-        locality = self._locality(dynamics, params, state, inputs)
-        backend = dynamics.backend
-        return BesideBaseline(pairs, no_influence(backend, locality, own_pairs(locality), params))
+        name = type(self.estimator).__name__
+        call = f"{name}(baseline='diagonal').init"
+        require_item(call, inputs, "which units each entry of the params moves")
+        locality = find_locality(dynamics, params, state, inputs)
+        return BesideBaseline(pairs, no_influence(dynamics.backend, locality, params))
 
     def draw(self, sampler: Sampler, state: Any) -> BesideSigns:
         """Draw the signs of the estimator, then p trees of signs μ."""
@@ -115,39 +109,13 @@ class Beside(Stepping):
         signs: BesideSigns,
     ) -> tuple[BesideBaseline, Any, Prediction]:
         """Advance baseline and pairs; the loss may come later."""
-        backend = dynamics.backend
         require_carry(f"{type(self.estimator).__name__}.step", carry, BesideBaseline)
-        locality = self._locality(dynamics, params, state, inputs)
-        now = Now(dynamics, locality, params, carry.baseline, state, inputs)
+        now = self._now(dynamics, carry, Moment(params, state, inputs))
         after = self._follow(now, signs)
-        leftover = self._leftover(now, after)
         pairs, state, made = self.estimator.advance(
-            leftover, params, carry.pairs, state, inputs, signs.signs
+            self._leftover(now, after), params, carry.pairs, state, inputs, signs.signs
         )
-        _, pullback = leftover.latest
-
-        def gradient(cotangent: Any) -> Any:
-            _, state_gradient = pullback(None, cotangent)
-            local = through_local(
-                backend, locality, own_pairs(locality), params, carry.baseline, state_gradient
-            )
-            return backend.combine((1.0, made.gradient(cotangent)), (1.0, local))
-
-        outcome = Outcome(state, made.output, made.aux)
-        return BesideBaseline(pairs, after), state, Prediction(backend, outcome, gradient)
-
-    def _locality(
-        self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
-    ) -> Locality:
-        return find_locality(dynamics, params, state, inputs)
-
-    def _follow(self, now: Now, signs: BesideSigns) -> LocalInfluence:
-        """Return B'."""
-        return advance_baseline(now, signs.probes)
-
-    def _leftover(self, now: Now, after: LocalInfluence) -> Leftover:
-        """Return the model in which the influence beyond the baseline is the influence."""
-        return Leftover(now.dynamics, now.locality, now.baseline, after)
+        return BesideBaseline(pairs, after), state, made
 
     def gradient(
         self,
@@ -159,14 +127,20 @@ class Beside(Stepping):
         cotangent: Any,
     ) -> Any:
         """Estimate the gradient of a loss of a step's output, from what the step received."""
-        backend = dynamics.backend
-        locality = self._locality(dynamics, params, state, inputs)
-        by_pairs = self.estimator.gradient(dynamics, params, carry.pairs, state, inputs, cotangent)
-        _, state_gradient = dynamics.vjp(params, state, inputs)[1](None, cotangent)
-        local = through_local(
-            backend, locality, own_pairs(locality), params, carry.baseline, state_gradient
-        )
-        return backend.combine((1.0, by_pairs), (1.0, local))
+        leftover = self._leftover(self._now(dynamics, carry, Moment(params, state, inputs)), {})
+        return self.estimator.gradient(leftover, params, carry.pairs, state, inputs, cotangent)
+
+    def _now(self, dynamics: Dynamics[Any, Any, Any], carry: BesideBaseline, point: Moment) -> Now:
+        locality = find_locality(dynamics, *point)
+        return Now(dynamics, locality, point, carry.baseline, dynamics.vjp(*point))
+
+    def _follow(self, now: Now, signs: BesideSigns) -> LocalInfluence:
+        """Return B'."""
+        return advance_baseline(now, signs.probes)
+
+    def _leftover(self, now: Now, after: LocalInfluence) -> Leftover:
+        """Return the model in which the influence beyond the baseline is the influence."""
+        return Leftover(now, after)
 
 
 def require_baseline(call: str, baseline: Any, probes: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.algebra import coordinates, shaped, working_precision
+from uoro.algebra import working_precision
 from uoro.arguments import leaf_name, mismatch
 from uoro.backend import Backend
 from uoro.derivatives.differences import UNIT, precision_of
@@ -14,7 +14,7 @@ from uoro.derivatives.jacobians import if_sound
 from uoro.derivatives.locality import Locality
 from uoro.derivatives.routes import is_concrete
 from uoro.derivatives.structure import ROUNDING
-from uoro.dynamics import Dynamics, Inputs, Outcome, Params, State
+from uoro.dynamics import Dynamics, Inputs, Moment, Outcome, Params, State
 from uoro.errors import DerivativeError, StructureError
 from uoro.estimator import Guarantee
 from uoro.estimators.local_influence import (
@@ -25,7 +25,8 @@ from uoro.estimators.local_influence import (
     at_units,
     blocks_of,
     gradient_of,
-    own_pairs,
+    pull_rows,
+    push_rows,
 )
 from uoro.prediction import Prediction
 
@@ -110,16 +111,15 @@ class BlockRTRL(Local):
         """
         backend = dynamics.backend
         locality = self._accepted(dynamics, params, state, inputs)
-        _require_carry(backend, locality, params, carry)
+        self._require_carry(locality, carry)
+        point = Moment(params, state, inputs)
         rows = _rows(backend, locality, working_precision(backend, (state, params)))
-        given = shaped(backend, rows, backend.zeros(state))
-        outcome, pullback = dynamics.vjp(params, state, inputs)
-        pushed = backend.vmap(lambda v: dynamics.jvp(params, state, inputs, v)[0])(given)
-        pulled = backend.vmap(lambda v: pullback(v, None)[0])(given)
-        derivatives = coordinates(backend, pushed), dict(backend.named_leaves(pulled))
-        sound = _still_local(dynamics, locality, rows[-1], derivatives, (params, state, inputs))
-        blocks = blocks_of(derivatives[0], locality, own_pairs(locality))
-        after = advance_local(backend, locality, blocks, carry, derivatives[1])
+        outcome, pullback = dynamics.vjp(*point)
+        pushed = push_rows(dynamics, point, rows)
+        pulled = pull_rows(backend, pullback, state, rows)
+        sound = _still_local(dynamics, locality, rows[-1], pushed, pulled, point)
+        blocks = blocks_of(pushed, locality)
+        after = advance_local(backend, locality, blocks, carry, pulled)
 
         def gradient(cotangent: Any) -> Any:
             # From the influence as it arrived.
@@ -177,16 +177,17 @@ def _still_local(
     dynamics: Dynamics[Any, Any, Any],
     locality: Locality,
     row: Any,
-    derivatives: tuple[Any, dict[str, Any]],
-    point: Any,
+    pushed: Any,
+    pulled: dict[str, Any],
+    point: Moment,
 ) -> Any:
     """Return whether the JVP and VJP of the last row are made of those of the other rows.
 
     Raises:
         DerivativeError: If they are not, and no compiler traces.
     """
-    backend, (pushed, pulled) = dynamics.backend, derivatives
-    xp, colours = backend.xp, locality.colours
+    backend, colours = dynamics.backend, locality.colours
+    xp = backend.xp
     allowed = ROUNDING * UNIT[precision_of(backend, *point[:2]) or "float32"]
     gaps = list[tuple[str, Any]]()
     for j, colour in enumerate(colours):
@@ -225,23 +226,3 @@ def _gap(xp: Any, whole: Any, parts: list[Any]) -> Any:
         apart = apart - part
     largest = xp.max(xp.abs(whole))
     return xp.max(xp.abs(apart)) / xp.where(largest > 0, largest, 1.0)
-
-
-def _require_carry(backend: Backend, locality: Locality, params: Any, carry: Any) -> None:
-    """Raise for a carry of another model or another locality."""
-    pairs = own_pairs(locality)
-    expected = {
-        leaf.name: (len(locality.carried(leaf, pairs)), *leaf.shape)
-        for leaf in locality.leaves
-        if locality.carried(leaf, pairs)
-    }
-    got = (
-        {name: tuple(stack.shape) for name, stack in carry.items()}
-        if isinstance(carry, dict)
-        else type(carry).__name__
-    )
-    if got != expected:
-        hint = "Make the carry anew by init(dynamics, params, state, inputs=item)."
-        raise StructureError(
-            mismatch("BlockRTRL.step(carry=...)", "", f"stacks {expected}", f"{got}", hint)
-        )

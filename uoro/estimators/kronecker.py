@@ -13,6 +13,7 @@ from uoro.arguments import (
     require_carry,
     require_count,
     require_estimator,
+    require_item,
     require_methods,
     require_model,
 )
@@ -146,11 +147,7 @@ class KroneckerSum(Stepping):
             DerivativeError: If no derivative of the model is finite.
         """
         require_model("KroneckerSum.init", dynamics, params, state)
-        if inputs is None:
-            raise SettingError(
-                "KroneckerSum.init(inputs=None): expected an item of the stream, to find the "
-                "structure of the model, got None. Pass inputs=item."
-            )
+        require_item("KroneckerSum.init", inputs, "the structure of the model")
         backend = dynamics.backend
         n, leaves = size(backend, state), dict(backend.named_leaves(params))
         terms, exact, rest = dict[str, Terms](), dict[str, Any](), dict[str, Any]()

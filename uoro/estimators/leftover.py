@@ -4,37 +4,35 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from uoro.algebra import coordinates, shaped, working_precision
-from uoro.backend import Backend
+from uoro.algebra import coordinates, working_precision
 from uoro.derivatives.locality import Locality
-from uoro.dynamics import Dynamics, Outcome, Pullback
+from uoro.dynamics import Dynamics, Moment, Outcome, Pullback
 from uoro.estimators.local_influence import (
     LocalInfluence,
     advance_local,
     along,
-    own_pairs,
+    pull_rows,
+    push_rows,
     through_local,
 )
 
 
 class Now(NamedTuple):
-    """What the baseline of a step depends on.
+    """A step, and the baseline that it arrives with.
 
     Attributes:
         dynamics: The model.
         locality: Its locality.
-        params: θ.
+        point: Params, state and inputs.
         baseline: B.
-        state: s_t.
-        inputs: One item of the stream.
+        taken: Outcome and pullback of the model at the point.
     """
 
     dynamics: Dynamics[Any, Any, Any]
     locality: Locality
-    params: Any
+    point: Moment
     baseline: LocalInfluence
-    state: Any
-    inputs: Any
+    taken: tuple[Outcome[Any], Pullback[Any, Any]]
 
 
 def advance_baseline(now: Now, probes: Any) -> LocalInfluence:
@@ -44,86 +42,54 @@ def advance_baseline(now: Now, probes: Any) -> LocalInfluence:
         now: The step.
         probes: A stack of p trees of signs.
     """
-    dynamics, locality, params, baseline, state, inputs = now
-    backend, xp = dynamics.backend, dynamics.backend.xp
-    zeros, colours = backend.zeros(state), locality.colours
-    selectors = locality.selectors(backend, working_precision(backend, (state, params)))
+    dynamics, locality, point, baseline, (_, pullback) = now
+    backend, colours = dynamics.backend, locality.colours
+    precision = working_precision(backend, (point.state, point.params))
+    selectors, signs = locality.selectors(backend, precision), coordinates(backend, probes)
     # Each colour by itself, so that coordinates of a unit do not disturb each other.
-    signs = coordinates(backend, probes)
     rows = (selectors[:, None, :] * signs[None, :, :]).reshape((-1, locality.size))
-    tangents = shaped(backend, rows, zeros)
-    pushed = backend.vmap(lambda v: dynamics.jvp(params, state, inputs, v)[0])(tangents)
-    moved = coordinates(backend, pushed).reshape((len(colours), len(signs), locality.size))
+    moved = push_rows(dynamics, point, rows)
+    moved = moved.reshape((len(colours), len(signs), locality.size))
     blocks = {
         # Within ±1, so that errors of the estimate do not make the baseline grow.
-        (j, source): xp.clip(
+        (j, source): backend.xp.clip(
             (along(signs, colours[source]) * along(moved[source], colours[j])).mean(0), -1.0, 1.0
         )
-        for j, source in own_pairs(locality)
+        for j, source in locality.own_pairs
     }
-    _, pullback = dynamics.vjp(params, state, inputs)
-    pulled = backend.vmap(lambda v: pullback(v, None)[0])(shaped(backend, selectors, zeros))
-    fresh = dict(backend.named_leaves(pulled))
+    fresh = pull_rows(backend, pullback, point.state, selectors)
     return advance_local(backend, locality, blocks, baseline, fresh)
 
 
 class Leftover:
-    """A model in which the influence beyond a baseline is the influence.
+    """A model, at one point, in which the influence beyond a baseline is the influence.
 
-    Forward pass, JVP and the pullback of outputs are those of the model. A cotangent ν of the next
-    state is pulled back to ``νᵀ (J B + I - B')``.
+    Forward pass and JVP are those of the model. A cotangent ν of the next state is pulled back to
+    ``νᵀ (J B + I - B')``, and one of the output to the gradient within the step and through B.
 
     Args:
-        dynamics: The model.
-        locality: Its locality.
-        before: B.
+        now: The step, with B.
         after: B'.
     """
 
-    def __init__(
-        self,
-        dynamics: Dynamics[Any, Any, Any],
-        locality: Locality,
-        before: LocalInfluence,
-        after: LocalInfluence,
-    ) -> None:
-        self.backend: Backend = dynamics.backend
-        self.span = dynamics.span
-        self._dynamics, self._locality = dynamics, locality
-        self._before, self._after = before, after
-        self.latest: Any = None
-
-    def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
-        """Compute the next state and the output."""
-        return self._dynamics.forward(params, state, inputs)
-
-    def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
-        """Compute the Jacobian-vector product in the state."""
-        return self._dynamics.jvp(params, state, inputs, state_tangent)
+    def __init__(self, now: Now, after: LocalInfluence) -> None:
+        self.backend = now.dynamics.backend
+        self.span = now.dynamics.span
+        self.forward, self.jvp = now.dynamics.forward, now.dynamics.jvp
+        self._now, self._after = now, after
 
     def vjp(self, params: Any, state: Any, inputs: Any) -> tuple[Outcome[Any], Pullback[Any, Any]]:
-        """Compute the outcome, and the pullback."""
-        outcome, whole = self.latest = self._dynamics.vjp(params, state, inputs)
+        """Return the outcome, and the pullback."""
+        outcome, whole = self._now.taken
 
         def local(baseline: LocalInfluence, cotangent: Any) -> Any:
-            pairs = own_pairs(self._locality)
-            return through_local(self.backend, self._locality, pairs, params, baseline, cotangent)
+            return through_local(self.backend, self._now.locality, params, baseline, cotangent)
 
         def pullback(state_cotangent: Any, output_cotangent: Any) -> tuple[Any, Any]:
-            if state_cotangent is None:
-                return whole(None, output_cotangent)
-            by_params, by_state = whole(state_cotangent, None)
-            combine = self.backend.combine
-            by_params = combine(
-                (1.0, by_params),
-                (1.0, local(self._before, by_state)),
-                (-1.0, local(self._after, state_cotangent)),
-            )
-            if output_cotangent is None:
-                return by_params, by_state
-            further = whole(None, output_cotangent)
-            return combine((1.0, by_params), (1.0, further[0])), combine(
-                (1.0, by_state), (1.0, further[1])
-            )
+            by_params, by_state = whole(state_cotangent, output_cotangent)
+            terms = [(1.0, by_params), (1.0, local(self._now.baseline, by_state))]
+            if state_cotangent is not None:
+                terms.append((-1.0, local(self._after, state_cotangent)))
+            return self.backend.combine(*terms), by_state
 
         return outcome, pullback

@@ -11,17 +11,17 @@ coordinate l of the same units, and E_j the immediate derivative of coordinate j
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeAlias
 
-from uoro.algebra import coordinates, nonzero, where
-from uoro.arguments import require_model
+from uoro.algebra import coordinates, nonzero, shaped, where
+from uoro.arguments import mismatch, require_item, require_model
 from uoro.backend import Backend
 from uoro.derivatives.finding_locality import find_locality
 from uoro.derivatives.locality import Colour, Locality, Units
-from uoro.dynamics import Dynamics, Inputs, Params, State
-from uoro.errors import SettingError
+from uoro.dynamics import Dynamics, Inputs, Moment, Params, State
+from uoro.errors import StructureError
 from uoro.estimator import Sampler
 from uoro.prediction import Stepping
 
@@ -29,24 +29,12 @@ LocalInfluence: TypeAlias = dict[str, Any]
 """By the name of each leaf that reaches the state: a stack shaped like the leaf, with an entry for
 each colour of `Locality.carried`."""
 
-Pairs: TypeAlias = Collection[tuple[int, int]]
-"""Pairs of colours (j, l): those of which D_jl is taken."""
 
-
-def own_pairs(locality: Locality) -> set[tuple[int, int]]:
-    """Return the pairs of colours of the same units of which one moves the other.
-
-    Other units may be moved as well.
-    """
-    pairs = locality.acts | set(locality.mixes)
-    return {(j, source) for j, source in pairs if locality.alike(j, source)}
-
-
-def no_influence(backend: Backend, locality: Locality, pairs: Pairs, params: Any) -> LocalInfluence:
+def no_influence(backend: Backend, locality: Locality, params: Any) -> LocalInfluence:
     """Return the influence of zero."""
     found = LocalInfluence()
     for leaf, (name, value) in zip(locality.leaves, backend.named_leaves(params), strict=True):
-        if carried := locality.carried(leaf, pairs):
+        if carried := locality.carried(leaf):
             found[name] = backend.zeros(value, batch=(len(carried),))
     return found
 
@@ -84,14 +72,29 @@ def _runs(index: tuple[int, ...], most: int) -> list[tuple[int, int]]:
     return runs
 
 
-def blocks_of(pushed: Any, locality: Locality, pairs: Pairs) -> dict[tuple[int, int], Any]:
+def push_rows(dynamics: Dynamics[Any, Any, Any], point: Moment, rows: Any) -> Any:
+    """Return the JVPs of several rows of coordinates of the state, as a matrix."""
+    backend = dynamics.backend
+    tangents = shaped(backend, rows, backend.zeros(point.state))
+    pushed = backend.vmap(lambda v: dynamics.jvp(*point, v)[0])(tangents)
+    return coordinates(backend, pushed)
+
+
+def pull_rows(backend: Backend, pullback: Any, state: Any, rows: Any) -> dict[str, Any]:
+    """Return the VJPs of several rows of coordinates: for each leaf of the params a stack."""
+    cotangents = shaped(backend, rows, backend.zeros(state))
+    pulled = backend.vmap(lambda v: pullback(v, None)[0])(cotangents)
+    return dict(backend.named_leaves(pulled))
+
+
+def blocks_of(pushed: Any, locality: Locality) -> dict[tuple[int, int], Any]:
     """Return D, from the JVPs of the selectors of all colours: exact where no units mix.
 
     Args:
         pushed: A matrix, the JVP of each row of `Locality.selectors`.
         locality: The locality of the model.
-        pairs: The pairs of colours to return.
     """
+    pairs = locality.own_pairs
     return {(j, source): along(pushed[source], locality.colours[j]) for j, source in pairs}
 
 
@@ -118,7 +121,7 @@ def advance_local(
     for leaf in locality.leaves:
         if leaf.name not in carry:
             continue
-        carried = locality.carried(leaf, blocks.keys())
+        carried = locality.carried(leaf)
         rows = dict(zip(carried, carry[leaf.name], strict=True))
         # An influence of zero is passed on as zero, even where a derivative is infinite.
         alive = {each: nonzero(backend, row, stacked=False) for each, row in rows.items()}
@@ -143,7 +146,6 @@ def advance_local(
 def through_local(
     backend: Backend,
     locality: Locality,
-    pairs: Pairs,
     params: Any,
     carry: LocalInfluence,
     state_cotangent: Any,
@@ -153,7 +155,6 @@ def through_local(
     Args:
         backend: Backend of all arrays.
         locality: The locality of the model.
-        pairs: The pairs of colours that the influence was carried with.
         params: Params, for their structure.
         carry: The influence.
         state_cotangent: c, shaped like the state.
@@ -166,7 +167,7 @@ def through_local(
         if leaf.name not in carry:
             return zero
         total: Any = 0.0
-        carried = locality.carried(leaf, pairs)
+        carried = locality.carried(leaf)
         for (j, units), rows in zip(carried.items(), carry[leaf.name], strict=True):
             alive = nonzero(backend, rows, stacked=False)
             weights = where(backend, alive, along(row, locality.colours[j]))
@@ -213,13 +214,9 @@ class Local(Stepping):
         """
         name = type(self).__name__
         require_model(f"{name}.init", dynamics, params, state)
-        if inputs is None:
-            raise SettingError(
-                f"{name}.init(inputs=None): expected an item of the stream, to find which units "
-                "each entry of the params moves, got None. Pass inputs=item."
-            )
+        require_item(f"{name}.init", inputs, "which units each entry of the params moves")
         locality = self._accepted(dynamics, params, state, inputs)
-        return no_influence(dynamics.backend, locality, own_pairs(locality), params)
+        return no_influence(dynamics.backend, locality, params)
 
     def draw(self, sampler: Sampler, state: object) -> None:
         """Return ``None``: there is no randomness."""
@@ -239,6 +236,22 @@ class Local(Stepping):
         _, pullback = dynamics.vjp(params, state, inputs)
         return gradient_of(dynamics.backend, locality, params, carry, pullback, cotangent)
 
+    def _require_carry(self, locality: Locality, carry: Any) -> None:
+        """Raise for a carry of another model or another locality."""
+        carried = {
+            leaf.name: (len(locality.carried(leaf)), *leaf.shape) for leaf in locality.leaves
+        }
+        expected = {name: shape for name, shape in carried.items() if shape[0]}
+        got = (
+            {name: tuple(stack.shape) for name, stack in carry.items()}
+            if isinstance(carry, dict)
+            else type(carry).__name__
+        )
+        if got != expected:
+            call = f"{type(self).__name__}.step(carry=...)"
+            hint = "Make the carry anew by init(dynamics, params, state, inputs=item)."
+            raise StructureError(mismatch(call, "", f"stacks {expected}", f"{got}", hint))
+
     def _accepted(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
     ) -> Locality:
@@ -256,7 +269,6 @@ def gradient_of(
 ) -> Params:
     """Return the gradient of a loss: within the step, and through the influence."""
     immediate, state_gradient = pullback(None, cotangent)
-    pairs = own_pairs(locality)
-    carried = through_local(backend, locality, pairs, params, carry, state_gradient)
+    carried = through_local(backend, locality, params, carry, state_gradient)
     whole: Params = backend.combine((1.0, immediate), (1.0, carried))
     return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from uoro.estimators.pair import Moment, PairDtype, loaded, stored
 from uoro.prediction import Prediction, Stepping
 
 
-class Paired(Stepping):
+class Paired(Stepping, ABC):
     """Base of estimators that carry pairs; a subclass is a dataclass with these settings.
 
     Attributes:
@@ -35,13 +36,13 @@ class Paired(Stepping):
     probes: int
 
     @property
+    @abstractmethod
     def _averaged(self) -> int:
         """How many pairs are averaged: k, or 1 if their sum is meant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _advance(self, now: Moment) -> tuple[Any, Sweep[Any, Any]]:
         """Do all of a step but the gradient; return the next pairs, and the sweep."""
-        raise NotImplementedError
 
     @property
     def _batch(self) -> tuple[int, ...]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from uoro.algebra import basis, coordinates, shaped, working_precision
+from uoro.algebra import basis, coordinates, working_precision
 from uoro.arguments import mismatch, require_count
 from uoro.derivatives.locality import Locality
-from uoro.dynamics import Dynamics, Inputs, Params, State
+from uoro.dynamics import Dynamics, Inputs, Moment, Params, State
 from uoro.errors import SettingError, spelled
 from uoro.estimator import Guarantee
 from uoro.estimators.local_influence import (
     Local,
     LocalInfluence,
-    Pairs,
     advance_local,
-    along,
+    blocks_of,
     gradient_of,
-    own_pairs,
+    pull_rows,
+    push_rows,
 )
 from uoro.prediction import Prediction
 
@@ -76,18 +76,17 @@ class SnAp(Local):
         """Advance the influence; the loss may come later."""
         backend = dynamics.backend
         locality = self._accepted(dynamics, params, state, inputs)
-        pairs, zeros = own_pairs(locality), backend.zeros(state)
-        outcome, pullback = dynamics.vjp(params, state, inputs)
-        precision = working_precision(backend, (state, params))
-        selectors = shaped(backend, locality.selectors(backend, precision), zeros)
-        pulled = backend.vmap(lambda v: pullback(v, None)[0])(selectors)
-        tangents = basis(backend, state) if locality.mixes else selectors
-        pushed = coordinates(
-            backend,
-            backend.vmap(lambda v: dynamics.jvp(params, state, inputs, v)[0])(tangents),
-        )
-        blocks = _blocks(backend.xp, locality, pairs, pushed)
-        after = advance_local(backend, locality, blocks, carry, dict(backend.named_leaves(pulled)))
+        self._require_carry(locality, carry)
+        point = Moment(params, state, inputs)
+        selectors = locality.selectors(backend, working_precision(backend, (state, params)))
+        outcome, pullback = dynamics.vjp(*point)
+        if locality.mixes:
+            units = coordinates(backend, basis(backend, state))
+            blocks = _diagonals(backend.xp, locality, push_rows(dynamics, point, units))
+        else:
+            blocks = blocks_of(push_rows(dynamics, point, selectors), locality)
+        fresh = pull_rows(backend, pullback, state, selectors)
+        after = advance_local(backend, locality, blocks, carry, fresh)
 
         def gradient(cotangent: Any) -> Any:
             return gradient_of(backend, locality, params, carry, pullback, cotangent)
@@ -95,11 +94,7 @@ class SnAp(Local):
         return after, outcome.next_state, Prediction(backend, outcome, gradient)
 
 
-def _blocks(xp: Any, locality: Locality, pairs: Pairs, pushed: Any) -> dict[tuple[int, int], Any]:
-    """Return D, from the JVPs of all unit tangents, or of selectors where no units mix."""
-    if not locality.mixes:
-        return {(j, k): along(pushed[k], locality.colours[j]) for j, k in pairs}
-    return {
-        (j, k): xp.diagonal(pushed[locality.colours[k].columns, locality.colours[j].columns])
-        for j, k in pairs
-    }
+def _diagonals(xp: Any, locality: Locality, pushed: Any) -> dict[tuple[int, int], Any]:
+    """Return D, from the JVPs of all unit tangents."""
+    columns = [colour.columns for colour in locality.colours]
+    return {(j, k): xp.diagonal(pushed[columns[k], columns[j]]) for j, k in locality.own_pairs}

@@ -7,7 +7,7 @@ from typing import Any
 
 from uoro.estimators.baseline import Beside, BesideSigns
 from uoro.estimators.leftover import Leftover, Now, advance_baseline
-from uoro.estimators.local_influence import LocalInfluence, own_pairs, through_local
+from uoro.estimators.local_influence import LocalInfluence, through_local
 from uoro.estimators.uoro import UORO
 
 
@@ -41,49 +41,46 @@ class _NotSubtracted(Beside):
         return super()._leftover(now, now.dynamics.backend.map(lambda leaf: 0.0 * leaf, after))
 
 
+class _ReadWrongly(Leftover):
+    """A further part of the gradient is read from the baseline."""
+
+    def __init__(self, now: Now, after: LocalInfluence, parts: Any) -> None:
+        super().__init__(now, after)
+        self._parts = parts
+
+    def vjp(self, params: Any, state: Any, inputs: Any) -> Any:
+        outcome, right = super().vjp(params, state, inputs)
+        backend, now = self.backend, self._now
+
+        def pullback(state_cotangent: Any, output_cotangent: Any) -> Any:
+            by_params, by_state = right(state_cotangent, output_cotangent)
+            if state_cotangent is None:
+                wrong = [
+                    (by, through_local(backend, now.locality, params, now.baseline, c))
+                    for by, c in self._parts(backend, by_state)
+                ]
+                by_params = backend.combine((1.0, by_params), *wrong)
+            return by_params, by_state
+
+        return outcome, pullback
+
+
 class _Doubled(Beside):
     """The baseline counts twice in the gradient."""
 
-    def advance(
-        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
-    ) -> Any:
-        now = dynamics, params, carry, state, inputs, signs
-        after, state_after, made = super().advance(*now)
-        backend, right = dynamics.backend, made.pull
-        locality = self._locality(dynamics, params, state, inputs)
-
-        def pull(cotangent: Any) -> Any:
-            _, c = dynamics.vjp(params, state, inputs)[1](None, cotangent)
-            pairs = own_pairs(locality)
-            again = through_local(backend, locality, pairs, params, carry.baseline, c)
-            return backend.combine((1.0, right(cotangent)), (1.0, again))
-
-        made.pull = pull
-        return after, state_after, made
+    def _leftover(self, now: Now, after: LocalInfluence) -> Leftover:
+        return _ReadWrongly(now, after, lambda backend, c: [(1.0, c)])
 
 
 class _OfNeighbours(Beside):
     """The gradient reads the baseline of an entry by the coordinate of the next unit."""
 
-    def advance(
-        self, dynamics: Any, params: Any, carry: Any, state: Any, inputs: Any, signs: Any
-    ) -> Any:
-        now = dynamics, params, carry, state, inputs, signs
-        after, state_after, made = super().advance(*now)
-        backend, right = dynamics.backend, made.pull
-        locality = self._locality(dynamics, params, state, inputs)
+    def _leftover(self, now: Now, after: LocalInfluence) -> Leftover:
+        def parts(backend: Any, c: Any) -> Any:
+            roll = backend.xp.concatenate
+            return [(-1.0, c), (1.0, backend.map(lambda leaf: roll([leaf[1:], leaf[:1]]), c))]
 
-        def pull(cotangent: Any) -> Any:
-            _, c = dynamics.vjp(params, state, inputs)[1](None, cotangent)
-            next_unit = backend.map(lambda leaf: backend.xp.concatenate([leaf[1:], leaf[:1]]), c)
-            right_part, wrong_part = (
-                through_local(backend, locality, own_pairs(locality), params, carry.baseline, each)
-                for each in (c, next_unit)
-            )
-            return backend.combine((1.0, right(cotangent)), (-1.0, right_part), (1.0, wrong_part))
-
-        made.pull = pull
-        return after, state_after, made
+        return _ReadWrongly(now, after, parts)
 
 
 @dataclass(frozen=True)
