@@ -107,18 +107,21 @@ def nonzero(backend: Backend, tree: Any, *, stacked: bool = True) -> Any:
     """
     found: Any = None
     for leaf in differentiable(backend, tree):
-        rows = leaf.reshape((leaf.shape[0], -1) if stacked else (-1,))
-        here = backend.xp.any(rows != 0, -1)
+        other = leaf != 0
+        here = backend.xp.any(other.reshape((leaf.shape[0], -1)), -1) if stacked else other.any()
         found = here if found is None else found | here
     return found
 
 
 def where(backend: Backend, mask: Any, array: Any) -> Any:
     """Return an array with zeros where the mask of its leading axes is false."""
-    if mask is None:
+    if mask is None or mask is True:
         return array
-    axes = mask.shape + (1,) * (len(array.shape) - len(mask.shape))
-    return backend.xp.where(mask.reshape(axes), array, 0.0)
+    if mask is False:
+        return backend.xp.zeros_like(array)
+    if mask.shape:
+        mask = mask.reshape(mask.shape + (1,) * (len(array.shape) - len(mask.shape)))
+    return backend.xp.where(mask, array, 0.0)
 
 
 def coordinates(backend: Backend, stack: Any) -> Any:

@@ -66,7 +66,8 @@ class Sweep(NamedTuple, Generic[State, Params]):
         pull: A function ``(signs, kept)`` that returns the VJP νᵀ ∂F/∂θ of one pair. A function,
             so that a compiler can fuse the VJP with its consumer.
         kept: Second argument of `pull`, one per pair.
-        moved: Which tangents are not zero; ``None`` if that was not looked at.
+        moved: Which tangents are not zero, as a mask or as one `bool`; ``None`` if that was not
+            looked at.
     """
 
     outcome: Outcome[State]

@@ -21,7 +21,7 @@ from uoro.errors import SettingError, StructureError, spelled
 from uoro_torch.compiling import CompiledStep
 from uoro_torch.draws import draw
 from uoro_torch.dynamics import TorchDynamics
-from uoro_torch.lists import WIDE, add_up, careful_norm, quick_norms
+from uoro_torch.lists import add_up, careful_norm, one_wide_dtype, quick_norms
 from uoro_torch.probing import routed
 from uoro_torch.tracing import mapping, traced
 from uoro_torch.trees import as_real, coordinates_of, differentiable, map_leaves, widen
@@ -64,6 +64,8 @@ class TorchBackend:
 
     def named_leaves(self, tree: Any) -> list[tuple[str, Any]]:
         """Return the leaves with their paths."""
+        if isinstance(tree, Tensor):
+            return [("", tree)]
         paths, leaves, _ = optree.tree_flatten_with_path(tree)
         return [("/".join(map(str, path)), leaf) for path, leaf in zip(paths, leaves, strict=True)]
 
@@ -93,12 +95,9 @@ class TorchBackend:
         scalars = [scalar for scalar, _ in terms]
         if not traced():
             flat = [optree.tree_flatten(tree) for _, tree in terms]
-            leaves, structure = flat[0]
-            dtype = leaves[0].dtype if leaves else None
-            if dtype in WIDE and all(
-                spec == structure and all(leaf.dtype is dtype for leaf in each)
-                for each, spec in flat
-            ):
+            structure = flat[0][1]
+            alike = all(spec == structure for _, spec in flat)
+            if alike and one_wide_dtype([leaf for leaves, _ in flat for leaf in leaves]):
                 with torch.no_grad():
                     return optree.tree_unflatten(
                         structure, add_up(scalars, [each for each, _ in flat])

@@ -209,6 +209,7 @@ class TorchDynamics:
             pullback,
             lambda _signs, kept: kept,
             optree.tree_unflatten(param_structure, pulled),
+            None if stacked or tangents[0].device.type != "cpu" else any(map(_has_any, tangents)),
         )
 
     def _of_many(self, together: Callable[..., Any]) -> TorchDynamics:
@@ -248,9 +249,15 @@ def cotangents_of(cotangent: Any, results: list[Tensor]) -> list[Tensor | None]:
     if cotangent is None:
         return [None] * len(results)
     return [
-        torch.as_tensor(given, dtype=result.dtype, device=result.device)
+        torch.full((), given, dtype=result.dtype, device=result.device)
+        if isinstance(given, float)
+        else torch.as_tensor(given, dtype=result.dtype, device=result.device)
         for given, result in zip(optree.tree_leaves(cotangent), results, strict=True)
     ]
+
+
+def _has_any(leaf: Tensor) -> bool:
+    return bool(leaf.any())
 
 
 def _is_root(leaf: Tensor) -> bool:

@@ -13,8 +13,14 @@ from uoro_torch.trees import widen
 
 _C: Any = torch  # whose functions on lists are typed for lists of Python numbers alone
 
-WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+WIDE = {torch.float32, torch.float64, torch.complex64, torch.complex128}
 """The dtypes in which products of scalars and tensors are formed as they are."""
+
+
+def one_wide_dtype(tensors: Sequence[Tensor]) -> bool:
+    """Return whether all tensors, one at least, have the same dtype, and a wide one."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    return len(dtypes) == 1 and dtypes <= WIDE
 
 
 def add_up(scalars: Sequence[Any], lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -56,8 +62,7 @@ def quick_norms(lists: Sequence[Sequence[Tensor]]) -> list[float] | None:
         range of float32, or the dtypes are narrow or mixed.
     """
     tensors = [leaf for leaves in lists for leaf in leaves]
-    dtype = tensors[0].dtype if tensors else None
-    if dtype not in WIDE or any(leaf.dtype is not dtype or not leaf.numel() for leaf in tensors):
+    if not one_wide_dtype(tensors) or not all(leaf.numel() for leaf in tensors):
         return None
     parts = iter(torch.stack(_C._foreach_norm(tensors)).tolist())
     norms = [math.hypot(*(next(parts) for _ in leaves)) for leaves in lists]

@@ -272,7 +272,7 @@ def seeded(seed: Tensor) -> Iterator[None]:
     Args:
         seed: Integer, or one for each row, of which the first counts.
     """
-    number = int(seed.reshape(-1)[0])
+    number = int(seed[0] if seed.ndim else seed)
     generators = [torch.default_generator]
     cuda: Any = torch.cuda
     if cuda.is_initialized():

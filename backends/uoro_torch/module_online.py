@@ -234,7 +234,9 @@ class TrainedModule:
     def _seed(self, seed: int, step: int) -> Tensor:
         # The rows of other processes draw other numbers.
         first = self._rows.start
-        number = torch.tensor(seed_of((seed, step, first) if first else (seed, step)))
+        number = torch.tensor(
+            seed_of((seed, step, first) if first else (seed, step)), dtype=torch.int64
+        )
         return number.repeat(len(self._rows)) if self._rows else number
 
     def _require_independent_rows(self, state: Any, item: Any) -> None:

