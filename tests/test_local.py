@@ -432,3 +432,28 @@ def test_an_entry_that_moves_one_coordinate_moves_the_other_later(backend: Backe
     trial = _trial(backend, Peepholes(), 20)
     check_unbiased(trial, BlockRTRL()).require()
     check_unbiased(trial, SnAp()).require()
+
+
+@pytest.mark.parametrize("distribution", ["signs", "gaussian", "spherical"])
+def test_probes_are_drawn_apart_from_the_signs(backend: Backend, distribution: Any) -> None:
+    """The diagonal of J must not know ν; μ equal to a row of ν made the gradient biased."""
+    zeros = backend.from_host(np.zeros(4))
+    state = {"c": zeros, "h": zeros}
+    estimators = [UORO(2, distribution=distribution, baseline="diagonal", probes=2)]
+    if distribution == "signs":
+        estimators += [UORO(baseline="diagonal"), JointUORO(4, baseline="diagonal")]
+    for estimator in estimators:
+        beside, draws = estimator._beside, 400
+        own, probes = list[Any](), list[Any]()
+        for number in range(draws):
+            key = backend.fold(backend.key(0), number)
+            drawn = estimator.draw(partial(backend.random, key), state)
+            parted = beside._parted(backend, drawn)
+            for kept, tree in ((own, parted.signs), (probes, parted.probes)):
+                leaves = [leaf.reshape((-1, 4)) for leaf in backend.to_host(tree).values()]
+                kept.append(np.concatenate(leaves, axis=1))
+        rows, signs = (np.array(kept).reshape((draws, -1)) for kept in (own, probes))
+        assert signs.shape[1] == 8 * estimator.probes
+        assert set(np.unique(signs)) == {-1.0, 1.0}
+        between = abs(rows.T @ signs) / draws
+        assert between.max() < 0.25, between.max()  # Equal rows have 1.

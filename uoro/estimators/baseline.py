@@ -14,10 +14,14 @@ not know ν. With μ random signs, ``μ ∘ J μ`` is such an estimate, from one
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from uoro.algebra import entry
 from uoro.arguments import mismatch, require_carry, require_choice, require_count, require_item
+from uoro.backend import Backend, Distribution
 from uoro.derivatives.finding_locality import find_locality
 from uoro.dynamics import Dynamics, Moment
 from uoro.errors import SettingError, spelled
@@ -94,10 +98,18 @@ class Beside(Stepping):
         locality = find_locality(dynamics, params, state, inputs)
         return BesideBaseline(pairs, no_influence(dynamics.backend, locality, params))
 
-    def draw(self, sampler: Sampler, state: Any) -> BesideSigns:
-        """Draw the signs of the estimator, then p trees of signs μ."""
-        signs = self.estimator.draw(sampler, state)
-        return BesideSigns(signs, sampler(state, "signs", (self.probes,)))
+    def draw(self, sampler: Sampler, state: Any) -> Any:
+        """Draw the signs of the estimator, and p trees more.
+
+        They are one draw, as two draws of one sampler are the same numbers; `advance` parts them.
+        """
+
+        def wider(
+            like: Any, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0
+        ) -> Any:
+            return sampler(like, distribution, (math.prod(batch) + self.probes,), stacked)
+
+        return self.estimator.draw(wider, state)
 
     def advance(
         self,
@@ -106,10 +118,21 @@ class Beside(Stepping):
         carry: BesideBaseline,
         state: Any,
         inputs: Any,
-        signs: BesideSigns,
+        signs: Any,
     ) -> tuple[BesideBaseline, Any, Prediction]:
-        """Advance baseline and pairs; the loss may come later."""
+        """Advance baseline and pairs; the loss may come later.
+
+        Args:
+            dynamics: The model.
+            params: θ.
+            carry: Pairs and baseline.
+            state: s_t.
+            inputs: One item of the stream.
+            signs: What `draw` returned, or `BesideSigns`.
+        """
         require_carry(f"{type(self.estimator).__name__}.step", carry, BesideBaseline)
+        if not isinstance(signs, BesideSigns):
+            signs = self._parted(dynamics.backend, signs)
         now = self._now(dynamics, carry, Moment(params, state, inputs))
         after = self._follow(now, signs)
         pairs, state, made = self.estimator.advance(
@@ -130,6 +153,21 @@ class Beside(Stepping):
         leftover = self._leftover(self._now(dynamics, carry, Moment(params, state, inputs)), {})
         return self.estimator.gradient(leftover, params, carry.pairs, state, inputs, cotangent)
 
+    def _parted(self, backend: Backend, drawn: Any) -> BesideSigns:
+        """Part one draw into the signs of the estimator and the probes μ."""
+        batches = list[tuple[int, ...]]()
+
+        def note(
+            like: Any, distribution: Distribution, batch: tuple[int, ...] = (), stacked: int = 0
+        ) -> None:
+            batches.append(batch)
+
+        self.estimator.draw(note, None)
+        own = math.prod(batches[0])
+        signs = entry(backend, drawn, slice(0, own) if batches[0] else 0)
+        probes = entry(backend, drawn, slice(own, None))
+        return BesideSigns(signs, backend.map(partial(_sign, backend), probes))
+
     def _now(self, dynamics: Dynamics[Any, Any, Any], carry: BesideBaseline, point: Moment) -> Now:
         locality = find_locality(dynamics, *point)
         return Now(dynamics, locality, point, carry.baseline, dynamics.vjp(*point))
@@ -141,6 +179,12 @@ class Beside(Stepping):
     def _leftover(self, now: Now, after: LocalInfluence) -> Leftover:
         """Return the model in which the influence beyond the baseline is the influence."""
         return Leftover(now, after)
+
+
+def _sign(backend: Backend, leaf: Any) -> Any:
+    """Return the signs of the coordinates of a leaf, which are fair for any distribution of ν."""
+    sign = backend.xp.sign
+    return sign(leaf) if backend.parts(leaf) == 1 else sign(leaf.real) + 1j * sign(leaf.imag)
 
 
 def require_baseline(call: str, baseline: Any, probes: Any) -> None:
