@@ -30,6 +30,8 @@ def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 def differentiable(tree: Any) -> Any:
     """Return a tree with ``None`` in the place of the leaves without coordinates."""
+    if isinstance(tree, Tensor):
+        return tree if coordinates_of(tree) else None
     return optree.tree_map(lambda leaf: leaf if coordinates_of(leaf) else None, tree)
 
 
@@ -46,6 +48,8 @@ def join(tree: Any, leaves: Any) -> Any:
 
 def detach(tree: Any) -> Any:
     """Return a tree with every tensor off its graph."""
+    if isinstance(tree, Tensor):
+        return tree.detach()
     return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
