@@ -21,6 +21,7 @@ LAYERS = (
     {"uoro.registry", "uoro.schedules", "uoro.derivatives", "uoro.prediction"},
     {"uoro.estimators"},
     {"uoro.learning"},
+    {"uoro.suggesting"},
     {"uoro.monitors"},
     {"uoro"},  # what one imports
     {"uoro_autograd", "uoro_torch", "uoro_jax"},

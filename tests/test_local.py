@@ -439,7 +439,7 @@ def test_probes_are_drawn_apart_from_the_signs(backend: Backend, distribution: A
     """The diagonal of J must not know ν; μ equal to a row of ν made the gradient biased."""
     zeros = backend.from_host(np.zeros(4))
     state = {"c": zeros, "h": zeros}
-    estimators = [UORO(2, distribution=distribution, baseline="diagonal", probes=2)]
+    estimators: list[Any] = [UORO(2, distribution=distribution, baseline="diagonal", probes=2)]
     if distribution == "signs":
         estimators += [UORO(baseline="diagonal"), JointUORO(4, baseline="diagonal")]
     for estimator in estimators:

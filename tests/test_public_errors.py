@@ -53,6 +53,7 @@ from uoro import (
     TruncatedBPTT,
     UOROError,
     load_backend,
+    suggest,
     suggest_rank,
     unroll,
 )
@@ -98,6 +99,8 @@ BACKENDS: dict[str, Any] = {
 }
 REFERENCE: Any = BACKENDS["autograd"]
 
+
+pytestmark = pytest.mark.filterwarnings("ignore:suggest_rank:DeprecationWarning")
 
 ODDITIES: tuple[Any, ...] = (
     None, True, False, 0, -1, 2, 10**30, -(10**30), 2**63, 0.0, -0.0, 0.5, -1.5, 1e300, 1j,
@@ -487,6 +490,12 @@ CALLS += [
     Call("Learner.reset", lambda **given: learner(estimator=Streams(UORO(), 2),
          state=np.ones((2, 3))).reset(**given),
          lambda: {"mask": np.array([True, False]), "fresh": np.ones((2, 3))}),
+    Call("suggest", partial(suggest, replicas=3), lambda: given_model() | {
+         "dynamics": IDLE, "items": np.ones(4), "estimators": ["tbptt:1"], "learn": 0,
+         "optimizer": None, "noise": None, "seconds": None, "steps": 4, "budget": 9.0, "seed": 0,
+         "report": None},
+         ("dynamics", "items", "estimators", "learn", "optimizer", "noise", "seconds", "steps",
+          "budget", "seed")),
     Call("suggest_rank", partial(suggest_rank, replicas=3), lambda: given_model() | {
          "dynamics": IDLE, "items": np.ones(4), "noise": None, "seconds": None, "ranks": (1,),
          "steps": 4, "skip": 2, "seed": 0},

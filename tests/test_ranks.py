@@ -14,13 +14,17 @@ from systems import entries, make_items
 from uoro import RTRL, Backend, JointUORO, load_backend, suggest_rank
 from uoro.algebra import norm
 from uoro.errors import SettingError, StreamError, UOROError
+from uoro.estimators.spelling import parse_estimator
 from uoro.models import SymbolModel, Tanh
 from uoro.monitors import RankRow
-from uoro.monitors.rank_trial import RankTrial, relative_noise, signal
 from uoro.monitors.ranks import choose
+from uoro.suggesting.moments import relative_noise, signal
+from uoro.suggesting.trial import Subject, Trial
 
 UNITS = 4
 STEPS = 12
+
+pytestmark = pytest.mark.filterwarnings("ignore:suggest_rank:DeprecationWarning")
 
 
 def _system(backend: Backend) -> tuple[Any, Any, Any, list[Any]]:
@@ -54,8 +58,11 @@ def test_a_compiled_loop_is_measured_too() -> None:
 def test_noise_is_what_it_is_beside_the_exact_gradient() -> None:
     backend, replicas, skip = load_backend("autograd"), 40, 3
     dynamics, params, state, items = _system(backend)
-    trial = RankTrial(dynamics, params, state, backend.collect(items), STEPS, skip, replicas, 1)
-    found = {rank: trial.products(rank)[0] for rank in (2, UNITS)}
+    trial = Trial(dynamics, params, state, backend.collect(items), STEPS, skip, 4, 1)
+    found = {
+        rank: Subject(trial, parse_estimator(f"joint:{rank}")).products(replicas, None)[0]
+        for rank in (2, UNITS)
+    }
     noise = relative_noise(found[2], signal(found[UNITS]))
     joint, exact = JointUORO(2), RTRL()
     carries: list[Any] = [joint.init(dynamics, params, state)] * replicas

@@ -55,9 +55,13 @@ _MOVED = {
 }
 
 # Monitors would be a third of what the import takes.
-_LATER = {"suggest_rank": "uoro.monitors:suggest_rank"}
+_LATER = {
+    "suggest": "uoro.suggesting:suggest",
+    "suggest_rank": "uoro.monitors:suggest_rank",
+}
 
 if _typing.TYPE_CHECKING:
     from uoro.monitors import suggest_rank as suggest_rank
+    from uoro.suggesting import suggest as suggest
 else:  # A type checker knows the names above and no other.
     __getattr__ = _moved_names(__name__, _MOVED, later=_LATER)

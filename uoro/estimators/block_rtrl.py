@@ -133,10 +133,10 @@ class BlockRTRL(Local):
     def _accepted(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any
     ) -> Locality:
-        return _require_local(self.structure(dynamics, params, state, inputs))
+        return require_local(self.structure(dynamics, params, state, inputs))
 
 
-def _require_local(locality: Locality) -> Locality:
+def require_local(locality: Locality) -> Locality:
     """Return the locality of a model whose units do not mix.
 
     Raises:

@@ -17,12 +17,19 @@ from uoro.arguments import (
     require_seed,
     require_stream,
 )
+from uoro.deprecation import renamed
 from uoro.derivatives.routes import probe
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StreamError, spelled
+from uoro.estimators.joint import JointUORO
 from uoro.estimators.scaling import Scaling, require_scaling
+from uoro.estimators.spelling import Choice
 from uoro.learning.stream import read
-from uoro.monitors.rank_trial import RankTrial, relative_noise, signal
+from uoro.suggesting.moments import relative_noise, signal
+from uoro.suggesting.trial import Subject, Trial, block_of
+
+TIMED = 3
+"""Number of timed runs, after one run that compiles."""
 
 
 class RankRow(NamedTuple):
@@ -74,6 +81,9 @@ def suggest_rank(
     scaling: Scaling | None = None,
 ) -> RankReport:
     """Suggest a rank k for ``JointUORO(k)``, by measurements on a model.
+
+    Deprecated: `uoro.suggest` compares all estimators, ranks among them, and with an exact gradient
+    where that is affordable.
 
     At each rank, independent replicas of the estimator run over the same items, at fixed params.
     With the inner products of their gradients summed over steps, ``S_ij = Σ_t <g_i, g_j>``, the
@@ -140,6 +150,7 @@ def suggest_rank(
         effect of the rank on the variance. The choice by measurement is this library's.
     """
     call = "suggest_rank(…)"
+    renamed("suggest_rank(...)", 'suggest(..., estimators=["joint:4", ...])')
     require_dynamics(call, dynamics)
     noise, seconds = (
         None
@@ -172,11 +183,16 @@ def suggest_rank(
         hint = "Pass more items, or a smaller skip."
         raise StreamError(mismatch(call, "items", f"more than {left_out}", str(count), hint))
     probe(dynamics, params, state, entry(backend, stack, 0))
-    trial = RankTrial(dynamics, params, state, stack, count, left_out, replicas, seed, scaling)
-    found = {rank: trial.products(rank) for rank in chosen}
+    block = block_of(count, replicas * size(backend, params))
+    trial = Trial(dynamics, params, state, stack, count, left_out, block, seed)
+    tried = {
+        rank: Subject(trial, Choice(f"joint:{rank}", JointUORO(rank, scaling=scaling), 1), rank)
+        for rank in chosen
+    }
+    found = {rank: subject.products(replicas, None) for rank, subject in tried.items()}
     best = signal(found[chosen[-1]][0])
     rows = tuple(
-        RankRow(rank, *relative_noise(products, best), trial.time(rank), added)
+        RankRow(rank, *relative_noise(products, best), _least_time(tried[rank]), added)
         for rank, (products, added) in found.items()
     )
     rank, outcome = choose(rows, noise, seconds)
@@ -184,6 +200,11 @@ def suggest_rank(
         named = ", ".join(map(str, beyond))
         outcome += f" Left out: {named}, as rank {size(backend, state)} is exact."
     return RankReport(rank, outcome, rows)
+
+
+def _least_time(subject: Subject) -> float:
+    """Return the least seconds of a step, after one run that compiles."""
+    return min(subject.seconds() for _ in range(1 + TIMED))
 
 
 def _within(ranks: Sequence[int], n: int) -> tuple[list[int], list[int]]:
