@@ -19,7 +19,8 @@ from uoro.models import SymbolModel, Tanh
 from uoro.monitors import RankRow
 from uoro.monitors.ranks import choose
 from uoro.suggesting.moments import relative_noise, signal
-from uoro.suggesting.trial import Subject, Trial
+from uoro.suggesting.subject import Subject
+from uoro.suggesting.trial import Trial
 
 UNITS = 4
 STEPS = 12

@@ -20,6 +20,7 @@ from uoro.cli.report import report
 from uoro.cli.reproduce import reproduce
 from uoro.cli.runs import plot, runs
 from uoro.cli.sample import sample
+from uoro.cli.suggest import suggest
 from uoro.cli.train import train
 from uoro.errors import UOROError
 from uoro.learning.log import LOGGER
@@ -32,7 +33,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for command in (backends, compare, reproduce, report, bench, check, runs, plot, train, sample):
+for command in (
+    backends, compare, suggest, reproduce, report, bench, check, runs, plot, train, sample
+):  # fmt: skip
     app.command(cls=Command)(command)
 
 

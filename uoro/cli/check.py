@@ -92,7 +92,7 @@ def run_check(
         require_choice(f"uoro check --dtype {dtype}", "dtype", dtype, ("float32", "float64"))
     number = choose_seed(seed, vary_seed)
     require_writable(report)
-    dynamics, params, state, items = _made(spelling)
+    dynamics, params, state, items = made_by("uoro check", spelling)
     backend = dynamics.backend
     with nullcontext() if dtype is None else backend.precision(dtype):
         if dtype is not None:
@@ -117,10 +117,18 @@ def run_check(
     sys.exit(found.exit_status)
 
 
-def _made(spelling: str) -> tuple[Any, Any, Any, Iterable[Any]]:
-    """Call the factory, and check what it returns."""
-    call = f"uoro check {spelling}"
-    made = load_factory("uoro check", spelling)()
+def made_by(command: str, spelling: str) -> tuple[Any, Any, Any, Iterable[Any]]:
+    """Call a factory, and check what it returns.
+
+    Args:
+        command: Command to name in errors.
+        spelling: ``package.module:name``, or ``path/to/file.py:name``.
+
+    Raises:
+        SettingError: If it does not return dynamics, params, state and items.
+    """
+    call = f"{command} {spelling}"
+    made = load_factory(command, spelling)()
     if not isinstance(made, tuple) or len(made) != 4:
         got = f"{len(made)} elements" if isinstance(made, tuple) else f"a {type(made).__name__}"
         raise SettingError(

@@ -160,15 +160,20 @@ NETWORK = {"model": "cell", "units": "units", "layers": "layers"}
 OPTIONS = {"file": "paths"}
 
 
-def build_task(name: str, given: dict[str, Any]) -> Task:
-    """Build the task of a name from the options of the command.
+def build_task(name: str, given: dict[str, Any], command: str = "compare") -> Task:
+    """Build the task of a name from the options of a command.
+
+    Args:
+        name: Name of the task.
+        given: Options that were given.
+        command: Command to name in errors.
 
     Raises:
         UnknownNameError: If there is no such task; names the nearest.
         SettingError: If the task has no such option, or its value is out of range.
     """
     if name not in TASKS:
-        raise UnknownNameError(f"compare {name!r}", "task", name, TASKS)
+        raise UnknownNameError(f"{command} {name!r}", "task", name, TASKS)
     entry = TASKS[name]
     network: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -178,14 +183,14 @@ def build_task(name: str, given: dict[str, Any]) -> Task:
         elif OPTIONS.get(option, option) in entry.defaults:
             options[OPTIONS.get(option, option)] = value
         else:
-            raise SettingError(f"compare {name}: it has no option --{option}. Leave it out.")
+            raise SettingError(f"{command} {name}: it has no option --{option}. Leave it out.")
     for option, choices in (("encoding", ("utf-8", "bytes")), ("malformed", ("stop", "skip"))):
         if option in options:
-            require_choice(f"compare {name}", f"--{option}", options[option], choices)
+            require_choice(f"{command} {name}", f"--{option}", options[option], choices)
     if "units" in options and "minus" not in options:
         # In the paper's proportion, if only the number of units was given.
         options["minus"] = (13 * options["units"] + 11) // 23
-    return make_task(f"compare {name}", name, options, Network(**network))
+    return make_task(f"{command} {name}", name, options, Network(**network))
 
 
 def run_comparison(

@@ -8,8 +8,13 @@ from pathlib import Path
 from uoro.errors import SettingError
 
 
-def require_folder(command: str, out: Path) -> None:
+def require_folder(command: str, out: Path, option: str = "--out") -> None:
     """Create the folder for results, before anything is computed.
+
+    Args:
+        command: Command to name in errors.
+        out: Folder.
+        option: Option that named it.
 
     Raises:
         SettingError: If nothing can be written there.
@@ -20,6 +25,6 @@ def require_folder(command: str, out: Path) -> None:
             pass
     except OSError as error:
         raise SettingError(
-            f"{command} --out {out}: expected a folder that can be written to, got: "
-            f"{error.strerror}. Try another --out."
+            f"{command} {option} {out}: expected a folder that can be written to, got: "
+            f"{error.strerror}. Try another {option}."
         ) from error

@@ -26,7 +26,8 @@ from uoro.estimators.scaling import Scaling, require_scaling
 from uoro.estimators.spelling import Choice
 from uoro.learning.stream import read
 from uoro.suggesting.moments import relative_noise, signal
-from uoro.suggesting.trial import Subject, Trial, block_of
+from uoro.suggesting.subject import Subject
+from uoro.suggesting.trial import Trial, block_of
 
 TIMED = 3
 """Number of timed runs, after one run that compiles."""
