@@ -492,10 +492,10 @@ CALLS += [
          lambda: {"mask": np.array([True, False]), "fresh": np.ones((2, 3))}),
     Call("suggest", partial(suggest, replicas=3), lambda: given_model() | {
          "dynamics": IDLE, "items": np.ones(4), "estimators": ["tbptt:1"], "learn": 0,
-         "optimizer": None, "noise": None, "seconds": None, "steps": 4, "budget": 9.0, "seed": 0,
-         "report": None},
-         ("dynamics", "items", "estimators", "learn", "optimizer", "noise", "seconds", "steps",
-          "budget", "seed")),
+         "trained": False, "optimizer": None, "noise": None, "seconds": None, "steps": 4,
+         "budget": 9.0, "seed": 0, "report": None},
+         ("dynamics", "items", "estimators", "learn", "trained", "optimizer", "noise", "seconds",
+          "steps", "budget", "seed")),
     Call("suggest_rank", partial(suggest_rank, replicas=3), lambda: given_model() | {
          "dynamics": IDLE, "items": np.ones(4), "noise": None, "seconds": None, "ranks": (1,),
          "steps": 4, "skip": 2, "seed": 0},

@@ -238,6 +238,10 @@ def _with(*rows: Row) -> tuple[Row, ...]:
     return tuple(named.values())
 
 
+FORGETFUL = _with(_row("tbptt:16", "biased", 0.005, 0.0, 10.0))
+SLOW = _with(_row("tbptt:16", "biased", 0.005, 0.0, 400.0))
+
+
 @pytest.mark.parametrize(
     ("rows", "limits", "spelling", "words"),
     [
@@ -247,16 +251,19 @@ def _with(*rows: Row) -> tuple[Row, ...]:
         (ROWS, {"seconds": 1e-4}, "uoro", "noise of 2e+03"),
         (ROWS, {"seconds": 1e-6}, None, "tbptt:16 takes 1e-05"),
         (ROWS, {"noise": 1e-9, "seconds": 1e-3}, None, "No estimator has a squared error"),
-        (_with(_row("rtrl", "exact", 0.0, 0.0, 800.0)), {}, "rtrl", "Exact, at 27 times"),
-        (_with(_row("tbptt:16", "biased", 0.005, 0.0, 10.0)), {}, "tbptt:16", "Biased, by 0.005"),
-        (_with(_row("tbptt:16", "biased", 0.005, 0.0, 400.0)), {}, "kron:2", "Unbiased"),
+        (_with(_row("rtrl", "exact", 0.0, 0.0, 500.0)), {}, "rtrl", "Exact, at 17 times"),
+        (FORGETFUL, {"trained": True}, "tbptt:16", "Biased, by 0.005"),
+        (FORGETFUL, {}, "kron:2", "biased by only 0.005 of the squared gradient here"),
+        (FORGETFUL[:1], {}, None, "is seen on a trained network"),
+        (FORGETFUL[:1], {"trained": True}, "tbptt:16", "Biased, by 0.005"),
+        (SLOW, {"trained": True}, "kron:2", "Unbiased"),
         (_with(_row("kron:2", "unbiased", 0.0, math.nan, 1.0)), {}, "kron:3", "Unbiased"),
         (ROWS[:1], {}, None, "the bias of the others matters"),
         ((_row("uoro", "unbiased", math.nan, math.nan, 1.0),), {}, None, "Nothing could be"),
     ],
 )
 def test_the_rule_is_what_it_says(
-    rows: tuple[Row, ...], limits: dict[str, float], spelling: str | None, words: str
+    rows: tuple[Row, ...], limits: dict[str, Any], spelling: str | None, words: str
 ) -> None:
     found = recommended(LARGE, rows, **limits)
     assert found.spelling == spelling
@@ -283,7 +290,8 @@ def test_a_local_model_is_recommended_block_whatever_else_is_fast() -> None:
     local = Facts(128, 13_000, True, 128, 192)
     rows = _with(_row("block", "exact", 0.0, 0.0, 40.0), _row("tbptt:1", "biased", 0.0, 0.0, 1.0))
     assert recommended(local, rows).spelling == "block"
-    assert recommended(LARGE, rows).spelling == "tbptt:1"
+    assert recommended(LARGE, rows).spelling == "block"
+    assert recommended(LARGE, rows, trained=True).spelling == "tbptt:1"
 
 
 def test_facts_are_those_of_the_model(backend: Backend) -> None:
@@ -311,6 +319,7 @@ def test_an_estimator_of_chunks_is_one_that_a_learner_takes() -> None:
         ({"budget": -1.0}, SettingError, "budget=-1.0"),
         ({"replicas": 2}, SettingError, "replicas=2"),
         ({"steps": 1}, SettingError, "steps=1"),
+        ({"trained": 1}, SettingError, "trained=1"),
         ({"learn": -1}, SettingError, "learn=-1"),
         ({"seed": -1}, SettingError, "seed"),
         ({"optimizer": 3}, SettingError, "optimizer"),

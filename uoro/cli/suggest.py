@@ -17,6 +17,7 @@ from uoro.arguments import require_choice
 from uoro.cli.backends import installed_backends
 from uoro.cli.check import made_by
 from uoro.cli.compare import build_task
+from uoro.cli.help import FLAG
 from uoro.cli.help import console as make_console
 from uoro.errors import MissingFrameworkError, SettingError
 from uoro.estimators.spelling import split_estimators
@@ -72,6 +73,14 @@ def suggest(
             show_default="all that fit",
         ),
     ] = None,
+    trained: Annotated[
+        bool,
+        typer.Option(
+            "--trained",
+            metavar=FLAG,
+            help="The network remembers as long as it is ever to: a small bias is no harm",
+        ),
+    ] = False,
     noise: Annotated[
         float | None,
         typer.Option(
@@ -115,6 +124,7 @@ def suggest(
     options: dict[str, Any] = {
         "seed": seed,
         "estimators": split_estimators(estimators) if estimators else None,
+        "trained": trained,
         "noise": noise,
         "seconds": None if step_time is None else 1e-6 * step_time,
         "steps": steps,

@@ -128,11 +128,11 @@ class Row:
 
     @property
     def cost(self) -> float:
-        """Seconds times the mean square of the gradient, ``(1 + noise) · seconds``.
+        """Seconds times the root mean square of the gradient, ``√(1 + noise) · seconds``.
 
-        By this time the mean of many gradients is known as well with any unbiased estimator.
+        Adam divides by that root: in noise a step goes less far, and it takes more of them.
         """
-        return (1.0 + max(self.noise, 0.0)) * self.seconds
+        return math.sqrt(1.0 + max(self.noise, 0.0)) * self.seconds
 
 
 @dataclass(frozen=True)
@@ -152,16 +152,20 @@ def recommended(
     facts: Facts,
     rows: Sequence[Row] = (),
     *,
+    trained: bool = False,
     noise: float | None = None,
     seconds: float | None = None,
 ) -> Recommendation:
     """Recommend one estimator, by one rule.
 
     1. Where units do not move each other: ``block``, which is exact and as fast as UORO.
-    2. Of the unbiased estimators, the one of least cost, ``(1 + noise) · seconds``; exact RTRL
-       instead, if it takes at most `EXACT_WORTH` times that.
-    3. A biased estimator in its place only if its squared bias, and twice the standard error, are
-       at most `MATTERS`, at no more than `BIASED_WORTH` of that cost; it is then named as biased.
+    2. Of the unbiased estimators, the one of least cost, ``√(1 + noise) · seconds``; exact
+       RTRL instead, if it takes at most `EXACT_WORTH` times that.
+    3. A biased estimator in its place only if the network is trained, its squared bias and twice
+       the standard error are at most `MATTERS`, and it has at most `BIASED_WORTH` of that cost; it
+       is then named as biased. A network that has not learnt yet to remember has little bias with
+       a window that is too short, and will never learn to with it: there, the reason names it
+       alone.
 
     Without rows the sizes stand in for 2: ``rtrl`` up to `SMALL` multiply-adds a step, else
     ``kron:2`` up to `AFFORDABLE`, else ``joint:4``. Nothing is measured, and nothing biased
@@ -170,6 +174,7 @@ def recommended(
     Args:
         facts: Structure and sizes of the model.
         rows: What was measured.
+        trained: Whether the rows are of a network that remembers as long as it is ever to.
         noise: Largest acceptable squared error, bias and noise together; default any.
         seconds: Longest acceptable time of a step; default any.
     """
@@ -194,7 +199,7 @@ def recommended(
             f"No estimator has a squared error of {noise:.3g} or less: {least.spelling} has "
             f"{_error(least):.3g}.",
         )
-    return _by_cost(facts, quiet)
+    return _by_cost(facts, quiet, trained)
 
 
 def _by_sizes(facts: Facts) -> Recommendation:
@@ -218,7 +223,7 @@ def _by_sizes(facts: Facts) -> Recommendation:
 _LOCAL = "Units do not move each other: this is exact, and takes about as long as UORO."
 
 
-def _by_cost(facts: Facts, rows: list[Row]) -> Recommendation:
+def _by_cost(facts: Facts, rows: list[Row], trained: bool) -> Recommendation:
     fair = [row for row in rows if row.guarantee != "biased"]
     biased = [row for row in rows if row.guarantee == "biased"]
     named = {row.spelling: row for row in fair}
@@ -226,26 +231,27 @@ def _by_cost(facts: Facts, rows: list[Row]) -> Recommendation:
         return Recommendation("block", _LOCAL)
     small = [row for row in biased if row.bias + 2 * row.bias_error <= MATTERS]
     if not fair:
-        if not small:
-            return Recommendation(
-                None, "No unbiased estimator is within reach, and the bias of the others matters."
-            )
+        if not small or not trained:
+            other = "the bias of the others matters" if trained or not small else _UNTRAINED
+            return Recommendation(None, f"No unbiased estimator is within reach, and {other}.")
         return _of_biased(_least(small, lambda row: row.cost), None)
     best = _least(fair, lambda row: row.cost)
     exact = named.get("rtrl")
     if exact is not None and exact.cost <= EXACT_WORTH * best.cost:
         best = exact
     cheap = [row for row in small if row.cost <= BIASED_WORTH * best.cost]
-    if cheap:
+    if cheap and trained:
         return _of_biased(_least(cheap, lambda row: row.cost), best)
     if best.guarantee == "exact":
-        why = f"Exact, at {_times(best, fair)} the time of the fastest unbiased estimator."
+        times = best.seconds / min(row.seconds for row in fair)
+        why = f"Exact, at {times:.2g} times the time of the fastest unbiased estimator."
     else:
         why = (
             f"Unbiased, with a noise of {best.noise:.2g}, and of the unbiased estimators the one "
-            "of least (1 + noise) · time."
+            "of least √(1 + noise) · time."
         )
-    return Recommendation(best.spelling, " ".join([why, *_of_rest(best, biased)]))
+    rest = _of_cheap(_least(cheap, lambda row: row.cost), best) if cheap else _of_rest(best, biased)
+    return Recommendation(best.spelling, f"{why} {rest}".rstrip())
 
 
 def _of_biased(row: Row, best: Row | None) -> Recommendation:
@@ -256,27 +262,32 @@ def _of_biased(row: Row, best: Row | None) -> Recommendation:
     return Recommendation(
         row.spelling,
         f"Biased, by {max(row.bias, 0.0):.2g} of the squared gradient, which is below what "
-        f"matters ({MATTERS}){beside}. That holds for these params: it cannot learn to remember "
-        "what it does not see, and the bias grows with what a model remembers. Measure again on a "
-        "trained network.",
+        f"matters ({MATTERS}){beside}. It cannot learn to remember what it does not see.",
     )
 
 
-def _of_rest(best: Row, biased: list[Row]) -> list[str]:
+_UNTRAINED = "whether the bias of the others matters is seen on a trained network"
+
+
+def _of_cheap(row: Row, best: Row) -> str:
+    """Say which biased estimator would be enough, were the network trained."""
+    return (
+        f"{row.spelling} is biased by only {max(row.bias, 0.0):.2g} of the squared gradient here, "
+        f"at {row.cost / best.cost:.2g} of the cost: it is enough if the network is trained, but "
+        "it cannot learn to remember what it does not see."
+    )
+
+
+def _of_rest(best: Row, biased: list[Row]) -> str:
     """Say why none of the faster biased estimators is recommended."""
     faster = [row for row in biased if row.cost < best.cost and row.bias > MATTERS]
     if not faster:
-        return []
+        return ""
     least = _least(faster, lambda row: row.bias)
-    return [
-        f"Of the faster ones {least.spelling} has the least bias, {least.bias:.2g} of the squared "
-        "gradient, which no time averages out."
-    ]
-
-
-def _times(row: Row, rows: list[Row]) -> str:
-    fastest = _least(rows, lambda each: each.seconds)
-    return f"{row.seconds / fastest.seconds:.2g} times"
+    return (
+        f"Of the faster biased ones {least.spelling} has the least bias, {least.bias:.2g} of the "
+        "squared gradient, which no time averages out."
+    )
 
 
 def _error(row: Row) -> float:

@@ -13,6 +13,7 @@ from uoro.arguments import (
     require_callable,
     require_count,
     require_dynamics,
+    require_flag,
     require_number,
     require_optimizer,
     require_seed,
@@ -40,7 +41,7 @@ STEPS, EAGER_STEPS = 320, 96
 LONGEST_BLOCK = 64
 AT_MOST = 30_000_000
 """Numbers of the exact gradients of all items."""
-LEARNING = 0.25
+LEARNING = 0.2
 """Share of the budget for learning."""
 CHUNK = 256
 """Number of items learnt from at a time; of fewer where the backend does not compile."""
@@ -55,6 +56,7 @@ def suggest(
     estimators: Sequence[str | Estimator] | None = None,
     learn: int = 0,
     optimizer: Optimizer | None = None,
+    trained: bool = False,
     noise: float | None = None,
     seconds: float | None = None,
     steps: int | None = None,
@@ -81,8 +83,10 @@ def suggest(
         estimators: Estimators to measure, by their names on the command line or as they are;
             default: all that fit.
         learn: Number of items to learn from first, with the estimator that the sizes of the model
-            suggest; fewer if a quarter of the budget is over.
+            suggest; fewer if a fifth of the budget is over.
         optimizer: Optimizer to learn with; default ``Adam(1e-3)``.
+        trained: Whether the network, after ``learn`` items, remembers as long as it is ever to;
+            only then is a biased estimator recommended whose bias is small.
         noise: Largest acceptable squared error, relative to the squared gradient; default any.
         seconds: Longest acceptable time of a step, in seconds; default any.
         steps: Number of items to compare on, the first fifth of which is left out, as influences
@@ -124,6 +128,7 @@ def suggest(
         None if limit is None else _positive(what, limit)
         for what, limit in (("noise", noise), ("seconds", seconds))
     ]
+    require_flag(f"suggest(trained={spelled(trained)})", "trained", trained)
     learn = require_count(f"suggest(learn={spelled(learn)})", "items", learn, least=0)
     if steps is not None:
         steps = require_count(f"suggest(steps={spelled(steps)})", "steps", steps, least=2)
@@ -154,9 +159,12 @@ def suggest(
         by = parse_estimator(recommended(facts).spelling or "uoro").estimator
         learner, learnt = Learner(dynamics, by, optimizer, params, state, seed=seed), 0
         chunk = CHUNK if backend.compiled else WINDOW
-        while learnt < learn and perf_counter() - begun < LEARNING * budget:
+        since = perf_counter()
+        while learnt < learn and perf_counter() - since < LEARNING * budget:
             say(f"learning, {learnt:,} of {learn:,} items")
             more = learner.run(ahead, min(chunk, learn - learnt), chunk=chunk).steps
+            if not learnt:
+                since = perf_counter()  # The first items compile.
             learnt += more
             if not more:
                 break
@@ -171,7 +179,7 @@ def suggest(
         choices = [parse_estimator(name) for name in names]
     reference = measured.reference()
     rows = measured.rows(choices, reference, left_out)
-    found = recommended(facts, rows, noise=limits[0], seconds=limits[1])
+    found = recommended(facts, rows, trained=trained, noise=limits[0], seconds=limits[1])
     named = {choice.name: choice for choice in choices}
     used = trial.count - trial.skip
     return Suggestion(
