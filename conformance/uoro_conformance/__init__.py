@@ -13,11 +13,11 @@ from uoro_conformance.finding import Finding as Finding
 from uoro_conformance.free_runs import check_by_sampling as check_by_sampling
 from uoro_conformance.free_runs import relative_variance as relative_variance
 from uoro_conformance.laws import check_adjointness as check_adjointness
-from uoro_conformance.laws import check_linearity as check_linearity
 from uoro_conformance.laws import check_outcomes_agree as check_outcomes_agree
 from uoro_conformance.laws import check_purity as check_purity
 from uoro_conformance.laws import check_rtrl_sums_to_bptt as check_rtrl_sums_to_bptt
 from uoro_conformance.least import check_added_variance as check_added_variance
+from uoro_conformance.linearity import check_linearity as check_linearity
 from uoro_conformance.mapped import check_mapped as check_mapped
 from uoro_conformance.model import check_model as check_model
 from uoro_conformance.monte_carlo import check_mean as check_mean

@@ -10,6 +10,7 @@ from uoro.backend import Backend
 from uoro.estimator import Estimator
 from uoro_conformance.explore import explore
 from uoro_conformance.finding import Finding, not_checked, worst
+from uoro_conformance.many import STREAMS, check_many
 from uoro_conformance.profiles import Profile
 from uoro_conformance.programs import drop_programs
 from uoro_conformance.sweeps import check_sweep
@@ -161,6 +162,20 @@ def of_two_steps_as_one(estimator: Estimator, check: Any) -> CheckOnTrial:
     return lambda trial, seed: of(estimator, check)(trial.unrolled(2), seed)
 
 
+def at_every_step(law: Any) -> CheckOnTrial:
+    """Return the check of a law of dynamics at every step of a trial."""
+
+    def on_trial(trial: Trial, seed: int) -> Finding:
+        found = list[Finding]()
+        for step, point in enumerate(trial.points):
+            finding: Finding = law(*point, seed=seed + step)
+            evidence = f"At step {step} of {len(trial.points)}: {finding.evidence}"
+            found.append(finding._replace(system=trial.line, evidence=evidence))
+        return worst(found)
+
+    return on_trial
+
+
 def at_first_step(law: Any) -> CheckOnTrial:
     """Return the check of a law of dynamics where a trial starts."""
 
@@ -172,8 +187,14 @@ def at_first_step(law: Any) -> CheckOnTrial:
 
 
 def sweep_several(trial: Trial, seed: int) -> Finding:
-    """Check sweeps of two pairs, of two steps as one, and of both."""
-    of_two_pairs = partial(check_sweep, count=2)
-    unrolled = trial.unrolled(2)
-    ways = ((of_two_pairs, trial), (check_sweep, unrolled), (of_two_pairs, unrolled))
+    """Check sweeps of two pairs, of all steps as one, of two steps as one, and of five pairs."""
+    of_two_pairs, of_five = (partial(check_sweep, count=count) for count in (2, 5))
+    whole, unrolled = trial.unrolled(len(trial.items)), trial.unrolled(2)
+    ways = ((of_two_pairs, trial), (check_sweep, whole), (of_five, unrolled))
     return worst([at_first_step(law)(each, seed) for law, each in ways])
+
+
+def many_streams(trial: Trial, seed: int) -> Finding:
+    """Check dynamics of three streams, and of sixteen."""
+    counts = (STREAMS, 16)
+    return worst([at_first_step(partial(check_many, count=n))(trial, seed) for n in counts])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,10 @@ from uoro_conformance.finding import (
     Finding,
     largest,
     length,
-    length_of_sum,
     precision_of,
     relative_gap,
 )
-
-ADJOINT = 1e3
-"""How many units of roundoff, relative to ‖u‖ ‖J v‖, an adjoint gap may have."""
+from uoro_conformance.linearity import ADJOINT
 
 
 def _law(law: str, gap: float, allowed: float, evidence: str) -> Finding:
@@ -82,57 +78,6 @@ def check_adjointness(
         ADJOINT * UNIT[dtype],
         f"Of the {where}: <u, Jv> = {left!r}, <Jᵀu, v> = {right!r}, backend {backend.name}.",
     )
-
-
-def check_linearity(
-    dynamics: Dynamics[Any, Any, Any],
-    params: Any,
-    state: Any,
-    inputs: Any,
-    *,
-    seed: int = 0,
-) -> Finding:
-    """Check that jvp and pullback of ``2a - 3b`` are those of a and b, combined alike.
-
-    A zero cotangent and ``None`` must also give the same, of params and of state. Gaps are relative
-    to what was added up, which may all but cancel.
-    """
-    backend, dtype = dynamics.backend, precision_of(dynamics.backend, state, params)
-    a, b = gaussian(backend, state, seed, 2), gaussian(backend, state, seed, 3)
-    mixed = backend.combine((2.0, a), (-3.0, b))
-    push = partial(dynamics.jvp, params, state, inputs)
-    outcome, pullback = dynamics.vjp(params, state, inputs)
-    weights = cotangent_for(backend, outcome.output)
-    half, less, none = (backend.combine((by, weights)) for by in (0.5, -0.5, 0.0))
-    (of_a, rate_a), (of_b, rate_b), (of_mixed, rate) = push(a), push(b), push(mixed)
-    steepest = length(backend, pullback(None, weights)[1])
-    terms = steepest * (2 * length(backend, a) + 3 * length(backend, b))
-    along = [float(backend.inner(weights, tangent)) for tangent in (rate, rate_a, rate_b)]
-    pulls = zip(pullback(a, half), pullback(b, half), pullback(mixed, less), strict=True)
-    gaps = {
-        "jvp": _nonlinearity(backend, of_a, of_b, of_mixed),
-        "jvp of the output": abs(along[0] - 2 * along[1] + 3 * along[2]) / (terms or 1.0),
-        "pullback": largest(_nonlinearity(backend, *pulled) for pulled in pulls),
-    }
-    for name, one, two in (
-        ("output", pullback(a, None), pullback(a, none)),
-        ("state", pullback(None, weights), pullback(backend.zeros(state), weights)),
-    ):
-        parts = zip(one, two, strict=True)
-        gaps[f"pullback without the {name}"] = largest(relative_gap(backend, *p) for p in parts)
-    where = max(gaps, key=lambda name: gaps[name])
-    return _law(
-        "jvp and vjp are linear",
-        gaps[where],
-        ADJOINT * UNIT[dtype],
-        f"Of {len(gaps)} identities the worst is that of the {where}, backend {backend.name}.",
-    )
-
-
-def _nonlinearity(backend: Backend, of_a: Any, of_b: Any, of_mixed: Any) -> float:
-    """Return ``‖f(2a - 3b) - 2 f(a) + 3 f(b)‖``, relative to the sum of the terms."""
-    gap = length_of_sum(backend, (1.0, of_mixed), (-2.0, of_a), (3.0, of_b))
-    return gap / (2 * length(backend, of_a) + 3 * length(backend, of_b) or 1.0)
 
 
 def check_outcomes_agree(

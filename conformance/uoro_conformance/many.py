@@ -10,13 +10,19 @@ from uoro.derivatives.probing import cotangent_for
 from uoro.dynamics import Dynamics
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
-from uoro_conformance.laws import ADJOINT
+from uoro_conformance.linearity import ADJOINT
 
 STREAMS = 3
 
 
 def check_many(
-    dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any, *, seed: int = 0
+    dynamics: Dynamics[Any, Any, Any],
+    params: Any,
+    state: Any,
+    inputs: Any,
+    *,
+    seed: int = 0,
+    count: int = STREAMS,
 ) -> Finding:
     """Compare the model of many streams with each stream by itself.
 
@@ -30,15 +36,14 @@ def check_many(
         state: Hidden state; the streams start near it.
         inputs: One item of the stream; every stream reads the same.
         seed: Seed of the states and of the cotangents.
+        count: Number of streams; default 3.
     """
     backend, law = dynamics.backend, "many streams are one model"
     dtype = precision_of(backend, state, params)
-    noise = gaussian(backend, state, seed, 6, count=STREAMS)
-    cotangents = gaussian(backend, state, seed, 7, count=STREAMS)
-    states = [
-        shift(backend, state, 0.1, entry(backend, noise, number)) for number in range(STREAMS)
-    ]
-    stack, items = backend.collect(states), backend.collect([inputs] * STREAMS)
+    noise = gaussian(backend, state, seed, 6, count=count)
+    cotangents = gaussian(backend, state, seed, 7, count=count)
+    states = [shift(backend, state, 0.1, entry(backend, noise, number)) for number in range(count)]
+    stack, items = backend.collect(states), backend.collect([inputs] * count)
     alone = [dynamics.vjp(params, each, inputs) for each in states]
     weights = [cotangent_for(backend, outcome.output) for outcome, _ in alone]
     together = many(dynamics)
@@ -63,7 +68,7 @@ def check_many(
     where = max(gaps, key=lambda name: largest([gaps[name]]))
     gap, allowed = largest(gaps.values()), ADJOINT * UNIT[dtype]
     evidence = (
-        f"{STREAMS} streams, {len(gaps)} results; the largest gap is that of the {where}, "
+        f"{count} streams, {len(gaps)} results; the largest gap is that of the {where}, "
         f"backend {backend.name}."
     )
     return Finding(law, "holds" if gap <= allowed else "broken", gap, allowed, evidence)

@@ -15,7 +15,7 @@ from uoro.derivatives.routes import Routed
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeWarning, StreamError
 from uoro.estimators import UORO
-from uoro_conformance.cases import guarded
+from uoro_conformance.cases import at_every_step, guarded
 from uoro_conformance.designs import hadamard_designs
 from uoro_conformance.exact import (
     check_chain,
@@ -23,7 +23,7 @@ from uoro_conformance.exact import (
     check_gradient_path,
     check_outcome,
 )
-from uoro_conformance.finding import Finding, not_checked, precision_of, worst
+from uoro_conformance.finding import Finding, not_checked, precision_of
 from uoro_conformance.free_runs import relative_variance
 from uoro_conformance.laws import check_purity
 from uoro_conformance.mapped import LAW
@@ -61,10 +61,9 @@ def check_model(
 ) -> Report:
     """Check a user's model: its derivatives, UORO's gradient on the model, and its noise.
 
-    Its derivatives are held to the laws of `Dynamics`, at the first and the last of the states
-    that the items lead to. If they obey, UORO on it is held to being unbiased for exact RTRL:
-    over the whole influence where that is small enough, on random projections elsewhere, exactly
-    in both cases.
+    Its derivatives are held to the laws of `Dynamics` at every item that is taken. If they obey,
+    UORO on it is held to being unbiased for exact RTRL: over the whole influence where that is
+    small enough, on random projections elsewhere, exactly in both cases.
 
     Args:
         dynamics: The model.
@@ -150,11 +149,10 @@ def _derivatives(
     surrogate: bool,
 ) -> bool:
     """Check the laws of the dynamics; tell whether they hold."""
-    states = [trial.state]
 
     def follow() -> Finding:
-        for params, item in zip(trial.params, trial.items, strict=True):
-            states.append(trial.dynamics.forward(params, states[-1], item).next_state)
+        params, state, item = trial.points[-1][1:]
+        trial.dynamics.forward(params, state, item)
         return Finding("the model runs", "holds", math.nan, math.nan, f"{len(trial.items)} steps.")
 
     if not run("forward", follow).holds:
@@ -164,7 +162,6 @@ def _derivatives(
         reason = "Nothing follows from calls that differ by themselves: see derivatives/pure."
         run("derivatives/others", lambda: not_checked("the other laws of dynamics", reason))
         return False
-    points = [trial.first, (trial.dynamics, trial.params[-1], states[-2], trial.items[-1])]
     found = []
     for name, law in DERIVATIVE_LAWS.items():
         if name == "true" and surrogate:
@@ -173,7 +170,7 @@ def _derivatives(
                 "derivatives/true", partial(not_checked, "derivatives are those of forward", reason)
             )
         elif name != "pure":
-            at_points = partial(_at_points, law, points, seed)
+            at_points = partial(at_every_step(law), trial, seed)
             if name == "mapped":
                 at_points = partial(_if_mapped, at_points)
             found.append(run(f"derivatives/{name}", at_points))
@@ -187,10 +184,6 @@ def _if_mapped(check: Callable[[], Finding]) -> Finding:
     except Exception as error:
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return not_checked(LAW, f"It raises {said}")
-
-
-def _at_points(law: Any, points: list[Any], seed: int) -> Finding:
-    return worst([law(*point, seed=seed + number) for number, point in enumerate(points)])
 
 
 def _unbiasedness(

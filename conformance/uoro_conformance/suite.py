@@ -21,7 +21,9 @@ from uoro.estimators.streams import Streams
 from uoro_conformance.backend import BACKEND_LAWS, check_gaussian
 from uoro_conformance.cases import (
     Case,
+    at_every_step,
     at_first_step,
+    many_streams,
     of,
     of_two_steps_as_one,
     on_backend,
@@ -51,13 +53,17 @@ from uoro_conformance.in_session import (
 from uoro_conformance.kronecker import check_terms_by_dense_reference
 from uoro_conformance.laws import (
     check_adjointness,
-    check_linearity,
     check_outcomes_agree,
     check_purity,
 )
+from uoro_conformance.linearity import check_linearity
 from uoro_conformance.many import check_many
 from uoro_conformance.mapped import check_mapped
-from uoro_conformance.mutants.self_test import check_right_are_not_biased, check_wrong_are_refused
+from uoro_conformance.mutants.self_test import (
+    check_right_are_not_biased,
+    check_wrong_are_refused,
+    check_wrong_dynamics_are_refused,
+)
 from uoro_conformance.parity import check_parity
 from uoro_conformance.prediction import PREDICTOR, check_prediction
 from uoro_conformance.profiles import Profile
@@ -141,6 +147,8 @@ def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
         wrong, right = check_wrong_are_refused, check_right_are_not_biased
         found.append(Case(f"{first}/self-test/wrong", (first,), self_test(wrong, first)))
         found.append(Case(f"{first}/self-test/right", (first,), self_test(right, first)))
+        dynamics = self_test(check_wrong_dynamics_are_refused, first)
+        found.append(Case(f"{first}/self-test/dynamics", (first,), dynamics))
     return found
 
 
@@ -154,10 +162,10 @@ def _derivative_laws(dtype: str, profile: Profile) -> Iterator[Case]:
     few = profile.few[:2]
     for name, law in DERIVATIVE_LAWS.items():
         gallery = few if name == "mapped" else None
-        yield on_systems(f"{dtype}/derivatives/{name}", dtype, at_first_step(law), gallery=gallery)
+        check = at_first_step(law) if name == "linear" else at_every_step(law)
+        yield on_systems(f"{dtype}/derivatives/{name}", dtype, check, gallery=gallery)
     yield on_systems(f"{dtype}/derivatives/sweeps", dtype, sweep_several, gallery=few)
-    many = at_first_step(check_many)
-    yield on_systems(f"{dtype}/derivatives/many", dtype, many, gallery=few)
+    yield on_systems(f"{dtype}/derivatives/many", dtype, many_streams, gallery=few)
     for name, law in (DERIVATIVE_LAWS | {"many": check_many}).items():
         check = at_first_step(law)
         yield on_systems(f"{dtype}/outputs/{name}", dtype, check, gallery=[PREDICTOR])
@@ -216,6 +224,7 @@ def _laws_of_each_estimator(dtype: str, profile: Profile) -> Mapping[str, Sequen
             parity("uoro", UORO(), None),
             enumeration("uoro", UORO()),
             streams("uoro", Streams(UORO(), 3), few),
+            streams("uoro:streams=16", Streams(UORO(), 16), few[:1]),
         ],
         "uoro:rank=2": [
             parity("uoro:rank=2", UORO(rank=2), few),

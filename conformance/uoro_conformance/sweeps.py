@@ -12,7 +12,7 @@ from uoro.derivatives.sweep import once, read, separately, sweep
 from uoro.dynamics import Dynamics, Each, Sweep
 from uoro_conformance.designs import gaussian
 from uoro_conformance.finding import UNIT, Finding, largest, length, precision_of, relative_gap
-from uoro_conformance.laws import ADJOINT
+from uoro_conformance.linearity import ADJOINT
 from uoro_conformance.programs import kept
 
 

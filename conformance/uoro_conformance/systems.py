@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,16 @@ class Trial:
     def first(self) -> tuple[Dynamics[Any, Any, Any], Any, Any, Any]:
         """The dynamics and what they are given at the first step, as the laws take them."""
         return self.dynamics, self.params[0], self.state, self.items[0]
+
+    @cached_property
+    def points(self) -> list[tuple[Dynamics[Any, Any, Any], Any, Any, Any]]:
+        """The dynamics and what they are given, at every step on the way."""
+        found, state = list[tuple[Dynamics[Any, Any, Any], Any, Any, Any]](), self.state
+        for params, item in zip(self.params, self.items, strict=True):
+            found.append((self.dynamics, params, state, item))
+            if len(found) < len(self.items):
+                state = self.dynamics.forward(params, state, item).next_state
+        return found
 
     def carry_of(self, estimator: Estimator) -> Any:
         """Build the carry that an estimator starts from."""

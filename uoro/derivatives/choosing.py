@@ -8,9 +8,18 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from uoro.backend import Backend
-from uoro.derivatives.differences import OUTPUTS, STEP, UNIT, Slope, precision_of, slopes
-from uoro.derivatives.probing import Probe, bits, mapped_gap, measured, probes_at, relative_gap
-from uoro.dynamics import Dynamics, Moment, Outcome
+from uoro.derivatives.differences import OUTPUTS, UNIT, precision_of, scales_at, slopes
+from uoro.derivatives.probing import (
+    CALL,
+    Probe,
+    mapped_gap,
+    measured,
+    probes_at,
+    relative_gap,
+    run_once,
+)
+from uoro.derivatives.slope import STEP, Slope
+from uoro.dynamics import Dynamics, Moment
 from uoro.errors import DerivativeError, UOROError
 
 ADJOINT = 1e3
@@ -21,9 +30,6 @@ COARSEST = 0.1
 
 TRUE = 0.01
 """Largest relative error of a derivative against differences of `forward`."""
-
-CALL = "backend.dynamics(transition)"
-"""The call, as errors and warnings quote it."""
 
 
 class Route(NamedTuple):
@@ -121,16 +127,17 @@ def choose(
         DerivativeError: If the model is impure, no mode works, or gradients are switched off.
     """
     backend = routes[0].dynamics.backend
-    rehearsed = _rehearsed(routes[0].dynamics, point, rehearse)
+    rehearsed = run_once(routes[0].dynamics, point, rehearse)
     grain = _grain(backend, point, seen)
-    probes = probes_at(backend, point, 2)
     failed = list[tuple[str, str]]()
     for route in routes:
         try:
             # Kernels that a mode switches off may draw other numbers, as cuDNN's dropout does.
             if rehearsed is not None and route is not routes[0]:
                 rehearsed = route.dynamics.forward(*point)
-            looks = measured(route.dynamics, point, probes[0])
+            scales = scales_at(route.dynamics, point)
+            probes = probes_at(backend, point, 2, scales)
+            looks = measured(route.dynamics, point, probes[0], scales)
         except UOROError:
             raise
         except Exception as error:
@@ -194,31 +201,6 @@ def choose_unchecked(
     raise errors[0]
 
 
-def _rehearsed(
-    dynamics: Dynamics[Any, Any, Any], point: Moment, rehearse: Callable[..., Any]
-) -> Outcome[Any] | None:
-    """Run the model once, so that its own errors come first and in-place changes are seen.
-
-    Returns:
-        The outcome; ``None`` where the backend compiles.
-    """
-    backend = dynamics.backend
-    if backend.compiled:
-        rehearse(dynamics.forward, *point)
-        return None
-    before = bits(backend, (point.params, point.state))
-    params, state = (
-        backend.map(lambda leaf: leaf * 1, tree) for tree in (point.params, point.state)
-    )
-    outcome = dynamics.forward(params, state, point.inputs)
-    if bits(backend, (params, state)) != before:
-        raise DerivativeError(
-            f"{CALL}: expected a pure function, got one that changes its params or its state in "
-            "place, so that derivatives would be taken at another point. Return new arrays."
-        )
-    return outcome
-
-
 def _grain(backend: Backend, point: Moment, seen: Seen) -> Grain:
     dtype = precision_of(backend, point.params, point.state) or "float32"
     unit = max(UNIT[dtype], seen.unit)
@@ -247,7 +229,11 @@ def _compared(
             dtype=grain.dtype,
             enough=TRUE,
         ).each
-        return found, {name: each for name, each in found.items() if each.sure and each.gap > TRUE}
+        return found, {
+            name: each
+            for name, each in found.items()
+            if each.sure and each.gap > TRUE and not each.kinked
+        }
 
     found, off = wrong(probes[0])
     if not any(slope.sure for slope in found.values()):

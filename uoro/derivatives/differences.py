@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from uoro.algebra import differentiable, shift
 from uoro.backend import Backend
-from uoro.derivatives.probing import cotangent_for
+from uoro.derivatives.probing import cotangent_for, scaled
+from uoro.derivatives.slope import STEP, Line, Slope, slope
 from uoro.dynamics import Dynamics, Holding, Moment
 
 UNIT = {
@@ -22,49 +23,8 @@ UNIT = {
 
 _TWINS = {"complex64": "float32", "complex128": "float64"}
 
-STEP = {"float64": 5e-4, "float32": 1.5e-2}
-"""First step size of the search, by dtype."""
-
-STEPS = (1.0, 0.25, 4.0, 1 / 16, 1 / 64, 1 / 256)
-"""Multiples of the first step size, in the order of the search."""
-
 OUTPUTS = ("next state", "output")
 """The differentiated outputs of a step."""
-
-SURE = 3e-3
-"""Largest relative error of a difference that is trusted."""
-
-
-class Slope(NamedTuple):
-    """A derivative along one direction.
-
-    Attributes:
-        fine: The derivative by differences.
-        unsure: The estimated error of `fine`.
-        claimed: The derivative by the VJP.
-    """
-
-    fine: float
-    unsure: float
-    claimed: float
-
-    @property
-    def size(self) -> float:
-        """The scale of relative errors."""
-        return abs(self.fine) + abs(self.claimed)
-
-    @property
-    def sure(self) -> bool:
-        """Whether the differences resolve the derivative."""
-        return self.unsure <= SURE * self.size
-
-    @property
-    def gap(self) -> float:
-        """The relative error beyond `unsure`; infinite for NaN, zero if both are zero."""
-        if not self.size:
-            return 0.0
-        gap = max(0.0, abs(self.fine - self.claimed) - self.unsure) / self.size
-        return math.inf if math.isnan(gap) else gap
 
 
 class Slopes(NamedTuple):
@@ -72,7 +32,7 @@ class Slopes(NamedTuple):
 
     Attributes:
         each: One slope by a name such as ``next state by 'params/W'``.
-        whole: The norm of the whole derivative of each output.
+        whole: The norm of the whole derivative of each output, each leaf in units of its scale.
         finite: Whether state and loss are finite.
     """
 
@@ -108,13 +68,14 @@ def slopes(
     directions: tuple[Any, Any],
     dtype: str,
     enough: float,
+    scales: Scales | None = None,
 ) -> Slopes:
     """Compare the VJP with fourth-order differences of `forward`, leaf by leaf.
 
     The inner product of the next state with a cotangent, and the loss, are two separate outputs;
     of an output that is no loss, its inner product with a cotangent.
-    A difference is computed at several step sizes; its error is estimated from the difference at
-    twice the step size, and from rounding.
+    A difference is computed at several step sizes, relative to the scale of the leaf; its error is
+    estimated from the difference at twice the step size, and from rounding.
 
     Args:
         dynamics: The model.
@@ -123,37 +84,84 @@ def slopes(
         directions: A random tangent of the params and a random tangent of the state.
         dtype: ``"float32"`` or ``"float64"``, the dtype of the arithmetic.
         enough: The gap at which the search for a better step size ends.
+        scales: The scales of the leaves; those at the point if not given. Slopes are in units of
+            them, and the cotangent is divided by that of the next state.
     """
     backend = dynamics.backend
     tools = _tools(dynamics)
-    *reached, of_state, of_output, sizes_pulled = tools.gradients(*point, cotangent)
-    pulled = of_state, of_output
-    sizes = [abs(float(size)) for size in reached]
+    scales = scales or scales_at(dynamics, point)
+    cotangent = scaled(backend, cotangent, [1.0 / scale for scale in scales.next_state])
+    found = tools.gradients(*point, cotangent)
+    sizes = [abs(float(size)) for size in found.sizes]
     if not all(map(math.isfinite, sizes)):
         return Slopes({}, {}, finite=False)
     still = backend.zeros(point.params), backend.zeros(point.state)
     each, whole = dict[str, Slope](), dict[str, float]()
     with held(dynamics, point):
-        for number, (output, gradient) in enumerate(zip(OUTPUTS, pulled, strict=True)):
-            whole[output] = float(sizes_pulled[number])
+        for number, (output, gradient) in enumerate(zip(OUTPUTS, found.pulled, strict=True)):
+            stretches = [*scales.params, *scales.state]
+            whole[output] = math.hypot(
+                *(
+                    float(size) * stretch
+                    for size, stretch in zip(found.lengths[number], stretches, strict=True)
+                )
+            )
             for index, part in enumerate(("params", "state")):
                 names = [name for name, _ in backend.named_leaves(directions[index])]
                 for leaf, name in enumerate(names):
+                    stretch = scales[index][leaf]
                     mask = tuple(float(i == leaf) for i in range(len(names)))
-                    direction, claimed = tools.direction(gradient[index], directions[index], mask)
+                    direction, claimed = tools.direction(
+                        gradient[index], directions[index], mask, stretch
+                    )
                     moved = tuple(direction if i == index else zero for i, zero in enumerate(still))
 
-                    def odd(t: float, output: int = number, moved: Any = moved) -> float:
-                        ends = [
-                            float(tools.walk(*point, cotangent, moved, end)[output])
-                            for end in (t, -t)
-                        ]
-                        return ends[0] - ends[1]
+                    def value(t: float, output: int = number, moved: Any = moved) -> float:
+                        return float(tools.walk(*point, cotangent, moved, t)[output])
 
-                    rounding = 4 * UNIT[dtype] * sizes[number]
-                    found = _slope(odd, float(claimed), rounding, STEP[dtype], enough)
-                    each[f"{output} by '{f'{part}/{name}'.rstrip('/')}'"] = found
+                    steps = {STEP[dtype], STEP[dtype] / stretch if stretch < 1.0 else STEP[dtype]}
+                    line = Line(value, 4 * UNIT[dtype] * sizes[number])
+                    made = slope(line, float(claimed), sorted(steps), enough)
+                    each[f"{output} by '{f'{part}/{name}'.rstrip('/')}'"] = made
     return Slopes(each, whole, finite=True)
+
+
+class Scales(NamedTuple):
+    """How large the numbers are in each leaf that has coordinates.
+
+    A leaf of ordinary numbers has the scale 1, as one of zeros has, so that its differences are
+    those of a step that is not relative.
+
+    Attributes:
+        params: One scale for each leaf of the params.
+        state: One for each leaf of the state; of a leaf of zeros that of the next state.
+        next_state: One for each leaf of the next state; of a leaf of zeros that of the state.
+    """
+
+    params: list[float]
+    state: list[float]
+    next_state: list[float]
+
+
+ORDINARY = (1e-3, 1e3)
+"""Leaves whose entries are in this range on average are of scale 1."""
+
+
+def scales_at(dynamics: Dynamics[Any, Any, Any], point: Moment) -> Scales:
+    """Measure the scales of the leaves at a point."""
+    backend = dynamics.backend
+    extents = _tools(dynamics).gradients(*point, backend.zeros(point.state)).extents
+    params, state, next_state = ([float(each) for each in group] for group in extents)
+    return Scales(
+        [_scale(each) for each in params],
+        [_scale(own or other) for own, other in zip(state, next_state, strict=True)],
+        [_scale(other or own) for own, other in zip(state, next_state, strict=True)],
+    )
+
+
+def _scale(extent: float) -> float:
+    usual = not math.isfinite(extent) or extent == 0 or ORDINARY[0] <= extent <= ORDINARY[1]
+    return 1.0 if usual else extent
 
 
 def held(dynamics: Dynamics[Any, Any, Any], point: Moment) -> AbstractContextManager[None]:
@@ -161,12 +169,27 @@ def held(dynamics: Dynamics[Any, Any, Any], point: Moment) -> AbstractContextMan
     return dynamics.held(*point) if isinstance(dynamics, Holding) else nullcontext()
 
 
+class Gradients(NamedTuple):
+    """The VJPs at a point.
+
+    Attributes:
+        sizes: The sizes of what is added up in both outputs.
+        pulled: The VJPs of both outputs, of params and state.
+        lengths: For both outputs the norm of each leaf of the VJP.
+        extents: The average size of an entry of each leaf of params, state and next state.
+    """
+
+    sizes: Any
+    pulled: Any
+    lengths: Any
+    extents: Any
+
+
 class _Tools(NamedTuple):
     """Compiled functions of one model.
 
     Attributes:
-        gradients: Returns the size of both outputs, the VJPs of both outputs, and
-            the norms of the VJPs.
+        gradients: Returns `Gradients` at a point.
         direction: Returns a direction in one leaf, and the derivative along it by the VJP.
         walk: Returns the two outputs at a distance t along a direction.
     """
@@ -188,24 +211,34 @@ def _compiled_tools(dynamics: Any) -> _Tools:
     backend = dynamics.backend
     inner = backend.inner
 
-    def size(tree: Any) -> Any:
-        return inner(tree, tree) ** 0.5  # Without a guard against overflow: quick to compile.
+    def size(leaf: Any) -> Any:
+        return inner(leaf, leaf) ** 0.5  # Without a guard against overflow: quick to compile.
+
+    def extent(leaf: Any) -> Any:
+        return abs(leaf).mean() if math.prod(leaf.shape) else 0.0
+
+    def summed(weights: Any, tree: Any) -> Any:
+        leaves = zip(differentiable(backend, weights), differentiable(backend, tree), strict=True)
+        return sum((size(one) * size(other) for one, other in leaves), 0.0)
 
     def gradients(params: Any, state: Any, inputs: Any, cotangent: Any) -> Any:
         outcome, pullback = dynamics.vjp(params, state, inputs)
-        reached = size(cotangent) * size(differentiable(backend, outcome.next_state))
         weights = cotangent_for(backend, outcome.output)
-        read = size(weights) * size(differentiable(backend, outcome.output))
+        sizes = summed(cotangent, outcome.next_state), summed(weights, outcome.output)
         pulled = pullback(cotangent, None), pullback(None, weights)
-        return reached, read, *pulled, tuple(map(size, pulled))
+        lengths = [[size(leaf) for leaf in differentiable(backend, each)] for each in pulled]
+        trees = params, state, outcome.next_state
+        extents = [[extent(leaf) for leaf in differentiable(backend, tree)] for tree in trees]
+        return Gradients(sizes, pulled, lengths, extents)
 
-    def direction(gradient: Any, random: Any, mask: Any) -> Any:
+    def direction(gradient: Any, random: Any, mask: Any, stretch: Any) -> Any:
         # The sum of two unit vectors that do not cancel. One points along the claimed gradient and
         # shows a wrong size; the other is random and shows what the gradient leaves out.
-        along, other = (_only(backend, tree, mask) for tree in (gradient, random))
+        along, other = (scaled(backend, tree, mask) for tree in (gradient, random))
         sign = backend.xp.where(inner(along, other) < 0, -1.0, 1.0)
         shares = [1.0 / (length + (length == 0)) for length in (size(along), size(other))]
-        made = backend.combine((shares[0], along), (sign * shares[1], other))
+        terms = (stretch * shares[0], along), (stretch * sign * shares[1], other)
+        made = backend.combine(*terms)
         return made, inner(gradient, made)
 
     def walk(
@@ -222,43 +255,3 @@ def _compiled_tools(dynamics: Any) -> _Tools:
         )
 
     return _Tools(*map(backend.compile, (gradients, direction, walk)))
-
-
-def _slope(
-    odd: Callable[[float], float], claimed: float, rounding: float, step: float, enough: float
-) -> Slope:
-    """Differentiate along a line, at the most trusted step size that agrees with the claim.
-
-    Args:
-        odd: The function t ↦ ``f(t) - f(-t)``.
-        claimed: The derivative by the VJP.
-        rounding: The rounding error of one value of ``odd``.
-        step: The first step size.
-        enough: The gap at which the search ends.
-    """
-    found, seen = list[Slope](), dict[float, float]()
-    for multiple in STEPS:
-        h = multiple * step
-        for t in (h, 2 * h, 4 * h):
-            if t not in seen:
-                seen[t] = odd(t)
-        fine = (8 * seen[h] - seen[2 * h]) / (12 * h)
-        coarse = (8 * seen[2 * h] - seen[4 * h]) / (24 * h)
-        unsure = abs(fine - coarse) + rounding / h
-        if not math.isfinite(unsure):
-            continue
-        found.append(Slope(fine, unsure, claimed))
-        if not found[-1].size:
-            return found[-1]
-        if found[-1].sure and found[-1].gap <= enough:
-            return found[-1]
-    sure = [slope for slope in found if slope.sure]
-    if sure:
-        return min(sure, key=lambda slope: slope.gap)
-    return min(found, key=lambda slope: slope.unsure, default=Slope(math.nan, math.inf, claimed))
-
-
-def _only(backend: Backend, tree: Any, mask: Any) -> Any:
-    """Return the tree with all leaves set to zero but the one whose mask is 1."""
-    numbers = iter(range(len(mask)))
-    return backend.map(lambda leaf: leaf * mask[next(numbers)], tree)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from uoro.algebra import differentiable, entry, norm, shift
 from uoro.arguments import is_loss
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics, Moment, Outcome
+from uoro.errors import DerivativeError
+
+CALL = "backend.dynamics(transition)"
+"""The call, as errors and warnings quote it."""
 
 NUDGE = 0.5
-"""Distance of the second state from the first, in standard deviations per coordinate."""
+"""Distance of the second state from the first, in standard deviations per coordinate, each leaf in
+units of its scale."""
 
 _TINY = 1e-30
 """Added to every denominator."""
+
+
+class Scaled(Protocol):
+    """The scales of the leaves of a state, before a step and after it."""
+
+    @property
+    def state(self) -> Sequence[float]: ...  # noqa: D102
+    @property
+    def next_state(self) -> Sequence[float]: ...  # noqa: D102
 
 
 class Probe(NamedTuple):
@@ -35,36 +50,78 @@ class Probe(NamedTuple):
     state: Any
 
 
-def probes_at(backend: Backend, point: Moment, count: int) -> list[Probe]:
-    """Draw several probes for a point; equal calls draw the same."""
-    draw = backend.compile(partial(_draws, backend))
-    return [Probe(*draw(backend.key(n), point.params, point.state)) for n in range(count)]
+def run_once(
+    dynamics: Dynamics[Any, Any, Any], point: Moment, rehearse: Callable[..., Any]
+) -> Outcome[Any] | None:
+    """Run the model once, so that its own errors come first and in-place changes are seen.
+
+    Returns:
+        The outcome; ``None`` where the backend compiles.
+    """
+    backend = dynamics.backend
+    if backend.compiled:
+        rehearse(dynamics.forward, *point)
+        return None
+    before = bits(backend, (point.params, point.state))
+    params, state = (
+        backend.map(lambda leaf: leaf * 1, tree) for tree in (point.params, point.state)
+    )
+    outcome = dynamics.forward(params, state, point.inputs)
+    if bits(backend, (params, state)) != before:
+        raise DerivativeError(
+            f"{CALL}: expected a pure function, got one that changes its params or its state in "
+            "place, so that derivatives would be taken at another point. Return new arrays."
+        )
+    return outcome
 
 
-def _draws(backend: Backend, key: Any, params: Any, state: Any) -> tuple[Any, ...]:
+def probes_at(backend: Backend, point: Moment, count: int, scales: Scaled) -> list[Probe]:
+    """Draw several probes for a point; equal calls draw the same.
+
+    Args:
+        backend: Backend of the point.
+        point: Params, state and inputs.
+        count: Number of probes.
+        scales: The scales of the leaves, by which the second state is at a distance.
+    """
+    draw, far = backend.compile(partial(_draws, backend)), [NUDGE * one for one in scales.state]
+    return [Probe(*draw(backend.key(n), point.params, point.state, far)) for n in range(count)]
+
+
+def _draws(backend: Backend, key: Any, params: Any, state: Any, far: Any) -> tuple[Any, ...]:
     trees = (state, state, params, state, state)
     *drawn, nudge = (
         backend.random(backend.fold(key, i), tree, "gaussian") for i, tree in enumerate(trees)
     )
-    return (*drawn, shift(backend, state, NUDGE, nudge))
+    return (*drawn, shift(backend, state, 1.0, scaled(backend, nudge, far)))
+
+
+def scaled(backend: Backend, tree: Any, factors: Sequence[Any]) -> Any:
+    """Multiply each leaf of a tangent or cotangent by a factor of its own."""
+    numbers = iter(factors)
+    return backend.map(lambda leaf: leaf * next(numbers), tree)
 
 
 def measured(
-    dynamics: Dynamics[Any, Any, Any], point: Moment, probe: Probe
+    dynamics: Dynamics[Any, Any, Any], point: Moment, probe: Probe, scales: Scaled
 ) -> list[dict[str, float]]:
     """Compute the gaps at the first state and at the second: at a state of zero, much vanishes.
+
+    The tangent is in units of the scales of the state, the cotangent in units of one over those of
+    the next state, so that each leaf counts.
 
     Returns:
         For each of the two states: the relative adjoint gaps of next state and output, and under
         ``"repeats"`` the relative distance of the outcomes of equal calls.
     """
     look = dynamics.backend.compile(partial(_gaps, dynamics))
+    tangent = scaled(dynamics.backend, probe.tangent, scales.state)
+    inverse = [1.0 / each for each in scales.next_state]
+    cotangent = scaled(dynamics.backend, probe.cotangent, inverse)
     return [
         {
             name: float(number)
-            for name, number in look(
-                point.params, state, point.inputs, probe.tangent, probe.cotangent
-            ).items()
+            for name, number in look(point.params, state, point.inputs, tangent, cotangent).items()
         }
         for state in (point.state, probe.state)
     ]

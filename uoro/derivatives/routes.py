@@ -12,7 +12,6 @@ from uoro.algebra import entry
 from uoro.arguments import leaf_name, mismatch, require_flag
 from uoro.backend import Backend
 from uoro.derivatives.choosing import (
-    CALL,
     Choice,
     Route,
     Seen,
@@ -21,6 +20,7 @@ from uoro.derivatives.choosing import (
     first_words,
 )
 from uoro.derivatives.differences import held
+from uoro.derivatives.probing import CALL
 from uoro.derivatives.sweep import separately, sweep_of
 from uoro.derivatives.unroll import Unrolled
 from uoro.dynamics import Batched, Dynamics, Each, Moment, Outcome, Pullback, Sweep

@@ -13,6 +13,7 @@ from uoro_conformance.backend.loops import check_loops as check_loops
 from uoro_conformance.backend.odd_states import check_complex as check_complex
 from uoro_conformance.backend.odd_states import check_integers as check_integers
 from uoro_conformance.backend.products import check_products as check_products
+from uoro_conformance.backend.sizes import check_sizes as check_sizes
 from uoro_conformance.backend.trees import check_border as check_border
 from uoro_conformance.backend.trees import check_trees as check_trees
 from uoro_conformance.backend.vectors import check_algebra as check_algebra
@@ -23,6 +24,7 @@ BACKEND_LAWS: dict[str, Any] = {
     "algebra": check_algebra,
     "norm": check_norm,
     "products": check_products,
+    "sizes": check_sizes,
     "loops": check_loops,
     "border": check_border,
     "draws": check_draws,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from uoro_conformance.cases import at_every_step, at_first_step, many_streams
 from uoro_conformance.exact import (
     check_chain,
     check_gradient_path,
@@ -13,13 +15,18 @@ from uoro_conformance.exact import (
     check_sign_equivariance,
 )
 from uoro_conformance.finding import REFUSALS, Finding, Verdict
+from uoro_conformance.laws import check_adjointness
 from uoro_conformance.least import check_added_variance
+from uoro_conformance.linearity import check_linearity
+from uoro_conformance.mapped import check_mapped
 from uoro_conformance.mutants.right import RIGHT
 from uoro_conformance.mutants.variants import Mutant
 from uoro_conformance.mutants.wrong import WRONG
+from uoro_conformance.mutants.wrong_dynamics import RIGHT_DYNAMICS, WRONG_DYNAMICS, WrongDynamics
 from uoro_conformance.prediction import check_prediction_of_trees
 from uoro_conformance.streams import check_streams
 from uoro_conformance.systems import Trial
+from uoro_conformance.truth import check_truth
 
 BIAS: dict[str, Callable[[Trial, Any], Finding]] = {
     "chain": check_chain,
@@ -36,6 +43,37 @@ KILLERS: dict[str, Callable[[Trial, Any], Finding]] = {
     "variance": check_added_variance,
 }
 """The checks that refuse a wrong estimator, by the name that it gives."""
+
+
+DERIVATIVE_KILLERS: dict[str, Callable[[Trial, int], Finding]] = {
+    "true": at_every_step(check_truth),
+    "adjoint": at_every_step(check_adjointness),
+    "linear": at_first_step(check_linearity),
+    "mapped": at_first_step(check_mapped),
+    "many": many_streams,
+}
+"""The checks that refuse wrong dynamics, as the suite runs them, by name."""
+
+
+def refuse_dynamics(trial: Trial, wrong: WrongDynamics) -> Finding:
+    """Run the check that is named for wrong dynamics."""
+    altered = replace(trial, dynamics=wrong.build(trial))
+    return DERIVATIVE_KILLERS[wrong.killed_by](altered, 0)
+
+
+def check_wrong_dynamics_are_refused(trial: Trial) -> Finding:
+    """Check that all wrong dynamics are refused by the check named for them, and no right ones."""
+    exceptions = [
+        wrong.name
+        for wrong in WRONG_DYNAMICS
+        if refuse_dynamics(trial, wrong).verdict not in REFUSALS
+    ]
+    for name, build in RIGHT_DYNAMICS.items():
+        altered = replace(trial, dynamics=build(trial))
+        if not all(check(altered, 0).holds for check in DERIVATIVE_KILLERS.values()):
+            exceptions.append(name)
+    count = len(WRONG_DYNAMICS) + len(RIGHT_DYNAMICS)
+    return _finding("wrong dynamics are refused, and no right ones", exceptions, count, trial)
 
 
 def refuse(trial: Trial, mutant: Mutant) -> Finding:
