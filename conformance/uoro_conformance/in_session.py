@@ -20,6 +20,10 @@ from uoro_conformance.laws import check_rtrl_sums_to_bptt
 from uoro_conformance.least import MOST_COORDINATES, check_added_variance
 from uoro_conformance.signs import check_signs, drawn_signs
 from uoro_conformance.systems import System, Trial, influence_balancing
+from uoro_conformance.wide_draws import check_wide_draws
+
+WIDE_STEPS = 160
+"""Length of the runs whose signs of six leaves are tested: lags of 64 steps are seen well."""
 
 FEW_SIGNS = 10
 """Number of signs that are enumerated: all steps of a system for one pair, two for joint pairs."""
@@ -136,6 +140,12 @@ def drawn_signs_are_fair(dtype: str, session: Session) -> Finding:
     )
     estimator, steps = Streams(UORO(rank=2), 2), session.profile.steps
     return check_signs(drawn_signs(both, estimator, steps=steps, seed=session.seed))
+
+
+def draws_of_six_leaves(dtype: str, session: Session) -> Finding:
+    """Test the signs that a learner draws for sixteen streams of six leaves."""
+    steps = min(WIDE_STEPS, session.profile.steps)
+    return check_wide_draws(session.backend, dtype, steps=steps, seed=session.seed)
 
 
 def mean_of_free_runs(dtype: str, session: Session) -> Finding:

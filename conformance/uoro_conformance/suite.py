@@ -45,6 +45,7 @@ from uoro_conformance.in_session import (
     all_signs_of_terms,
     declared_on,
     drawn_signs_are_fair,
+    draws_of_six_leaves,
     mean_of_free_runs,
     rtrl_sums_to_bptt,
     self_test,
@@ -73,6 +74,7 @@ from uoro_conformance.sweeps import check_sweep
 from uoro_conformance.systems import System
 from uoro_conformance.terms import check_chain_of_terms, check_own_signs
 from uoro_conformance.truth import check_truth
+from uoro_conformance.wide_draws import check_large_draws
 
 DTYPES = ("float64", "float32")
 """Both are checked: that a law holds in float64 does not imply that it holds in float32."""
@@ -297,6 +299,13 @@ def _laws_of_predictions(dtype: str) -> Iterator[Case]:
 
 def _laws_of_sampling(dtype: str) -> Iterator[Case]:
     yield Case(f"{dtype}/sampling/signs", (dtype,), partial(drawn_signs_are_fair, dtype))
+    wide = partial(draws_of_six_leaves, dtype)
+    yield Case(f"{dtype}/sampling/leaves", (dtype,), wide)
+    yield Case(
+        f"{dtype}/sampling/large",
+        (dtype,),
+        lambda session: check_large_draws(session.backend, dtype, seed=session.seed),
+    )
     yield Case(
         f"{dtype}/sampling/gaussian",
         (dtype, "gaussian", "spherical"),
