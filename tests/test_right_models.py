@@ -28,7 +28,7 @@ def _numbers(backend: Backend, name: str, dtype: str) -> tuple[Any, ...]:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_no_right_model_is_called_wrong(name: str, dtype: str) -> None:
     backend, model = load_backend("torch"), RIGHT_MODELS[name]
-    with backend.precision(dtype):  # type: ignore[arg-type]  # one of the two
+    with backend.precision(dtype):
         params, state, items = _numbers(backend, name, dtype)
         dynamics = backend.dynamics(partial(model.transition, backend.xp))
         dynamics.probe(params, state, items[0])  # type: ignore[attr-defined]  # warnings are errors

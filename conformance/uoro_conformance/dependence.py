@@ -153,13 +153,14 @@ def _chosen(leaves: Mapping[str, slice], most: int) -> list[int]:
 def _offsets(draws: Any) -> Family:
     """Return autocorrelations along the order of draws, at every distance up to half the run."""
     flat = draws.reshape(len(draws), -1)
-    total, count = 0.0, flat.shape[1]
+    count = flat.shape[1]
     size = 1 << (2 * count - 1).bit_length()
+    total = np.zeros(size)
     for row in flat:
         spectrum = np.fft.rfft(row.astype(np.float64), size)
         total = total + np.fft.irfft(np.abs(spectrum) ** 2, size)
     reach = max(1, count // 2)
-    sums = np.rint(np.asarray(total)[1 : reach + 1])
+    sums = np.rint(total[1 : reach + 1])
     return Family(sums, len(flat) * (count - np.arange(1, len(sums) + 1)))
 
 

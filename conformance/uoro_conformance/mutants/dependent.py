@@ -29,7 +29,7 @@ def _redrawn(change: Change) -> Callable[[Backend], Any]:
                 return backend.random(folded, like, law, batch, stacked)
 
             def rows(tree: Any) -> list[Any]:
-                leaves = [leaf for _, leaf in backend.named_leaves(tree)]
+                leaves: list[Any] = [leaf for _, leaf in backend.named_leaves(tree)]
                 lead = stacked + len(batch)
                 shapes = [tuple(leaf.shape) for leaf in leaves]
                 return [
