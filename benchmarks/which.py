@@ -89,7 +89,8 @@ def _section(title: str, by_units: dict[int, dict[str, Any]]) -> str:
 
 
 def _row(row: dict[str, Any]) -> Row:
-    return Row(**{key: math.nan if value is None else value for key, value in row.items()})
+    known: dict[str, Any] = {k: math.nan if value is None else value for k, value in row.items()}
+    return Row(**known)
 
 
 def _cells(row: dict[str, Any] | None) -> str:
@@ -100,7 +101,9 @@ def _cells(row: dict[str, Any] | None) -> str:
         error = f"bias {with_error(known['bias'], known['bias_error'])}"
     else:
         error = with_error(known["noise"], known["noise_error"])
-    return f"{error} | {1e6 * known['seconds']:.3g} | {known['memory']:.2g}"
+    micros, memory = 1e6 * known["seconds"], known["memory"]
+    time = f"{micros:,.0f}" if micros >= 100 else f"{micros:.3g}"
+    return f"{error} | {time} | {f'{memory:,.0f}' if memory >= 100 else f'{memory:.2g}'}"
 
 
 def page(name: str) -> None:
@@ -118,4 +121,5 @@ def write(file: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"measure": measure, "page": page}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Any] = {"measure": measure, "page": page}
+    commands[sys.argv[1]](*sys.argv[2:])

@@ -61,7 +61,7 @@ def _blocks(*documents: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "block",
-    _blocks("README.md", "docs/conformance.md", "docs/torch.md"),
+    _blocks("README.md", "docs/conformance.md", "docs/torch.md", "docs/which.md"),
     ids=lambda block: block.splitlines()[0][:40],
 )
 def test_python_blocks_of_the_documents_run(block: str, tmp_path: Path) -> None:
@@ -115,9 +115,29 @@ def _rows(text: str) -> list[str]:
 def test_what_is_said_of_ranks_stands_in_the_page_of_results() -> None:
     ranks, page = (
         (ROOT / "docs" / name).read_text(encoding="utf-8")
-        for name in ("ranks.md", "reproduction.md")
+        for name in ("which.md", "reproduction.md")
     )
-    for heading, least in (("## Noise", 15), ("## Learning", 10)):
-        rows = _rows(ranks.split(heading)[1].split("\n## ")[0])
+    for heading, least in (("### Noise by rank", 15), ("### Learning by rank", 10)):
+        rows = _rows(ranks.split(heading)[1].split("\n### ")[0])
         assert len(rows) >= least, heading
         assert set(rows) <= set(_rows(page)), set(rows) - set(_rows(page))
+
+
+def test_the_measurements_of_estimators_are_those_of_the_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    which = importlib.import_module("which")
+    page, copy = ROOT / "docs" / "which.md", tmp_path / "which.md"
+    text = page.read_text(encoding="utf-8")
+    assert text.count(which.BEGIN) == text.count(which.END) == 1
+    copy.write_text(text.replace("| `kron:2` |", "| `kron:9` |"), encoding="utf-8")
+    which.write(copy, which.RESULTS)
+    below, again = (
+        each.split(which.BEGIN)[1].split(which.END)[0] for each in (text, copy.read_text("utf-8"))
+    )
+    assert below == again
+    assert below.count("| `kron:2` |") == 4
+    copy.write_text("prose\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"expected .*Below"):
+        which.write(copy, which.RESULTS)

@@ -244,7 +244,9 @@ def _by_cost(facts: Facts, rows: list[Row], trained: bool) -> Recommendation:
         return _of_biased(_least(cheap, lambda row: row.cost), best)
     if best.guarantee == "exact":
         times = best.seconds / min(row.seconds for row in fair)
-        why = f"Exact, at {times:.2g} times the time of the fastest unbiased estimator."
+        why = "Exact, and the fastest of the unbiased estimators measured."
+        if times > 1.0:
+            why = f"Exact, at {times:.2g} times the time of the fastest unbiased estimator."
     else:
         why = (
             f"Unbiased, with a noise of {best.noise:.2g}, and of the unbiased estimators the one "

@@ -71,7 +71,7 @@ class UORO(Paired):
             by them where it is added to s̃, and divided by them where it is pulled back; the
             estimate is unbiased with each. ``"rows"`` costs five more forward passes a step, and
             reduces the variance where the params move some units far more than others, as in a
-            gated network (`uoro.estimators.scaling`, ``docs/ranks.md``).
+            gated network (`uoro.estimators.scaling`, ``docs/which.md``).
         baseline: ``None``, or ``"diagonal"``: carry the influence of each entry of the params on
             the unit that it moves beside the pairs, which then estimate the rest. Unbiased, and a
             fraction of the variance; costs ``probes`` JVPs and a VJP per coordinate of a unit

@@ -129,23 +129,6 @@ def suggest_rank(
         SettingError: If a number is out of range, or every rank is above n.
         StreamError: If the stream has no more items than are left out.
 
-    Example:
-        >>> import numpy as np
-        >>> from uoro import load_backend, suggest_rank
-        >>> backend = load_backend("autograd")
-        >>> xp = backend.xp
-        >>> def transition(w, state, x):
-        ...     after = xp.tanh(w @ state + x)
-        ...     return after, 0.5 * xp.sum((after - 1.0) ** 2)
-        >>> items = np.random.default_rng(0).normal(size=(30, 3))
-        >>> report = suggest_rank(
-        ...     backend.dynamics(transition), 0.5 * xp.eye(3), xp.zeros(3), items,
-        ...     noise=1e-9, ranks=(1, 3, 8))
-        >>> report.rank
-        3
-        >>> report.outcome
-        'Rank 3 is the smallest with a noise of 1e-09. Left out: 8, as rank 3 is exact.'
-
     References:
         Tallec & Ollivier, "Unbiased Online Recurrent Optimization", section 3.4, for the
         effect of the rank on the variance. The choice by measurement is this library's.

@@ -13,7 +13,7 @@ from uoro.estimators.recommending import Facts
 from uoro.estimators.spelling import Choice, parse_estimator
 from uoro.estimators.truncated import Truncated, TruncatedBPTT
 
-FIRST = ("tbptt:1", "tbptt:16", "uoro", "snap", "kron:2", "joint:4")
+FIRST = ("kron:2", "uoro", "tbptt:16", "joint:4", "tbptt:1", "snap")
 """Estimators that are measured first, where they fit."""
 FURTHER = (
     "tbptt:16,rolling",
@@ -46,7 +46,7 @@ def fitting(facts: Facts, steps: int) -> tuple[list[str], dict[str, str]]:
     if facts.local:
         names.insert(0, "block")
     if _affords_dense(facts, steps):
-        names.insert(0, "rtrl")
+        names.insert(3, "rtrl")
     else:
         left_out["rtrl"] = f"{facts.dense_work:,} multiply-adds a step"
     return names, left_out

@@ -21,6 +21,8 @@ FEWEST = 3
 """Fewest replicas whose spread is a standard error."""
 TURNS = 7
 """Number of times that each estimator is timed, in turns with the others."""
+ALWAYS = 4
+"""Number of estimators that are measured even if the budget is over."""
 MEASURING, SHARE = 0.85, 0.2
 """Shares of the budget: until the last estimator begins, and for one estimator."""
 
@@ -72,7 +74,7 @@ class Measuring:
         """Measure each estimator, while there is time; then time all of them in turns."""
         kept = list[tuple[Subject, Row]]()
         for number, choice in enumerate(choices):
-            if self._over(MEASURING) and kept:
+            if self._over(MEASURING) and len(kept) >= ALWAYS:
                 left_out[choice.name] = "no time left"
                 continue
             self._say(f"{choice.name}, {number + 1} of {len(choices)}")
