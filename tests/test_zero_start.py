@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uoro import RTRL, UORO, JointUORO, Streams, load_backend, unroll
+from uoro import (
+    RTRL,
+    UORO,
+    JointUORO,
+    KroneckerSum,
+    RollingTruncated,
+    SnAp,
+    Streams,
+    load_backend,
+    unroll,
+)
 from uoro.backend import Backend
 from uoro.derivatives.sweep import read, sweep
 
@@ -99,3 +109,50 @@ def test_one_pair_of_two_is_zero(name: str) -> None:
         )
         _, weights = read(backend, model, tangent, 1.0, stacked=True)
         np.testing.assert_array_equal(backend.to_host(weights), [0.0, 2e-200])
+
+
+def _normed(xp: Any, *, finite: bool) -> Any:
+    """Return a transition with a norm of the old state, whose derivative at zero may be finite."""
+
+    def transition(params: Any, state: Any, item: Any) -> Any:
+        squares = xp.sum(state**2)
+        length = xp.sqrt(xp.where(squares > 0, squares, 1.0) if finite else squares)
+        length = xp.where(squares > 0, length, 0.0) if finite else length
+        following = xp.tanh(params["w"] @ state + params["u"] * (item - length))
+        return following, xp.sum((following - 0.1) ** 2) + length
+
+    return transition
+
+
+def _total_gradient(backend: Any, estimator: Any, *, finite: bool) -> dict[str, Any]:
+    dynamics = backend.dynamics(_normed(backend.xp, finite=finite))
+    draw = np.random.RandomState(0).randn
+    params = backend.from_host({"w": draw(3, 3), "u": draw(3)})
+    state, carry, total = backend.from_host(np.zeros(3)), None, dict[str, Any]()
+    for step, number in enumerate(ITEMS):
+        item = backend.from_host(np.array(number))
+        if carry is None:
+            carry = estimator.init(dynamics, params, state, inputs=item)
+        sampler = partial(backend.random, backend.fold(backend.key(0), step))
+        signs = estimator.draw(sampler, state)
+        carry, state, estimate = estimator.step(dynamics, params, carry, state, item, signs)
+        for key, part in backend.to_host(estimate.gradient).items():
+            total[key] = total.get(key, 0.0) + part
+    return total
+
+
+@pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
+@pytest.mark.parametrize(
+    "estimator", [KroneckerSum(2), RollingTruncated(3), SnAp(1), UORO(rank=2)], ids=str
+)
+def test_estimates_are_those_of_the_model_with_a_finite_derivative(
+    name: str, estimator: Any
+) -> None:
+    """The oracle differs in that derivative alone, and runs with the same signs."""
+    backend: Any = load_backend(name)
+    with backend.precision("float64"), np.errstate(all="ignore"):
+        got, expected = (
+            _total_gradient(backend, estimator, finite=finite) for finite in (False, True)
+        )
+    for key, part in expected.items():
+        np.testing.assert_allclose(got[key], part, rtol=1e-10, atol=1e-12, err_msg=key)

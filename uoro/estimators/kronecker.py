@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeAlias
 
-from uoro.algebra import coordinates, size, working_precision
+from uoro.algebra import coordinates, size, where, working_precision
 from uoro.arguments import (
     leaf_name,
     mismatch,
@@ -28,6 +28,7 @@ from uoro.estimators.kronecker_carry import (
     KroneckerInfluence,
     KroneckerSigns,
     advance_influence,
+    influenced,
     no_terms,
     structure_of,
 )
@@ -239,6 +240,7 @@ class KroneckerSum(Stepping):
         """Pull a gradient of the state back through the influence: ``Σ_ρ (c A_ρ) ⊗ u_ρ``."""
         backend = dynamics.backend
         row = coordinates(backend, backend.map(lambda leaf: leaf[None], state_gradient))[0]
+        row = where(backend, influenced(backend, carry), row)
         names = iter([name for name, _ in backend.named_leaves(params)])
 
         def pull(zero: Any) -> Any:

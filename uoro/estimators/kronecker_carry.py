@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from uoro.algebra import as_precision, coordinates, flatten, working_precision
+from uoro.algebra import (
+    as_precision,
+    coordinates,
+    flatten,
+    nonzero,
+    where,
+    working_precision,
+)
 from uoro.backend import Backend
 from uoro.derivatives.jacobians import Jacobians
 from uoro.derivatives.structure import Kind, LeafStructure, Structure
@@ -70,6 +77,11 @@ def structure_of(backend: Backend, params: Any, carry: KroneckerInfluence) -> St
     return Structure(tuple(found))
 
 
+def influenced(backend: Backend, carry: KroneckerInfluence) -> Any:
+    """Return whether what is carried moves each coordinate of the state, as a mask for `where`."""
+    return nonzero(backend, [[each.left for each in carry.terms.values()], carry.exact])
+
+
 def advance_influence(
     backend: Backend,
     structure: Structure,
@@ -80,6 +92,8 @@ def advance_influence(
 ) -> KroneckerInfluence:
     """Push what is carried, add the immediate Jacobian, and reduce the terms to r."""
     precision = working_precision(backend, carry.added)
+    # A coordinate without influence passes none on, even where its derivative is infinite.
+    jacobian = where(backend, influenced(backend, carry), model.state.T).T
     terms: dict[str, Terms] = {}
     exact: dict[str, Any] = {}
     for leaf, fresh in zip(structure, model.params, strict=True):
@@ -87,10 +101,10 @@ def advance_influence(
             carried, made = as_precision(
                 backend, (carry.terms[leaf.name], fresh_terms(backend, fresh)), precision
             )
-            pushed = tuple(push_rows(backend, model.state, rows) for rows in carried.left)
+            pushed = tuple(push_rows(backend, jacobian, rows) for rows in carried.left)
             terms[leaf.name] = Terms(pushed + made.left, carried.right + made.right)
         elif leaf.name in carry.exact and fresh is not None:
-            pushed = push_rows(backend, model.state, carry.exact[leaf.name])
+            pushed = push_rows(backend, jacobian, carry.exact[leaf.name])
             exact[leaf.name] = pushed + fresh.left
     drawn = site_signs(backend, signs, len(terms))
     reduced, added = reduce_all(backend, list(terms.values()), drawn, rank)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, NamedTuple
 
-from uoro.algebra import differentiable, push, repeat
+from uoro.algebra import differentiable, push, repeat, where
 from uoro.arguments import mismatch, require_carry, require_count, require_model
 from uoro.dynamics import Dynamics, Inputs, Params, State
 from uoro.errors import SettingError, StructureError, spelled
@@ -172,11 +173,10 @@ class RollingTruncated(Stepping):
         ) -> tuple[tuple[State, Params], None]:
             cotangent, total = carried
             _, pull = dynamics.vjp(params, past.states, past.inputs)
-            pulled, further = pull(cotangent, None)
-            return (
-                backend.combine((past.filled, further)),
-                backend.combine((1.0, total), (past.filled, pulled)),
-            ), None
+            # An entry that is not filled counts for nothing, even where its derivative is infinite.
+            keep = partial(where, backend, past.filled != 0)
+            pulled, further = backend.map(keep, pull(cotangent, None))
+            return (further, backend.combine((1.0, total), (1.0, pulled))), None
 
         (_, gradient), _ = backend.scan(reach_back, (state_gradient, gradient), carry, reverse=True)
         return gradient
