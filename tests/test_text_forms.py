@@ -167,6 +167,8 @@ def test_zstandard_is_read_where_there_is_a_decompressor(path: Path) -> None:
         (b"PK\x03\x04" + bytes(99), "a zip archive"),
         (gzipped(b"name".ljust(257, b"\0") + b"ustar" + bytes(99)), "a tar archive"),
         (b"%PDF-1.7\n", "a PDF"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "an image"),
+        (b"\x7fELF" + bytes(99), "a program"),
     ],
 )
 def test_what_is_no_text_is_refused_by_name(
@@ -256,7 +258,7 @@ def test_a_zero_byte_is_a_letter_only_if_it_is_asked_for(path: Path) -> None:
 def test_what_is_no_utf_16_is_named_or_left_out(path: Path) -> None:
     good = "abcabc".encode("utf-16-le")
     path.write_bytes(codecs.BOM_UTF16_LE + good + b"\x00\xd8" + good + b"\x00")
-    with pytest.raises(StreamError, match=r"byte 6 of .*converted from UTF-16LE, is the byte 0xff"):
+    with pytest.raises(StreamError, match=r"byte 6 of .*, is something that is not UTF-16LE\."):
         Text.open([path])
     source = Text.open([path], malformed="skip", laps=2)
     stream = source.stream()

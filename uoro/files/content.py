@@ -221,6 +221,13 @@ def spell_file(path: Path, block: Block) -> str:
     return repr(str(path)) + (f", converted from {block.form}," if block.form else "")
 
 
+def spell_stranger(stranger: str, block: Block) -> str:
+    """Return words for a malformed symbol; in a converted file it is malformed there."""
+    encoding = block.form.rpartition(" ")[2]
+    converted = encoding.startswith("UTF-") and "not UTF-8" in stranger
+    return f"something that is not {encoding}" if converted else stranger
+
+
 def other_encoding(path: Path, block: Block) -> str:
     """Return what text that is not UTF-8 looks like, with the way to convert it, or nothing."""
     name = single_byte(block.data, final=block.ends)

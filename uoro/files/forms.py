@@ -40,7 +40,13 @@ ARCHIVES = {
     b"PK\x03\x04": "a zip archive (or a document of an office program)",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\x04\x22\x4d\x18": "an lz4 file",
+    b"Rar!\x1a\x07": "a rar archive",
+    b"LZIP": "an lzip file",
+    b"\x1f\x9d": "a file of the program compress (.Z)",
     b"%PDF-": "a PDF",
+    b"\x89PNG\r\n\x1a\n": "an image (PNG)",
+    b"\xff\xd8\xff": "an image (JPEG)",
+    b"\x7fELF": "a program (ELF)",
 }
 """Forms that hold no plain text, by the bytes with which they begin."""
 

@@ -9,7 +9,7 @@ from time import sleep
 
 from uoro.arguments import require_choice, require_count, require_list, require_path
 from uoro.errors import SettingError, StreamError
-from uoro.files.content import Content, behind_mark, other_encoding, spell_file
+from uoro.files.content import Content, behind_mark, other_encoding, spell_file, spell_stranger
 from uoro.files.places import BEGINNING
 from uoro.learning.log import LOGGER
 from uoro.tasks.alphabet import (
@@ -175,7 +175,7 @@ def _read_codes(paths: Sequence[Path], encoding: Encoding, malformed: Malformed)
                     advice = f"{TORN}{READ}"
                 raise StreamError(
                     f"{call}: byte {byte} of {spell_file(path, block)} is "
-                    f"{describe(int(codes[first]), encoding)}. {advice}"
+                    f"{spell_stranger(describe(int(codes[first]), encoding), block)}. {advice}"
                 )
             yield codes[~broken]
             left_out, total = left_out + int(broken.sum()), total + len(codes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uoro.errors import StreamError
-from uoro.files.content import Content, behind_mark, other_encoding, spell_file
+from uoro.files.content import Content, behind_mark, other_encoding, spell_file, spell_stranger
 from uoro.files.places import BEGINNING, Block, Place
 from uoro.learning.stream import not_a_position, require_numbers
 from uoro.tasks.alphabet import NOTHING, Alphabet
@@ -123,7 +123,7 @@ class FileReader:
             looks = other_encoding(path, block) if self._alphabet.encoding == "utf-8" else ""
             raise StreamError(
                 f"Text.stream(): byte {start.byte} of {spell_file(path, block)} begins "
-                f"{decoded.stranger}. {looks}{self._hint}"
+                f"{spell_stranger(decoded.stranger, block)}. {looks}{self._hint}"
             )
         found = self._any or len(decoded.symbols) > 0
         following = start.on(block, decoded.consumed, decoded.left_out)
