@@ -224,8 +224,8 @@ def _predictor(backend: Backend, **options: Any) -> Learner:
 @pytest.mark.parametrize(
     ("leaf", "expected"),
     [
-        ("y", r"loss is nan at step 4\..*The input 'y' is nan at index \[1\] of this item.*'skip'"),
-        ("x", r"loss is nan at step 5\..*The input 'x' is nan at index \[1\] of the item before"),
+        ("y", r"loss is nan at step 4\..*Of this item, input 'y' is nan at index \[1\].*'skip'"),
+        ("x", r"loss is nan at step 5\..*Of the item before, input 'x' is nan at index \[1\]"),
     ],
 )
 def test_an_item_that_is_not_finite_is_named(

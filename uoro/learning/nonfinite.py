@@ -47,10 +47,10 @@ def cause_of(backend: Backend, inputs: Any, fault: Fault, *, before: Any = None)
     """
     found = _unfinite_input(backend, inputs)
     if found is not None:
-        return f"{found} of this item. Mend the stream, or try on_nonfinite='skip'."
+        return f"Of this item, {found}. Mend the stream, or try on_nonfinite='skip'."
     found = _unfinite_input(backend, before)
     if found is not None:
-        return f"{found} of the item before. Mend the stream, or try on_nonfinite='reset'."
+        return f"Of the item before, {found}. Mend the stream, or try on_nonfinite='reset'."
     what, number = fault
     if what == GRADIENT and math.isnan(number):
         return (
@@ -111,7 +111,7 @@ class NonfinitePolicy:
             )
             if broken == ["carry"]:
                 hint += f" A carry overflows if the model diverges; or {AT_ZERO}."
-            elif cause is not None:
+            elif cause is not None and AT_ZERO not in cause:
                 hint += f" {cause}"
         elif self.skipped_in_a_row + 1 >= PATIENCE:
             hint = f"{PATIENCE} items in a row were skipped. Check the stream."
@@ -133,7 +133,7 @@ def _unfinite_input(backend: Backend, inputs: Any) -> str | None:
         if found is not None:
             place, number = found
             where = f" at index {list(place)}" if place else ""
-            return f"{f'The input {name!r}' if name else 'The input'} is {number}{where}"
+            return f"{f'input {name!r}' if name else 'the input'} is {number}{where}"
     return None
 
 
