@@ -1,4 +1,7 @@
-"""For the same signs, every autodiff mode of every backend gives the same gradient."""
+"""For the same signs, every autodiff mode of every backend gives the same gradient.
+
+``python tests/test_same_signs.py`` prints the gaps as a table.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from uoro_torch import Online
 
-from uoro import RTRL, UORO, JointUORO, RollingTruncated, Streams, load_backend
+from uoro import (
+    RTRL,
+    UORO,
+    JointUORO,
+    KroneckerSum,
+    RollingTruncated,
+    SnAp,
+    Streams,
+    load_backend,
+)
 
 UNITS, STEPS, COUNT = 3, 3, 2
 
@@ -24,12 +36,17 @@ ESTIMATORS: dict[str, Callable[[], Any]] = {
     "rank 9": lambda: UORO(rank=9),
     "joint": lambda: JointUORO(2),
     "RTRL": RTRL,
+    "Kronecker": lambda: KroneckerSum(2),
+    "SnAp": lambda: SnAp(1),
     "rolling": lambda: RollingTruncated(2),
     "streams": lambda: Streams(UORO(), COUNT),
     "streams, rank 2": lambda: Streams(UORO(rank=2), COUNT),
     "streams, joint": lambda: Streams(JointUORO(2), COUNT),
 }
 """Ranks, RTRL and streams map the model; PyTorch goes through up to 8 pairs one by one."""
+
+MAPPED = frozenset(ESTIMATORS) - {"UORO", "rolling"}
+"""Estimators that map the model, over pairs, unit vectors or streams."""
 
 KINDS = ("autograd", "jax", "torch", "module", "module, checkpoint", "module, hooks")
 
@@ -135,3 +152,26 @@ def test_all_modes_of_all_backends_agree_up_to_rounding(kind: str, name: str) ->
     found = gaps(kind, name)
     assert found
     assert max(found.values()) < 1e-13, found
+
+
+def table() -> str:
+    """Return the gaps as a table: a row for each estimator and backend, a column for each mode."""
+    modes = list[str]()
+    rows = dict[tuple[str, str], dict[str, float]]()
+    for name in ESTIMATORS:
+        for kind in KINDS:
+            rows[name, kind] = gaps(kind, name)
+            modes += [mode for mode in rows[name, kind] if mode not in modes]
+    lines = [
+        f"| estimator | mapped | model | {' | '.join(modes)} |",
+        "|---" * (3 + len(modes)) + "|",
+    ]
+    for (name, kind), found in rows.items():
+        mapped = "yes" if name in MAPPED else "no"
+        cells = [f"{found[mode]:.0e}" if mode in found else "" for mode in modes]
+        lines.append(f"| {name} | {mapped} | {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
