@@ -1,8 +1,7 @@
-"""Hooks on parameters, activations and modules, and compiled cells, in models of `Online`."""
+"""Hooks on parameters, activations and modules, in models of `Online`."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from real_models.torch_models import IN, OUT, UNITS, Read
 from torch import Tensor, nn
 from torch.nn import functional
+from uoro_conformance import check_model
 from uoro_torch import Online, TorchBackend, module_transition
 from uoro_torch.dynamics import FEW
 
@@ -211,29 +211,24 @@ def test_a_hook_that_only_looks_changes_nothing(streams: int | None) -> None:
         torch.testing.assert_close(mine.grad, wanted.grad)
 
 
-class Gated(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.into, self.back = nn.Linear(IN, UNITS), nn.Linear(UNITS, UNITS)
+@pytest.mark.parametrize("streams", [None, 2])
+def test_a_hook_is_no_obstacle_to_a_forward_pass(streams: int | None) -> None:
+    lead = () if streams is None else (streams,)
+    model = Hooked(lambda gradient: None).double()
+    state, x = torch.zeros(*lead, UNITS).double(), torch.randn(*lead, IN).double()
+    online = Online.for_module(model, state=state, streams=streams, check=False)
+    with torch.no_grad():
+        expected = model.readout(model.core(x, state))
+    for _ in range(2):
+        torch.testing.assert_close(online.peek(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(online(x), expected)
 
-    def forward(self, input: Tensor, state: Tensor) -> Tensor:
-        back = self.back(state)
-        return torch.tanh(self.into(input) + back) * torch.sigmoid(back)
 
-
-@pytest.mark.parametrize("estimator", [UORO(), UORO(rank=4), RTRL()], ids=str)
-def test_a_compiled_gated_cell_is_the_plain_one(estimator: Any) -> None:
-    """The oracle is eager; under a `TorchFunctionMode` compiled cells return wrong numbers."""
-    plain, compiled = (Read(Gated()).double() for _ in range(2))
-    compiled.load_state_dict(plain.state_dict())
-    core: Any = torch.compile(compiled.core, backend="aot_eager")
-    compiled.core = core
-    items = _stream(4)
-    for model in (plain, compiled):
-        online = Online.for_module(model, MSE, torch.zeros(UNITS).double(), estimator=estimator)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of PyTorch's compiler
-            for x, y in items:
-                online.step(x, y)
-    for mine, wanted in zip(compiled.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, wanted.grad, rtol=1e-9, atol=1e-12)
+def test_the_report_on_a_model_tells_a_hook_that_looks_from_one_that_clips() -> None:
+    items = [(x, y, torch.tensor(0)) for x, y in _stream(2)]
+    for hook, clips in ((lambda g: None, False), (lambda g: g.clamp(-0.1, 0.1), True)):
+        online = Online.for_module(Hooked(hook).double(), MSE, torch.zeros(UNITS).double())
+        report = check_model(online.dynamics, online.params, online.state, items)
+        assert bool(report.exit_status) is clips
+        assert any("hooks at test_torch_hooks.py" in note for note in report.notes) is clips

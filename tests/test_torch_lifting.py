@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -267,3 +268,33 @@ def test_what_cannot_be_lifted_says_why() -> None:
         lift_state(nn.Sequential(nn.Linear(IN, OUT), nn.BatchNorm1d(OUT)), torch.randn(2, IN))
     with pytest.raises(SettingError, match="expected an nn"):
         lift_state(3, x)  # type: ignore[arg-type]
+
+
+class Delayed(Wrapper):
+    """A delay line of two steps in a deque, and the difference to the input before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = deque([torch.zeros(UNITS)] * 2, maxlen=2)
+        self.before = torch.zeros(IN)
+        self.count = torch.zeros(())
+
+    def forward(self, input: Tensor) -> Any:
+        change, self.before = input - self.before, input
+        self.count = self.count + 1
+        self.line.append(torch.tanh(self.into(change) + self.line[0] / self.count))
+        return self.readout(self.line[1])
+
+
+def test_a_deque_the_input_before_and_a_counter_are_lifted() -> None:
+    """The oracle is backpropagation through the module, which keeps its state on the graph."""
+    plain, lifted = Delayed(), lift_state(Delayed(), torch.randn(IN))
+    online = Online.for_module(lifted, MSE, estimator=RTRL())
+    assert sorted(online.state) == ["before", "count", "line.0", "line.1"]
+    total = torch.zeros(())
+    for x, y in zip(torch.randn(5, IN), torch.randn(5, OUT), strict=True):
+        total = total + MSE(plain(x), y)
+        online.step(x, y)
+    total.backward()  # type: ignore[no-untyped-call]  # PyTorch's own has no types
+    for mine, wanted in zip(lifted.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad)

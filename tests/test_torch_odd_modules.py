@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,17 +14,17 @@ from real_models.torch_models import IN, OUT, UNITS, Read
 from torch import Tensor, nn
 from torch.nn import functional
 from uoro_conformance import check_truth
-from uoro_torch import Online
+from uoro_torch import Online, lift_state, module_transition
 
 from uoro import RTRL, Streams, TruncatedBPTT
-from uoro.errors import SettingError, StructureError
+from uoro.errors import DerivativeError, SettingError, StructureError
 
 MSE = functional.mse_loss
 X, Y = torch.ones(IN), torch.ones(OUT)
 
 
 class Mapped(nn.Module):
-    """A cell that runs on parameters it also keeps in a dict, a list or tuple, or an object."""
+    """A cell that runs on parameters it also keeps in a container or an object."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -35,6 +37,8 @@ class Mapped(nn.Module):
             self.own = {"both": [self.w, self.u]}
         if kind == "tuple":
             self.own = {"both": (self.w, self.u)}
+        if kind == "deque":
+            self.own = {"both": deque([self.w, self.u])}
         if kind == "object":
             self.own = type("Holder", (), {})()
             self.own.w, self.own.u = self.w, self.u
@@ -49,7 +53,7 @@ class Mapped(nn.Module):
 
 
 @pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize("kind", ["dict", "list", "tuple", "object"])
+@pytest.mark.parametrize("kind", ["dict", "list", "tuple", "deque", "object"])
 def test_parameters_kept_twice_are_trained(kind: str, check: bool) -> None:
     items = torch.randn(5, IN).double(), torch.randn(5, UNITS).double()
     reference, model = Mapped(kind), Mapped(kind)
@@ -85,6 +89,51 @@ def test_a_buffer_sized_by_the_first_forward_pass_is_kept(streams: int | None) -
         torch.testing.assert_close(model.core.seen, wanted)
 
 
+class Noted(Read):
+    """A cell with a buffer that its forward pass replaces."""
+
+    def __init__(self, made: Tensor | None) -> None:
+        super().__init__(nn.GRUCell(IN, UNITS))
+        self.made = made
+        self.register_buffer("note", torch.zeros(()))
+
+    def forward(self, input: Tensor, state: Any) -> Any:
+        self.note = self.made
+        return super().forward(input, state)
+
+
+@pytest.mark.parametrize("streams", [None, 2])
+@pytest.mark.parametrize("made", [torch.tensor(3), None])
+def test_a_buffer_replaced_by_another_is_kept(made: Tensor | None, streams: int | None) -> None:
+    model, lead = Noted(made), () if streams is None else (streams,)
+    online = Online.for_module(model, MSE, torch.zeros(*lead, UNITS), streams=streams)
+    for _ in range(2):
+        online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
+    note: Any = model.note
+    assert note is None if made is None else torch.equal(note, made) and note.dtype is made.dtype
+
+
+@pytest.mark.parametrize("of_module", [True, False])
+def test_a_parameter_read_from_a_closure_is_told_from_a_stranger(of_module: bool) -> None:
+    model, other = Read(nn.GRUCell(IN, UNITS)), torch.randn(OUT, UNITS, requires_grad=True)
+    weight = model.readout.weight if of_module else other
+
+    class Closed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input: Tensor, state: Tensor) -> Any:
+            state = self.model.core(input, state)
+            return functional.linear(state, weight), state
+
+    said = (
+        "that the model reads from elsewhere, such as a closure" if of_module else "got others of"
+    )
+    with pytest.raises(DerivativeError, match=said):
+        Online.for_module(Closed(), MSE, torch.zeros(UNITS)).step(X, Y)
+
+
 def _with(part: nn.Module) -> nn.Module:
     model = Read(nn.GRUCell(IN, UNITS))
     model.extra = part
@@ -97,6 +146,15 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.DataParallel(Read(nn.GRUCell(IN, UNITS))),
         r"got the module, a DataParallel\. Pass its \.module",
     ),
+    "without numbers": (
+        lambda: _with(nn.Linear(2, 2, device="meta")),
+        "got extra, a Linear, on the",
+    ),
+    "frozen": (
+        lambda: Read(nn.GRUCell(IN, UNITS)).requires_grad_(False),
+        r"parameters that require gradients, got none\. Try module\.requires_grad_",
+    ),
+    "empty": (nn.Identity, "got one without parameters"),
 }
 
 
@@ -115,6 +173,10 @@ def test_a_scripted_module_is_refused(whole: bool) -> None:
     place = "the module" if whole else "extra"
     with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
         Online.for_module(model, MSE, torch.zeros(UNITS))
+    with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
+        module_transition(model)
+    with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
+        lift_state(model, X)
 
 
 def test_a_parameter_resized_in_mid_run_is_named() -> None:
@@ -175,14 +237,41 @@ def test_a_deep_copy_refuses_to_step() -> None:
     online.step(X, Y)
 
 
+def test_params_of_a_function_that_changed_their_form_are_named() -> None:
+    params = {name: torch.ones(OUT, requires_grad=True) for name in ("a", "b")}
+    online = Online(lambda p, s, x: (s * p["a"] + x, (p["b"] ** 2).sum()), params, torch.zeros(OUT))
+    online.step(Y)
+    params["b"].data = torch.ones(OUT + 1)
+    with pytest.raises(SettingError, match=rf"'b' of shape \({OUT + 1},\) in place of \({OUT},\)"):
+        online.step(Y)
+
+
+def test_an_online_is_copied_and_not_pickled() -> None:
+    params = {"a": torch.ones(OUT, requires_grad=True)}
+    online = Online(lambda p, s, x: (s * p["a"] + x, s.sum()), params, torch.zeros(OUT))
+    for wanted in (online, Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS))):
+        with pytest.raises(SettingError, match=r"got an Online\. Save online\.state_dict"):
+            pickle.dumps(wanted)
+    same, apart = copy.copy(online), copy.deepcopy(online)
+    assert same.params is params
+    for each in (online, apart):
+        each.step(Y)
+        each.step(Y)
+    assert apart.params["a"] is not params["a"]
+    torch.testing.assert_close(apart.params["a"].grad, params["a"].grad)
+
+
 def test_windows_and_packed_sequences_are_named() -> None:
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 1, IN), torch.tensor([5]))
     for kind in (nn.LSTM, nn.GRU, nn.RNNCell):
         online = Online.for_module(kind(IN, UNITS), MSE)
         with pytest.raises(StructureError, match=r"with 1 axis, got shape \(7, "):
             online.step(torch.randn(7, IN), torch.randn(7, UNITS))
-        with pytest.raises(StructureError, match="got a PackedSequence"):
-            online.step(packed, torch.randn(UNITS))
+        for item in ((packed, torch.randn(UNITS)), (torch.randn(IN), packed), ({"x": packed}, Y)):
+            with pytest.raises(StructureError, match="got a PackedSequence"):
+                online.step(*item)
+        with pytest.raises(StructureError, match=r"expected a tensor, got \[1\.0, 2\.0\]\. Try"):
+            online.step([1.0, 2.0], torch.randn(UNITS))
 
 
 def test_a_state_in_pytorchs_own_order_is_named() -> None:
@@ -192,6 +281,10 @@ def test_a_state_in_pytorchs_own_order_is_named() -> None:
             StructureError, match=r"where PyTorch has \(layers, batch, units\), got"
         ):
             Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, state, streams=streams)
+    with pytest.raises(StructureError, match="got a list of"):
+        Online.for_module(nn.LSTM(IN, UNITS), MSE, [torch.zeros(1, UNITS)] * 2)
+    with pytest.raises(StructureError, match=r"torch\.float32, got torch\.float64\. Try"):
+        Online.for_module(nn.GRU(IN, UNITS), MSE, torch.zeros(1, UNITS).double())
     batch = torch.zeros(5, 2, UNITS), torch.zeros(5, 2, UNITS)
     online = Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, batch)
     assert torch.isfinite(online.step(torch.randn(5, IN), torch.randn(5, UNITS)))

@@ -10,6 +10,7 @@ import optree
 import torch
 from torch import Tensor
 
+from uoro.derivatives.choosing import first_words
 from uoro.derivatives.differences import UNIT
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeError, SettingError
@@ -53,7 +54,18 @@ class CompiledStep:
 
         Raises:
             DerivativeError: If the compiled step returns other numbers.
+            SettingError: If PyTorch cannot compile it as a whole.
         """
+        dynamo: Any = torch._dynamo.exc
+        try:
+            return self._run(*arguments)
+        except (dynamo.Unsupported, dynamo.BackendCompilerFailed) as error:
+            raise SettingError(
+                "compile=True: expected a step that torch.compile can take as a whole, got "
+                f"{type(error).__name__}: {first_words(error)} Leave compile out."
+            ) from error
+
+    def _run(self, *arguments: Any) -> Any:
         first, *rest = arguments
         looks = self._looks < LOOKS
         plain = self._function(*arguments) if looks else None

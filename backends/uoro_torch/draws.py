@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optree
 import torch
+from torch import Tensor
 
 from uoro.backend import Distribution
 from uoro_torch.trees import as_real, differentiable
@@ -58,3 +61,25 @@ def draw(
             for drawn in draws
         ]
     return optree.tree_unflatten(structure, draws)
+
+
+@contextmanager
+def seeded(seed: Tensor) -> Iterator[None]:
+    """Enter a context that draws from a seed, and restores the random states at its end.
+
+    Args:
+        seed: Integer, or one for each row, of which the first counts.
+    """
+    number = int(seed[0] if seed.ndim else seed)
+    generators = [torch.default_generator]
+    cuda: Any = torch.cuda
+    if cuda.is_initialized():
+        generators += cuda.default_generators
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(number)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

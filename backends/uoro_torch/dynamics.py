@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from uoro.derivatives.sweep import once, separately
 from uoro.derivatives.transition import checked
 from uoro.dynamics import Dynamics, Each, Outcome, Pullback, Sweep
 from uoro.errors import SettingError
-from uoro_torch.probing import require_sound_graph, unhooked, watch
+from uoro_torch.compiled_parts import unfused
+from uoro_torch.probing import WithoutGraph, require_sound_graph, watch
 from uoro_torch.pullbacks import (
     pull,
     pull_and_push,
@@ -70,13 +71,13 @@ class TorchDynamics:
         self.backend = backend
         self._transition, self._has_aux = transition, has_aux
         self._outcome = checked(transition, backend, has_aux=has_aux)
-        self._forward_mode = forward_mode
+        self._forward_mode, self._without_graph = forward_mode, WithoutGraph()
         self._kernels: Callable[[], AbstractContextManager[Any]] = nullcontext if fused else unfused
 
     def forward(self, params: Any, state: Any, inputs: Any) -> Outcome[Any]:
         """Run one step."""
-        with torch.no_grad(), unhooked(), self._kernels():
-            return self._outcome(params, state, inputs)
+        with torch.no_grad(), self._kernels():
+            return self._without_graph(partial(self._outcome, params, state, inputs))
 
     def jvp(self, params: Any, state: Any, inputs: Any, state_tangent: Any) -> tuple[Any, Any]:
         """Push a state tangent forward."""
@@ -277,21 +278,6 @@ def _replace(state: Any, following: Any, leaves: list[Tensor]) -> Any:
     return map_leaves(
         lambda leaf, new: next(moved) if coordinates_of(leaf) else detach(new), state, following
     )
-
-
-@contextmanager
-def unfused() -> Iterator[None]:
-    """Switch fused kernels off: cuDNN's and oneDNN's recurrences, and fused attention."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    onednn: Any = torch.backends.mkldnn
-    before = onednn.enabled
-    onednn.enabled = False
-    try:
-        with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        onednn.enabled = before
 
 
 def refuse_inference_mode() -> None:

@@ -51,31 +51,41 @@ def require_plain_module(call: str, module: nn.Module) -> None:
         if isinstance(part, torch.jit.ScriptModule):
             raise SettingError(
                 f"{call}: expected modules in Python, got {place}, made by torch.jit, whose "
-                "parameters cannot be exchanged. Pass the module that was scripted; torch.compile "
-                "may take the place of torch.jit."
+                "parameters cannot be exchanged. Pass the module that was scripted or traced; "
+                "torch.compile may take the place of torch.jit."
             )
         if isinstance(part, parallel):
             raise SettingError(
                 f"{call}: expected a module on one device, got {place}. Pass its .module; for many "
                 "processes, use estimator=DistributedStreams(...)."
             )
-        lazy = [*part._parameters.values(), *part._buffers.values()]
-        if any(nn.parameter.is_lazy(tensor) for tensor in lazy):
+        held = [*part._parameters.values(), *part._buffers.values()]
+        if any(tensor is not None and tensor.is_meta for tensor in held):
+            raise SettingError(
+                f"{call}: expected parameters with numbers, got {place}, on the device 'meta'. "
+                "Call module.to_empty(device='cpu') and initialise it, or load_state_dict."
+            )
+        if any(nn.parameter.is_lazy(tensor) for tensor in held):
             raise SettingError(
                 f"{call}: expected parameters with shapes, got {place}, not initialised. Call "
                 "module(input, state) once before."
             )
 
 
-def require_unpacked(given: Any) -> None:
-    """Raise if an input is a packed sequence.
+def require_unpacked(call: str, item: tuple[Any, ...]) -> None:
+    """Raise if an input or a target is, or holds, a packed sequence.
 
     Raises:
-        StructureError: If it is one.
+        StructureError: If it does.
     """
-    if isinstance(given, nn.utils.rnn.PackedSequence):
+    packed = nn.utils.rnn.PackedSequence
+    if all(isinstance(part, Tensor) for part in item):
+        return
+    tree: Any = item
+    leaves = optree.tree_leaves(tree, is_leaf=lambda leaf: isinstance(leaf, packed))
+    if any(isinstance(leaf, packed) for leaf in leaves):
         raise StructureError(
-            "Online.step(input, target): expected the input of one step, got a PackedSequence. Try "
+            f"{call}: expected the item of one step, got a PackedSequence. Try "
             "torch.nn.utils.rnn.pad_packed_sequence(...), and step through time."
         )
 
@@ -229,6 +239,19 @@ class Look(NamedTuple):
     shape: str
     dtype: str
     device: str
+
+
+def looks(params: dict[str, Tensor], *, numbered: bool = False) -> dict[str, Look]:
+    """Return what parameters look like.
+
+    Args:
+        params: Tensors by name.
+        numbered: Whether to tell a tensor from others that look the same.
+    """
+    return {
+        name: Look(id(p) if numbered else 0, str(tuple(p.shape)), str(p.dtype), str(p.device))
+        for name, p in params.items()
+    }
 
 
 def differences(before: dict[str, Look], now: dict[str, Look]) -> str:

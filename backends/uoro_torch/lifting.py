@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from uoro.arguments import require_count, require_kind
 from uoro.errors import StructureError, spelled
 from uoro_torch.dependence import FILLS, filled, same
-from uoro_torch.module import seeded
-from uoro_torch.places import Place, lent, places, restored, tensors_in
+from uoro_torch.draws import seeded
+from uoro_torch.guards import require_plain_module
+from uoro_torch.places import Place, copied, lent, places, restored, tensors_in
 from uoro_torch.trees import detach
 
 
@@ -46,7 +47,9 @@ class Lifted(nn.Module):
         if rows is not None:
             rows = require_count(f"Lifted.initial_state(rows={spelled(rows)})", "rows", rows)
         lead = () if rows is None else (rows,)
-        return optree.tree_map(lambda leaf: leaf.expand(*lead, *leaf.shape).clone(), self._initial)
+        return optree.tree_map(
+            lambda leaf: leaf.expand((*lead, *leaf.shape)).clone(), self._initial
+        )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Cast or move the initial state with the parameters, as `nn.Module.to` does."""
@@ -80,7 +83,7 @@ def lift_state(module: nn.Module, input: Any) -> Lifted:
         input: Example of the input of one step, of one stream.
 
     Raises:
-        SettingError: If the module is no `nn.Module`.
+        SettingError: If the module is no `nn.Module`, or a scripted, parallel or lazy one.
         StructureError: If the module keeps no state, or makes one in its first forward pass that is
             not zero or that has no place before.
 
@@ -100,6 +103,7 @@ def lift_state(module: nn.Module, input: Any) -> Lifted:
     """
     call = f"lift_state({type(module).__name__}, input)"
     require_kind(call, "module", module, nn.Module, "an nn.Module, made.")
+    require_plain_module(call, module)
     before = {place.name: place for place in places(module, buffers=True)}
     with lent(module):
         first, _ = _run(module, input, {})
@@ -133,8 +137,10 @@ def _run(module: nn.Module, input: Any, given: dict[str, Any]) -> tuple[Any, dic
     found = {place.name: place for place in places(module, buffers=True)}
     for name, value in given.items():
         found[name].put(optree.tree_map(torch.clone, value))
+    # A copy of the input each time: a module that keeps it has changed.
+    mine: Any = optree.tree_map(copied, input)
     with torch.enable_grad(), seeded(torch.zeros(())):
-        output = module(input)
+        output = module(mine)
     return detach(output), _holding(module)
 
 

@@ -33,7 +33,9 @@ class Mirrors:
         Raises:
             DerivativeError: Naming the buffers.
         """
-        buffers: dict[str, Tensor] = outcome.aux
+        buffers: dict[str, Tensor] = {
+            name: buffer for name, buffer in outcome.aux.items() if buffer is not None
+        }
         names = {name for name, buffer in buffers.items() if buffer.requires_grad}
         if names <= self._known:
             return

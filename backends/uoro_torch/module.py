@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import optree
@@ -14,6 +14,8 @@ from torch.func import functional_call
 from uoro.arguments import require_callable, require_count, require_kind
 from uoro.errors import SettingError, StructureError, spelled
 from uoro_torch.aliases import Aliases
+from uoro_torch.draws import seeded
+from uoro_torch.guards import require_plain_module
 from uoro_torch.parts import buffers_of
 
 CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
@@ -45,7 +47,8 @@ class ModuleTransition:
             at once, and the loss on each row as on a batch of one.
 
     Raises:
-        SettingError: If the module is no `nn.Module`, or the loss no function.
+        SettingError: If the module is no `nn.Module` or a scripted, parallel or lazy one, or the
+            loss no function.
     """
 
     def __init__(self, module: nn.Module, loss: Loss | None = None, *, rows: bool = False) -> None:
@@ -63,7 +66,7 @@ class ModuleTransition:
         seed = rest
         buffers = {name: buffer.clone() for name, buffer in buffers_of(self.module).items()}
         everything = {**params, **buffers}
-        with seeded(seed[0]) if seed else _unseeded():
+        with seeded(seed[0]) if seed else nullcontext():
             if not buffers and self._holds(params):
                 returned = self.module(given, state)
             else:
@@ -138,7 +141,8 @@ def module_transition(
             returns the output of the module.
 
     Raises:
-        SettingError: If the module is no `nn.Module`, or the loss no function.
+        SettingError: If the module is no `nn.Module` or a scripted, parallel or lazy one, or the
+            loss no function.
     """
     _require_module("module_transition(module, loss)", module, loss)
     return ModuleTransition(steppable(module), loss)
@@ -228,27 +232,34 @@ class SingleStep(nn.Module):
         same = optree.tree_structure(state) == optree.tree_structure(like)
         if not same or len(batch) > 1 or got != [(*batch, *shape) for shape in wanted]:
             kind = type(self.core).__name__
-            order = (
-                ""
-                if isinstance(self.core, CELLS)
-                else ("; rows come first, where PyTorch has (layers, batch, units)")
-            )
+            order = "; rows come first, where PyTorch has (layers, batch, units)"
+            order = "" if isinstance(self.core, CELLS) else order
             raise StructureError(
                 f"Online.for_module({kind}, state=...): expected a state of "
                 f"{'one tensor' if len(wanted) == 1 else 'a pair of tensors'} of shape "
-                f"{wanted[0]}{order}, got {spelled(got)}. Leave the state out to start from zeros, "
-                "or use .transpose(0, 1)."
+                f"{wanted[0]}{order}, got a {type(state).__name__} of {spelled(got)}. Leave the "
+                "state out to start from zeros, or use .transpose(0, 1)."
             )
+        for leaf, given in zip(optree.tree_leaves(like), optree.tree_leaves(state), strict=True):
+            if given.dtype != leaf.dtype:
+                raise StructureError(
+                    f"Online.for_module({type(self.core).__name__}, state=...): expected the dtype "
+                    f"of the parameters, {leaf.dtype}, got {given.dtype}. Try .to({leaf.dtype})."
+                )
 
     def _require_one_step(self, input: Any, state: Any) -> None:
         """Raise if the input is no vector, or no row for each row of the state."""
+        call = f"{type(self.core).__name__}(input, state), one step"
+        if not isinstance(input, Tensor):
+            raise StructureError(
+                f"{call}: expected a tensor, got {spelled(input)}. Try torch.as_tensor(input)."
+            )
         dims = optree.tree_leaves(state)[0].dim() - (not isinstance(self.core, CELLS))
         if input.dim() != dims:
             raise StructureError(
-                f"Online.step(input, target): {type(self.core).__name__}: expected the input of "
-                f"one step, with {dims} {'axis' if dims == 1 else 'axes'}, got shape "
-                f"{tuple(input.shape)}. Step through a window (time, features) item by item; for "
-                "several sequences at once, use streams=."
+                f"{call}: expected an input with {dims} {'axis' if dims == 1 else 'axes'}, got "
+                f"shape {tuple(input.shape)}. Step through a window (time, features) item by item; "
+                "for several sequences at once, use streams=."
             )
 
 
@@ -261,35 +272,9 @@ def steppable(module: nn.Module) -> nn.Module:
 
 def _require_module(call: str, module: Any, loss: Any) -> None:
     require_kind(call, "module", module, nn.Module, "an nn.Module instance")
+    require_plain_module(call, module)
     if loss is not None:
         require_callable(call, "loss", loss, "a function (output, target) -> loss")
-
-
-@contextmanager
-def seeded(seed: Tensor) -> Iterator[None]:
-    """Enter a context that draws from a seed, and restores the random states at its end.
-
-    Args:
-        seed: Integer, or one for each row, of which the first counts.
-    """
-    number = int(seed[0] if seed.ndim else seed)
-    generators = [torch.default_generator]
-    cuda: Any = torch.cuda
-    if cuda.is_initialized():
-        generators += cuda.default_generators
-    states = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(number)
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-
-
-@contextmanager
-def _unseeded() -> Iterator[None]:
-    yield
 
 
 def _in_dtype_of(leaf: Any, new: Any) -> Any:

@@ -23,7 +23,7 @@ from uoro_torch.dynamics import (
 from uoro_torch.mirrors import Mirrors
 from uoro_torch.module import ModuleTransition
 from uoro_torch.opaque import Axes, call
-from uoro_torch.probing import require_sound_graph, unhooked, watch
+from uoro_torch.probing import require_sound_graph, watch
 from uoro_torch.pullbacks import (
     pull,
     pull_several,
@@ -73,8 +73,8 @@ class ModuleDynamics(TorchDynamics):
             return super().forward(params, state, inputs)
 
         def native(axes: Axes, params: Any, streamed: Any, extra: Any) -> Any:
-            with torch.no_grad(), unhooked(), self._kernels():
-                outcome = self._run(axes.rows, params, *streamed)
+            with torch.no_grad(), self._kernels():
+                outcome = self._without_graph(partial(self._run, axes.rows, params, *streamed))
             return (outcome.next_state, outcome.output), outcome.aux
 
         returned, aux = call(native, params, (state, inputs), (), rows=self._rows)

@@ -21,6 +21,7 @@ from uoro_torch.draws import seed_of
 from uoro_torch.guards import (
     Look,
     differences,
+    looks,
     require_params,
     require_plain_module,
     require_state,
@@ -79,6 +80,11 @@ class TrainedModule:
             _require_dense_gradients(self._module)
         named = dict[str, Tensor](self._module.named_parameters())
         self.params = {name: param for name, param in named.items() if param.requires_grad}
+        if not self.params:
+            raise SettingError(
+                f"{self._call}: expected a module with parameters that require gradients, got "
+                f"{'none' if named else 'one without parameters'}. Try module.requires_grad_()."
+            )
         backend = TorchBackend(device=str(require_params(self.params)))
         rows = streams is not None
         self.transition = ModuleTransition(self._module, loss, rows=rows)
@@ -143,7 +149,7 @@ class TrainedModule:
                 f"{differences(self._known, self._look())}. Call Online.for_module again after a "
                 "change."
             )
-        require_unpacked(inputs[0])
+        require_unpacked(self._step, inputs)
         return (*inputs, self._seed(seed, step)) if self._seeded else inputs
 
     def mode(self) -> list[bool]:
@@ -198,12 +204,16 @@ class TrainedModule:
             return
         with torch.no_grad():
             for name, buffer in list(self._module.named_buffers()):
-                value = buffers[name] if self._streams is None else buffers[name][0]
-                if value.shape == buffer.shape:
+                if name not in buffers:
+                    continue
+                made = buffers[name]
+                value = made if made is None or self._streams is None else made[0]
+                if value is not None and (value.shape, value.dtype) == (buffer.shape, buffer.dtype):
                     buffer.copy_(value)
-                else:  # Sized by the forward pass.
+                else:  # The forward pass made another in its place, or none.
                     above, _, last = name.rpartition(".")
-                    self._module.get_submodule(above)._buffers[last] = value.clone()
+                    part = self._module.get_submodule(above)
+                    part._buffers[last] = None if value is None else value.clone()
         if step == 1 and isinstance(self._streams, DistributedStreams):
             self._streams.require_same(
                 dict(self._module.named_buffers()),
@@ -225,11 +235,8 @@ class TrainedModule:
 
     def _look(self) -> dict[str, Look]:
         """Return the same by name."""
-        return {
-            name: Look(id(p), str(tuple(p.shape)), str(p.dtype), str(p.device))
-            for name, p in self._module.named_parameters()
-            if p.requires_grad
-        }
+        named = dict[str, Tensor](self._module.named_parameters())
+        return looks({name: p for name, p in named.items() if p.requires_grad}, numbered=True)
 
     def _seed(self, seed: int, step: int) -> Tensor:
         # The rows of other processes draw other numbers.
@@ -255,9 +262,10 @@ class TrainedModule:
         if gap > 1e-3 * float(norm(backend, others[0])):
             raise DerivativeError(
                 f"{self._call}: expected independent rows of the batch, one for each stream, got "
-                "rows that change each other's results (BatchNorm in training mode?), so that a "
-                "stream has no gradient of its own. Use LayerNorm, or eval() of that module, or "
-                "leave streams out: the batch is then one state."
+                "rows that change each other's results, so that a stream has no gradient of its "
+                "own. For BatchNorm, use LayerNorm, or eval() of that module; a state in PyTorch's "
+                "order (layers, batch, units) has to come with its rows first. Without streams the "
+                "batch is one state."
             )
 
 

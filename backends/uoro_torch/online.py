@@ -30,12 +30,12 @@ from uoro_torch.module_online import TrainedModule
 from uoro_torch.output import off_graph, on_graph
 from uoro_torch.pending import PendingSteps
 from uoro_torch.prepared import Prepared
-from uoro_torch.saving import load_into, saved_of
+from uoro_torch.saving import NotPickled, load_into, saved_of
 from uoro_torch.trained import TrainedTransition
 from uoro_torch.trees import detach
 
 
-class Online:
+class Online(NotPickled):
     """Add online gradients to ``.grad``; for an `nn.Module`, see `for_module`.
 
     Args:
@@ -104,7 +104,7 @@ class Online:
         self.params = params
         self.state = state
         self.estimator = estimator or UORO()
-        trained = TrainedTransition(transition, backend, self.estimator)
+        trained = TrainedTransition(transition, backend, self.estimator, params)
         self.dynamics: Any = trained.dynamics
         self.carry: Any = None
         self.steps = 0

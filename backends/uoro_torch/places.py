@@ -1,8 +1,9 @@
-"""Places in which a module keeps tensors: dicts, lists, and attributes of objects."""
+"""Places in which a module keeps tensors: dicts, lists, deques, and attributes of objects."""
 
 from __future__ import annotations
 
 import types
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,16 +15,17 @@ DEPTH = 3
 """How deep containers within containers are searched."""
 
 _CLOSED = (nn.Module, Tensor, type, types.ModuleType, types.FunctionType, types.MethodType)
+_OPEN = (dict, list, deque)
 _OWN = frozenset({"_parameters", "_modules", "_buffers"})
 
 
 class Place(NamedTuple):
-    """A key of a dict or an index of a list.
+    """A key of a dict, or an index of a list or a deque.
 
     Attributes:
         part: Name of the module that has it, itself or in one of its attributes.
         path: Keys from the module's attributes or buffers to the place.
-        container: Dict or list; ``vars(object)`` for an attribute.
+        container: Dict, list or deque; ``vars(object)`` for an attribute.
     """
 
     part: str
@@ -63,7 +65,7 @@ def places(module: nn.Module, *, buffers: bool = False) -> list[Place]:
     return [
         Place(part, (*path, key), container)
         for part, path, container in _containers(module, buffers)
-        for key in (range(len(container)) if isinstance(container, list) else list(container))
+        for key in _keys(container)
     ]
 
 
@@ -96,13 +98,13 @@ def lent(module: nn.Module) -> Iterator[None]:
     kept = [(container, container.copy()) for *_, container in _containers(module, True)]
     for place in places(module, buffers=True):
         if tensors_in(place.value):
-            place.put(optree.tree_map(_copied, place.value))
+            place.put(optree.tree_map(copied, place.value))
     try:
         yield
     finally:
         for container, before in kept:
             container.clear()
-            container.extend(before) if isinstance(container, list) else container.update(before)
+            container.update(before) if isinstance(container, dict) else container.extend(before)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -112,7 +114,8 @@ def tensors_in(value: Any) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _copied(leaf: Any) -> Any:
+def copied(leaf: Any) -> Any:
+    """Return a copy of a tensor; parameters, and what is no tensor, as they are."""
     copies = isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter)
     return leaf.clone() if copies else leaf
 
@@ -136,16 +139,19 @@ def _within(
         return
     met.add(id(container))
     yield path, container
-    entries = enumerate(container) if isinstance(container, list) else list(container.items())
-    for key, entry in entries:
-        inside = _inside(entry)
+    for key in _keys(container):
+        inside = _inside(container[key])
         if inside is not None:
             yield from _within(inside, (*path, key), met)
 
 
 def _inside(entry: Any) -> Any:
-    """Return a dict or list, or the attributes of an object; ``None`` for anything else."""
+    """Return a dict, list or deque, or the attributes of an object; ``None`` for others."""
     if isinstance(entry, _CLOSED):
         return None
-    inside = entry if isinstance(entry, (dict, list)) else getattr(entry, "__dict__", None)
-    return inside if isinstance(inside, (dict, list)) else None
+    inside = entry if isinstance(entry, _OPEN) else getattr(entry, "__dict__", None)
+    return inside if isinstance(inside, _OPEN) else None
+
+
+def _keys(container: Any) -> list[Any]:
+    return list(container) if isinstance(container, dict) else list(range(len(container)))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from uoro.derivatives.differences import UNIT
 from uoro.derivatives.routes import Routed
 from uoro.errors import DerivativeError
 from uoro.learning.host_noise import numpy_random_state_kept
+from uoro_torch.compiled_parts import buffers_kept, compiling, uncompiled
 from uoro_torch.hooks import (
     WithoutHooks,
     hooked_modules,
@@ -32,6 +32,8 @@ from uoro_torch.hooks import (
 )
 from uoro_torch.places import attributes_restored
 from uoro_torch.tracing import traced
+
+Result = TypeVar("Result")
 
 _places: ContextVar[list[str] | None] = ContextVar("places", default=None)
 
@@ -123,34 +125,35 @@ def watch(run: Callable[..., Any], *arguments: Any) -> Any:
     """
     places = _places.get()
     if places is None:
-        return run(*arguments)
-    with _uncompiled(), _StoppedGradients(places):
+        with buffers_kept():
+            return run(*arguments)
+    with uncompiled(), _StoppedGradients(places):
         results = run(*arguments)
-    return run(*arguments) if _compiling() and not _ignoring.get() else results
+    if not compiling() or _ignoring.get():
+        return results
+    with buffers_kept():
+        return run(*arguments)
 
 
-def unhooked() -> AbstractContextManager[Any]:
-    """Return a context for a model that runs with gradients off, in which it may register hooks."""
-    if torch.compiler.is_compiling():
-        return nullcontext()  # A ContextVar cannot be compiled.
-    return _without_hooks() if _places.get() is not None else nullcontext()
+class WithoutGraph:
+    """Runs a model with gradients off; a model that registers hooks on tensors may do so."""
 
+    def __init__(self) -> None:
+        self._hooked = False
 
-@contextmanager
-def _without_hooks() -> Iterator[None]:
-    with _uncompiled(), WithoutHooks():
-        yield
-
-
-def _compiling() -> bool:
-    """Return whether a part of the model may be under `torch.compile`."""
-    return "torch._dynamo" in sys.modules
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    stance: Any = torch.compiler.set_stance
-    eager: AbstractContextManager[Any] = stance("force_eager") if _compiling() else nullcontext()
-    return eager
+    def __call__(self, run: Callable[[], Result]) -> Result:
+        """Run the model."""
+        if torch.compiler.is_compiling():
+            return run()  # A ContextVar cannot be compiled.
+        if _places.get() is None and not self._hooked:
+            try:
+                return run()
+            except RuntimeError as error:
+                if "cannot register a hook" not in str(error):
+                    raise
+                self._hooked = True
+        with uncompiled(), WithoutHooks():
+            return run()
 
 
 def require_sound_graph(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
@@ -171,7 +174,7 @@ def require_sound_graph(results: Sequence[Tensor], roots: Sequence[Tensor]) -> N
 
 
 def _require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) -> None:
-    known, strangers = {id(root) for root in roots}, dict[int, tuple[int, ...]]()
+    known, strangers = {id(root) for root in roots}, dict[int, Tensor]()
     nodes, met = [result.grad_fn for result in results], set[Any]()
     while nodes:
         node = nodes.pop()
@@ -180,12 +183,22 @@ def _require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) ->
         met.add(node)
         variable = getattr(node, "variable", None)
         if variable is not None and id(variable) not in known:
-            strangers[id(variable)] = tuple(variable.shape)
+            strangers[id(variable)] = variable
         nodes += [following for following, _ in node.next_functions]
+    memory = {root.data_ptr() for root in roots}
+    elsewhere = [tuple(one.shape) for one in strangers.values() if one.data_ptr() in memory]
+    if elsewhere:
+        raise DerivativeError(
+            "backend.dynamics(transition): expected params that are read where they are passed, "
+            f"got some of shapes {elsewhere} that the model reads from elsewhere, such as a "
+            "closure or a global, where a step cannot exchange them. Read them from the params, or "
+            "from attributes of the module, in the forward pass."
+        )
     if strangers:
+        shapes = [tuple(one.shape) for one in strangers.values()]
         raise DerivativeError(
             "backend.dynamics(transition): expected every trainable tensor among the params, got "
-            f"others of shapes {list(strangers.values())} in the model or its loss, which nothing "
+            f"others of shapes {shapes} in the model or its loss, which nothing "
             "would train. Add them to the params (make a readout a submodule), or detach() them."
         )
 

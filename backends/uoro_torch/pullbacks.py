@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from uoro.errors import DerivativeError
+from uoro_torch.compiled_parts import buffers_kept, gives_nothing_away
 from uoro_torch.probing import require_sound_graph, watch
 from uoro_torch.trees import dense
 
@@ -47,8 +49,9 @@ def pull(
         if cotangent is not None and result.requires_grad
     ]
     parts: Sequence[Tensor | None] = [None] * len(roots)
-    if pairs and roots:
-        parts = torch.autograd.grad(
+
+    def go_back() -> Sequence[Tensor | None]:
+        return torch.autograd.grad(
             [result for result, _ in pairs],
             roots,
             [cotangent for _, cotangent in pairs],
@@ -57,10 +60,38 @@ def pull(
             allow_unused=True,
             is_grads_batched=bool(batch),
         )
+
+    if pairs and roots:
+        try:
+            parts = go_back()
+        except RuntimeError as error:
+            if not gives_nothing_away(error, results):
+                _explain(error)
+                raise
+            parts = go_back()
     return [
         root.new_zeros((*batch, *root.shape)) if part is None else dense(part)
         for part, root in zip(parts, roots, strict=True)
     ]
+
+
+def _explain(error: RuntimeError) -> None:
+    """Raise a DerivativeError in the place of an error of PyTorch whose way out is known."""
+    expected = "backend.dynamics(transition): expected a backward pass that can be repeated"
+    for words, got in (
+        (
+            "use_reentrant=True",
+            "a checkpoint with use_reentrant=True. Pass use_reentrant=False to checkpoint().",
+        ),
+        (
+            "donated buffers",
+            "a part of the model that was compiled for a single one. Call torch.compiler.reset() "
+            "before the first step of Online, or set torch._functorch.config.donated_buffer = "
+            "False before the part is compiled.",
+        ),
+    ):
+        if words in str(error):
+            raise DerivativeError(f"{expected}, got {got}") from error
 
 
 def pull_several(
@@ -176,7 +207,7 @@ def push_by_double_vjp(
 ) -> list[Tensor]:
     """Push tangents, or stacks of several, as the VJP, in its cotangent, of the VJP."""
     roots = [leaf.detach().requires_grad_() for leaf in leaves]
-    with torch.enable_grad():
+    with torch.enable_grad(), buffers_kept():
         results = outputs(*roots)
         recorded = [result for result in results if result.requires_grad]
         weights = [torch.zeros_like(result, requires_grad=True) for result in recorded]

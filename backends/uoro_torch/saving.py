@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import deepcopy
+from typing import Any, NoReturn, Self
 
 import optree
 
 from uoro.arguments import require_count, require_seed
+from uoro.errors import SettingError
 from uoro_torch.guards import filled, require_saved
+
+
+class NotPickled:
+    """Base of what can be copied, but not pickled."""
+
+    def __copy__(self) -> Self:
+        """Return a copy that shares everything."""
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self))
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that shares nothing."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        vars(made).update(deepcopy(vars(self), memo))
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Raise: functions of the user's own cannot be pickled."""
+        name = type(self).__name__
+        raise SettingError(
+            f"pickle.dumps({name.lower()}): expected what can be pickled, got an {name}. Save "
+            "online.state_dict() and module.state_dict(), and load them into new ones."
+        )
 
 
 def saved_of(online: Any) -> dict[str, Any]:

@@ -7,10 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
+from uoro.errors import SettingError
 from uoro.estimator import Estimator, ParallelEstimator
+from uoro_torch.guards import differences, looks
 from uoro_torch.remembering import Then, remember
 
 
@@ -71,9 +74,13 @@ class TrainedTransition:
         transition: The function, or dynamics.
         backend: Backend of the tensors.
         estimator: Estimator; one of several streams maps the function over them.
+        params: Dict of tensors to train.
     """
 
-    def __init__(self, transition: Any, backend: Backend, estimator: Estimator) -> None:
+    def __init__(
+        self, transition: Any, backend: Backend, estimator: Estimator, params: dict[str, Tensor]
+    ) -> None:
+        self._params, self._known, self._looks = params, _forms(params), looks(params)
         plain = not hasattr(transition, "vjp")
         self.dynamics: Dynamics[Any, Any, Any] = (
             backend.dynamics(transition) if plain else transition
@@ -83,7 +90,17 @@ class TrainedTransition:
             self.transition = torch.func.vmap(transition, in_dims=(None, 0, 0))
 
     def item(self, inputs: tuple[Any, ...], seed: int, step: int) -> Any:
-        """Return one argument as it is, several as a tuple."""
+        """Return one argument as it is, several as a tuple.
+
+        Raises:
+            SettingError: If a tensor among the params has another form than at the beginning.
+        """
+        if _forms(self._params) != self._known:
+            raise SettingError(
+                "Online.step(...): expected params of the shapes, dtypes and devices that they "
+                f"had, got {differences(self._looks, looks(self._params))}. Make a new Online "
+                "after a change."
+            )
         return inputs[0] if len(inputs) == 1 else inputs
 
     def mode(self) -> list[bool]:
@@ -107,3 +124,7 @@ class TrainedTransition:
 
     def keep(self, aux: Any, step: int) -> None:
         """Keep nothing."""
+
+
+def _forms(params: dict[str, Tensor]) -> list[Any]:
+    return [(name, param.shape, param.dtype, param.device) for name, param in params.items()]
