@@ -439,7 +439,7 @@ def test_misuse_is_named() -> None:
     with pytest.raises(SettingError, match="expected one of RNNCell"):
         SingleStep(nn.Linear(2, 2))
     frozen = nn.GRUCell(IN, UNITS).requires_grad_(False)
-    with pytest.raises(SettingError, match="with at least one"):
+    with pytest.raises(SettingError, match="parameters that require gradients, got none"):
         Online.for_module(frozen, MSE)
 
     class OneOutput(nn.Module):
