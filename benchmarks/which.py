@@ -77,9 +77,11 @@ def _section(title: str, by_units: dict[int, dict[str, Any]]) -> str:
     for n in here:
         one = by_units[n]
         found = recommended(Facts(**one["facts"]), [_row(row) for row in one["rows"]], trained=True)
+        once = all(row["seconds_low"] == row["seconds_high"] for row in one["rows"])
         lines.append(
             f"- {n:,} units, {one['characters']:,} characters of training, "
-            f"{one['facts']['params']:,} params, {one['reference'].rstrip('.')}: "
+            f"{one['facts']['params']:,} params, {one['reference'].rstrip('.')}"
+            f"{', timed once, beside other programs' if once else ''}: "
             f"**{found.spelling}**. {found.reason}"
         )
     missing = [f"{n:,}" for n in UNITS if n not in by_units]

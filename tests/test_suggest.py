@@ -242,6 +242,7 @@ def _with(*rows: Row) -> tuple[Row, ...]:
 
 
 FORGETFUL = _with(_row("tbptt:16", "biased", 0.005, 0.0, 10.0))
+HARDLY = _with(_row("tbptt:16", "biased", 0.005, 0.0, 320.0))
 SLOW = _with(_row("tbptt:16", "biased", 0.005, 0.0, 400.0))
 
 
@@ -260,6 +261,7 @@ SLOW = _with(_row("tbptt:16", "biased", 0.005, 0.0, 400.0))
         (FORGETFUL[:1], {}, None, "is seen on a trained network"),
         (FORGETFUL[:1], {"trained": True}, "tbptt:16", "Biased, by 0.005"),
         (SLOW, {"trained": True}, "kron:2", "Unbiased"),
+        (HARDLY, {"trained": True}, "kron:2", "by only 0.005 of the squared gradient here, at 0.8"),
         (_with(_row("kron:2", "unbiased", 0.0, math.nan, 1.0)), {}, "kron:3", "Unbiased"),
         (ROWS[:1], {}, None, "the bias of the others matters"),
         ((_row("uoro", "unbiased", math.nan, math.nan, 1.0),), {}, None, "Nothing could be"),
@@ -343,9 +345,10 @@ def test_what_cannot_be_measured_is_refused(
     changes: dict[str, Any], error: type[UOROError], words: str
 ) -> None:
     names = "dynamics", "params", "state", "items"
-    given = dict(zip(names, _system(load_backend("autograd"), Tanh(3)), strict=True))
+    given: dict[str, Any] = {"estimators": ["tbptt:1"]}
+    given |= dict(zip(names, _system(load_backend("autograd"), Tanh(3)), strict=True))
     with pytest.raises(error, match=words):
-        suggest(**({"estimators": ["tbptt:1"]} | given | changes))
+        suggest(**(given | changes))
 
 
 def test_estimators_are_taken_as_they_are() -> None:

@@ -239,9 +239,9 @@ def _by_cost(facts: Facts, rows: list[Row], trained: bool) -> Recommendation:
     exact = named.get("rtrl")
     if exact is not None and exact.cost <= EXACT_WORTH * best.cost:
         best = exact
-    cheap = [row for row in small if row.cost <= BIASED_WORTH * best.cost]
-    if cheap and trained:
-        return _of_biased(_least(cheap, lambda row: row.cost), best)
+    cheap = sorted((row for row in small if row.cost < best.cost), key=lambda row: row.cost)
+    if trained and cheap and cheap[0].cost <= BIASED_WORTH * best.cost:
+        return _of_biased(cheap[0], best)
     if best.guarantee == "exact":
         times = best.seconds / min(row.seconds for row in fair)
         why = "Exact, and the fastest of the unbiased estimators measured."
@@ -252,7 +252,7 @@ def _by_cost(facts: Facts, rows: list[Row], trained: bool) -> Recommendation:
             f"Unbiased, with a noise of {best.noise:.2g}, and of the unbiased estimators the one "
             "of least √(1 + noise) · time."
         )
-    rest = _of_cheap(_least(cheap, lambda row: row.cost), best) if cheap else _of_rest(best, biased)
+    rest = _of_cheap(cheap[0], best) if cheap else _of_rest(best, biased)
     return Recommendation(best.spelling, f"{why} {rest}".rstrip())
 
 
@@ -275,14 +275,14 @@ def _of_cheap(row: Row, best: Row) -> str:
     """Say which biased estimator would be enough, were the network trained."""
     return (
         f"{row.spelling} is biased by only {max(row.bias, 0.0):.2g} of the squared gradient here, "
-        f"at {row.cost / best.cost:.2g} of the cost: it is enough if the network is trained, but "
-        "it cannot learn to remember what it does not see."
+        f"at {row.cost / best.cost:.2g} of the cost: enough for a trained network, but it cannot "
+        "learn to remember what it does not see."
     )
 
 
 def _of_rest(best: Row, biased: list[Row]) -> str:
     """Say why none of the faster biased estimators is recommended."""
-    faster = [row for row in biased if row.cost < best.cost and row.bias > MATTERS]
+    faster = [row for row in biased if row.cost < best.cost]
     if not faster:
         return ""
     least = _least(faster, lambda row: row.bias)
