@@ -19,6 +19,10 @@ from uoro import RTRL, SGD, UORO, Backend, SnAp, Streams, load_backend, suggest,
 from uoro.errors import SettingError, StreamError, UOROError
 from uoro.estimators import Truncated, TruncatedBPTT
 from uoro.estimators.spelling import Choice
+from uoro.lab.reproduce.measured_model import MeasuredModel
+from uoro.lab.reproduce.noise import noise_by_estimator
+from uoro.lab.reproduce.paper_tasks import ANBN, network
+from uoro.lab.reproduce.plan import ReproductionPlan
 from uoro.models import GRU, LRU, SymbolModel, Tanh
 from uoro.suggesting import Facts, Recommendation, Row, Suggestion, facts_of, recommended
 from uoro.suggesting.moments import moments_of
@@ -361,3 +365,32 @@ def test_estimators_are_taken_as_they_are() -> None:
 def test_suggest_rank_names_what_replaces_it() -> None:
     with pytest.warns(DeprecationWarning, match=r"Write suggest\(\.\.\., estimators="):
         suggest_rank(*_system(load_backend("autograd"), Tanh(2), 6), ranks=(2,))
+
+
+def test_noise_is_what_uoro_reproduce_measures() -> None:
+    settings = ReproductionPlan().common("float64") | {
+        **ANBN,
+        "network": network("gru", 6),
+        "estimators": ["uoro", "joint:2", "snap"],
+        "window": 1,
+        "windows": STEPS,
+        "skipped_windows": SKIP,
+        "reruns": 100,
+        "stages": [0],
+        "seed": 3,
+    }
+    wanted = noise_by_estimator(settings, lambda done: None)
+    backend = load_backend("jax")
+    with backend.precision("float64"):
+        model = MeasuredModel(settings)
+        found = suggest(
+            model.dynamics, model.params, model.state, model.task.stream(3),
+            estimators=["uoro", "joint:2", "snap"], steps=STEPS, replicas=100, budget=300.0,
+        )  # fmt: skip
+    rows = _rows(found)
+    assert rows["snap"].bias == pytest.approx(wanted["relative_variance"]["snap"][0], rel=1e-6)
+    for name in ("uoro", "joint:2"):
+        row, value = rows[name], wanted["relative_variance"][name][0]
+        error = math.hypot(row.noise_error, wanted["standard_error"][name][0])
+        assert error < 0.35 * value
+        assert row.noise == pytest.approx(value, abs=4 * error)

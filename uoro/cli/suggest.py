@@ -97,7 +97,7 @@ def suggest(
         ),
     ] = None,
     replicas: Annotated[int, typer.Option(help="Runs of each estimator, at most")] = 8,
-    seconds: Annotated[float, typer.Option(help="Seconds to measure for, roughly")] = 45.0,
+    seconds: Annotated[float, typer.Option(help="Seconds to measure for, roughly")] = 40.0,
     seed: Annotated[int, typer.Option(help="Seed of initial parameters and signs")] = 0,
     backend: Annotated[
         str | None, typer.Option(help="Backend of a task", show_default="jax, if installed")

@@ -23,7 +23,7 @@ TURNS = 7
 """Number of times that each estimator is timed, in turns with the others."""
 ALWAYS = 4
 """Number of estimators that are measured even if the budget is over."""
-MEASURING, SHARE = 0.85, 0.2
+MEASURING, SHARE = 0.8, 0.2
 """Shares of the budget: until the last estimator begins, and for one estimator."""
 
 

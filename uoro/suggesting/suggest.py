@@ -61,7 +61,7 @@ def suggest(
     seconds: float | None = None,
     steps: int | None = None,
     replicas: int = 8,
-    budget: float = 45.0,
+    budget: float = 40.0,
     seed: int = 0,
     report: Callable[[str], None] | None = None,
 ) -> Suggestion:
