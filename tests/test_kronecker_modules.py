@@ -128,10 +128,11 @@ def test_mean_over_all_signs_equals_rtrl_on_cells_of_jax_libraries(name: str) ->
 # What surrounds an estimator.
 
 
+@pytest.mark.parametrize("group", [False, True])
 @pytest.mark.parametrize("name", ["GRUCell", "LSTM, 2 layers"])
-def test_a_module_trained_at_a_high_rank_is_trained_by_rtrl(name: str) -> None:
+def test_a_module_trained_at_a_high_rank_is_trained_by_rtrl(name: str, group: bool) -> None:
     found = []
-    for estimator in (KroneckerSum(9), RTRL()):
+    for estimator in (KroneckerSum(9, group=group), RTRL()):
         online, item = _online(name, estimator=estimator)
         optimizer = torch.optim.SGD(online.params.values(), 0.1)
         for _ in range(4):

@@ -13,7 +13,7 @@ from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.estimators import RTRL, KroneckerSum
 from uoro.estimators.kronecker_carry import DRAWS, KroneckerInfluence, KroneckerSigns
-from uoro.estimators.kronecker_pairs import multiplied_out
+from uoro.estimators.kronecker_pairs import multiplied_out, terms_of
 from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.dense import SQUARED, reduce_densely
 from uoro_conformance.designs import as_noise
@@ -32,8 +32,9 @@ def influence_of(backend: Backend, params: Any, carry: KroneckerInfluence) -> An
     n = _rows(backend, carry)
 
     def whole(name: str, leaf: Any) -> Any:
-        if name in carry.terms:
-            return multiplied_out(carry.terms[name])
+        terms = terms_of(carry.terms, name, tuple(leaf.shape))
+        if terms is not None:
+            return multiplied_out(terms)
         if name in carry.exact:
             return carry.exact[name]
         if name in carry.rest:
@@ -184,12 +185,10 @@ def check_terms_by_dense_reference(trial: Trial, estimator: Any, *, seed: int = 
         wanted = dict(backend.named_leaves(backend.to_host(expected)))
         added = 0.0
         for name, dense in wanted.items():
-            found: Any = got[name]
-            whole: Any = np.asarray(dense)
-            if name not in carry.terms:
-                gaps.append(_relative(found, whole))
-                continue
-            matrices = [_as_matrix(array, carry.terms[name]) for array in (found, whole)]
+            if not any(name in terms.right[0] for terms in carry.terms.values()):
+                gaps.append(_relative(np.asarray(got[name]), np.asarray(dense)))
+        for terms in carry.terms.values():
+            matrices = [_as_matrix(trees, terms) for trees in (got, wanted)]
             reduced = reduce_densely(_without_rounding(matrices[1], unit), estimator.rank)
             added += reduced.added
             left, right = reduced.left[: reduced.alone], reduced.right[: reduced.alone]
@@ -222,10 +221,15 @@ def _without_rounding(matrix: Any, unit: float) -> Any:
     return basis[:, seen] * values[seen] @ cobasis[seen]
 
 
-def _as_matrix(array: Any, terms: Any) -> Any:
-    """Write n rows shaped like a leaf as a matrix: rows of A, by entries of u."""
-    spans = [size > 1 for size in terms.right[0].shape]
+def _as_matrix(leaves: dict[str, Any], terms: Any) -> Any:
+    """Write n rows of the leaves of a site as one matrix: rows of A, by entries of u."""
+    return np.concatenate(
+        [_of_leaf(leaves[name], u.shape) for name, u in terms.right[0].items()], axis=1
+    )
+
+
+def _of_leaf(array: Any, inputs: tuple[int, ...]) -> Any:
+    spans = [size > 1 for size in inputs]
     axes = [0] + [i + 1 for i, own in enumerate(spans) if not own]
     axes += [i + 1 for i, own in enumerate(spans) if own]
-    width = int(np.prod(terms.right[0].shape))
-    return np.transpose(array, axes).reshape(-1, width)
+    return np.transpose(np.asarray(array), axes).reshape(-1, int(np.prod(inputs)))

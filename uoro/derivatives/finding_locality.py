@@ -27,7 +27,7 @@ from uoro.derivatives.locality import (
     Units,
     selector,
 )
-from uoro.derivatives.structure import NUDGES, ROUNDING, numbers_like
+from uoro.derivatives.structure import NUDGES, numbers_like, rounding
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeError
 
@@ -93,7 +93,7 @@ def _judge(dynamics: Dynamics[Any, Any, Any], point: Any, colours: list[Colour])
         # Too coarse to tell mixing from rounding.
         params, state = backend.from_host((params, state), dtype="float32")
         point = params, state, inputs
-    allowed = ROUNDING * UNIT[precision_of(backend, params, state) or "float32"]
+    allowed = rounding(backend, params, state)
     leaves = [(name, tuple(leaf.shape)) for name, leaf in backend.named_leaves(params)]
     look = backend.compile(partial(_look, dynamics, colours))
     acts, mixes = set[tuple[int, int]](), dict[tuple[int, int], float]()

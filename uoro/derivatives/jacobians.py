@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 from uoro.algebra import basis, coordinates
 from uoro.backend import Backend, FindsFactors, Tree
-from uoro.derivatives.differences import UNIT, precision_of
 from uoro.derivatives.routes import is_concrete
-from uoro.derivatives.structure import ROUNDING, LeafStructure, Structure, factor
+from uoro.derivatives.structure import LeafStructure, Structure, factor, listed, rounding
 from uoro.dynamics import Dynamics, Outcome, Pullback
 from uoro.errors import DerivativeError
 
@@ -108,18 +107,83 @@ def take_jacobians(
     else:
         by_params, by_state = rows()
     leaves = [leaf for _, leaf in backend.named_leaves(by_params)]
-    allowed = ROUNDING * UNIT[precision_of(backend, params, state) or "float32"]
+    allowed = rounding(backend, params, state)
     looks = [_immediate(backend.xp, *each) for each in zip(structure, leaves, pieces, strict=True)]
-    gaps = [gap for _, gap in looks]
+    fresh, gaps = [found for found, _ in looks], [gap for _, gap in looks]
+    apart: list[Any] = []  # `list[Any]()` is no call that torch.compile follows.
+    for group in structure.groups:
+        places = [i for name in group for i, leaf in enumerate(structure) if leaf.name == name]
+        given = [each for each in (fresh[i] for i in places) if each is not None]
+        shared, gap = share_left(backend.xp, structure.members(group), given)
+        apart.append(gap)
+        for i, member in zip(places, shared, strict=True):
+            fresh[i] = member
     sound: Any = True
-    if any(gap is not None for gap in gaps):
+    if any(gap is not None for gap in gaps + apart):
         if is_concrete(dynamics, (params, state, inputs)):
             _require_structure(structure, gaps, allowed)
+            _require_sharing(structure, apart, allowed)
         else:
-            for gap in gaps:
+            for gap in gaps + apart:
                 sound = sound if gap is None else sound & (gap <= allowed)
-    square = coordinates(backend, by_state)
-    return Jacobians(outcome, pullback, square, [found for found, _ in looks], sound)
+    return Jacobians(outcome, pullback, coordinates(backend, by_state), fresh, sound)
+
+
+def share_left(
+    xp: Any, leaves: list[LeafStructure], fresh: list[Immediate]
+) -> tuple[list[Immediate], Any]:
+    """Write several immediate Jacobians with one left factor D, the longest of theirs.
+
+    Args:
+        xp: Array functions of the framework.
+        leaves: Structure of each leaf.
+        fresh: Immediate Jacobian of each leaf.
+
+    Returns:
+        The immediate Jacobians, each with D, shaped for its leaf, and a factor of its own; and the
+        largest entry of what is left over, relative to the leaf's largest; ``None`` if D is the
+        same array.
+    """
+    ones = [xp.ones_like(each.left[:1].reshape(-1)[:1]) for each in fresh]
+    rights = [
+        one.reshape(leaf.input_shape) if each.right is None else each.right
+        for leaf, each, one in zip(leaves, fresh, ones, strict=True)
+    ]
+    lefts = [each.left.reshape((each.left.shape[0], -1)) for each in fresh]
+    weights: list[Any] = [1.0] * len(fresh)
+    longest, gap = lefts[0], None
+    if any(each.left is not fresh[0].left for each in fresh):
+        together = xp.stack(lefts)
+        squares = (together * together).sum((1, 2))
+        place = xp.argmax(squares).reshape((1,))
+        longest, square = together[place][0], squares[place][0]
+        weights = [(left * longest).sum() / xp.where(square > 0, square, 1.0) for left in lefts]
+        over = [
+            xp.max(xp.abs(left - weight * longest))
+            for left, weight in zip(lefts, weights, strict=True)
+        ]
+        sizes = [xp.max(xp.abs(left)) for left in lefts]
+        gap = xp.max(
+            xp.stack(
+                [o / xp.where(size > 0, size, 1.0) for o, size in zip(over, sizes, strict=True)]
+            )
+        )
+    n = longest.shape[0]
+    return [
+        Immediate(longest.reshape((n, *leaf.output_shape)), weight * right)
+        for leaf, weight, right in zip(leaves, weights, rights, strict=True)
+    ], gap
+
+
+def _require_sharing(structure: Structure, gaps: list[Any], allowed: float) -> None:
+    """Raise for leaves that do not share D."""
+    for group, gap in zip(structure.groups, gaps, strict=True):
+        if gap is not None and float(gap) > allowed:
+            raise DerivativeError(
+                f"transition(params, state, inputs): {listed(group)}: expected them to move the "
+                "next state through one sum, as at the model check, got derivatives that are "
+                f"{float(gap):.2g} apart. Try KroneckerSum(group=False)."
+            )
 
 
 def _immediate(xp: Any, leaf: LeafStructure, rows: Any, piece: Any) -> tuple[Immediate | None, Any]:

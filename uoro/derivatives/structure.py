@@ -29,8 +29,15 @@ Kind: TypeAlias = Literal["outer", "exact", "none", "dense"]
 COTANGENTS = 4
 """Number of cotangents that are pulled back at each probe point."""
 
-ROUNDING = 256
-"""Largest relative deviation from an outer product that counts as rounding, in units of it."""
+ROUNDING = 4096
+"""Largest relative deviation that counts as rounding, in units of it.
+
+A compiler may compute one factor twice, by programs of its own: where 1 - tanh² is near zero, both
+have lost most of their digits (XLA without optimization: 400 units on a small tanh network).
+"""
+
+COARSE = 0.1
+"""Largest relative deviation that counts as rounding in any dtype, however narrow."""
 
 NUDGES = ((0.0, 0.0, 0.0), (0.0, 0.5, 0.0), (0.2, 0.5, 0.0), (0.1, 0.7, 0.5))
 """How far the probe points are from the given one: in params, state and inputs."""
@@ -81,16 +88,35 @@ class Structure:
 
     Attributes:
         leaves: One entry for each leaf of the params, in the backend's order.
+        groups: Names of leaves that share D; see `uoro.derivatives.sharing`.
     """
 
     leaves: tuple[LeafStructure, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
 
     def __iter__(self) -> Iterator[LeafStructure]:
         return iter(self.leaves)
 
     def describe(self) -> str:
-        """Return the structure, one line for each leaf."""
-        return "\n".join(leaf.describe() for leaf in self.leaves)
+        """Return the structure, one line for each leaf and each group."""
+        together = [f"{listed(group)} share D." for group in self.groups]
+        return "\n".join([*(leaf.describe() for leaf in self.leaves), *together])
+
+    def members(self, group: tuple[str, ...]) -> list[LeafStructure]:
+        """Return the leaves of a group."""
+        return [leaf for name in group for leaf in self.leaves if leaf.name == name]
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """Return the names of several leaves, as part of a sentence."""
+    quoted = [repr(name) for name in names]
+    return f"leaves {', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def rounding(backend: Backend, *trees: Any) -> float:
+    """Return the largest relative deviation that counts as rounding in the dtypes of trees."""
+    unit = UNIT[precision_of(backend, *trees) or "float32"]
+    return min(ROUNDING * unit, COARSE)
 
 
 @found_once
@@ -116,7 +142,7 @@ def find_structure(
     leaves = [(name, tuple(leaf.shape)) for name, leaf in backend.named_leaves(params)]
     splits = [_splits(shape) for _, shape in leaves]
     look = backend.compile(partial(_looks, dynamics, splits))
-    allowed = ROUNDING * UNIT[precision_of(backend, params, state) or "float32"]
+    allowed = rounding(backend, params, state)
     reaches, fits = [False] * len(leaves), [set(every) for every in splits]
     seen = False
     for number, nudges in enumerate(NUDGES):

@@ -8,12 +8,11 @@ from typing import Any
 from uoro.algebra import working_precision
 from uoro.arguments import leaf_name, mismatch
 from uoro.backend import Backend
-from uoro.derivatives.differences import UNIT, precision_of
 from uoro.derivatives.finding_locality import numbers
 from uoro.derivatives.jacobians import if_sound
 from uoro.derivatives.locality import Locality
 from uoro.derivatives.routes import is_concrete
-from uoro.derivatives.structure import ROUNDING
+from uoro.derivatives.structure import rounding
 from uoro.dynamics import Dynamics, Inputs, Moment, Outcome, Params, State
 from uoro.errors import DerivativeError, StructureError
 from uoro.estimator import Guarantee
@@ -188,7 +187,7 @@ def _still_local(
     """
     backend, colours = dynamics.backend, locality.colours
     xp = backend.xp
-    allowed = ROUNDING * UNIT[precision_of(backend, *point[:2]) or "float32"]
+    allowed = rounding(backend, *point[:2])
     gaps = list[tuple[str, Any]]()
     for j, colour in enumerate(colours):
         whole = along(pushed[-1], colour)

@@ -25,7 +25,8 @@ class KroneckerInfluence(NamedTuple):
     """Estimate of the influence ∂s/∂θ, leaf by leaf; dicts by the names of the leaves.
 
     Attributes:
-        terms: Leaves that are carried as ``Σ_ρ A_ρ ⊗ u_ρ``.
+        terms: Leaves that are carried as ``Σ_ρ A_ρ ⊗ u_ρ``; those that share D under the name of
+            the first.
         exact: Leaves whose influence is carried as it is: n rows shaped like the leaf.
         rest: Carries of the estimator of the rest, one for each leaf without structure.
         added: Variance that the last reduction added, a scalar.
@@ -49,32 +50,48 @@ class KroneckerSigns(NamedTuple):
     rest: Any
 
 
-def no_terms(backend: Backend, value: Any, leaf: LeafStructure, n: int, rank: int) -> Terms:
-    """Return r terms of zero."""
+def no_terms(
+    backend: Backend, leaves: dict[str, Any], site: list[LeafStructure], n: int, rank: int
+) -> Terms:
+    """Return r terms of zero.
 
-    def along(inputs: bool) -> Any:
+    Args:
+        backend: Backend of all arrays.
+        leaves: The params, by name.
+        site: Structure of a leaf, or of those that share D.
+        n: Number of state coordinates.
+        rank: r.
+    """
+
+    def along(leaf: LeafStructure, inputs: bool) -> Any:
         axes = range(len(leaf.shape))
-        return value[tuple(slice(None if (i in leaf.inputs) is inputs else 1) for i in axes)]
+        own = tuple(slice(None if (i in leaf.inputs) is inputs else 1) for i in axes)
+        return leaves[leaf.name][own]
 
-    left, right = backend.zeros(along(False), batch=(n,)), backend.zeros(along(True).real)
+    left = backend.zeros(along(site[0], False).reshape(-1), batch=(n,))
+    right = {leaf.name: backend.zeros(along(leaf, True).real) for leaf in site}
     return Terms((left,) * rank, (right,) * rank)
 
 
 def structure_of(backend: Backend, params: Any, carry: KroneckerInfluence) -> Structure:
     """Return the structure that a carry was made for."""
     found: list[LeafStructure] = []  # list[LeafStructure]() is no call that torch.compile follows
+    pieces: dict[str, Any] = {}
+    for terms in carry.terms.values():
+        pieces.update(terms.right[0])
     for name, leaf in backend.named_leaves(params):
         kind: Kind = "none"
         inputs: tuple[int, ...] = ()
-        if name in carry.terms:
-            spans = carry.terms[name].right[0].shape
-            kind, inputs = "outer", tuple(i for i, size in enumerate(spans) if size > 1)
+        if name in pieces:
+            inputs = tuple(i for i, size in enumerate(pieces[name].shape) if size > 1)
+            kind = "outer" if inputs else "exact"
         elif name in carry.exact:
             kind = "exact"
         elif name in carry.rest:
             kind = "dense"
         found.append(LeafStructure(name, tuple(leaf.shape), kind, inputs))
-    return Structure(tuple(found))
+    groups = [tuple(each.right[0]) for each in carry.terms.values() if len(each.right[0]) > 1]
+    return Structure(tuple(found), tuple(groups))
 
 
 def influenced(backend: Backend, carry: KroneckerInfluence) -> Any:
@@ -94,18 +111,19 @@ def advance_influence(
     precision = working_precision(backend, carry.added)
     # A coordinate without influence passes none on, even where its derivative is infinite.
     jacobian = where(backend, influenced(backend, carry), model.state.T).T
+    fresh: dict[str, Any] = {}
+    for leaf, immediate in zip(structure, model.params, strict=True):
+        fresh[leaf.name] = immediate
     terms: dict[str, Terms] = {}
-    exact: dict[str, Any] = {}
-    for leaf, fresh in zip(structure, model.params, strict=True):
-        if leaf.name in carry.terms and fresh is not None:
-            carried, made = as_precision(
-                backend, (carry.terms[leaf.name], fresh_terms(backend, fresh)), precision
-            )
-            pushed = tuple(push_rows(backend, jacobian, rows) for rows in carried.left)
-            terms[leaf.name] = Terms(pushed + made.left, carried.right + made.right)
-        elif leaf.name in carry.exact and fresh is not None:
-            pushed = push_rows(backend, jacobian, carry.exact[leaf.name])
-            exact[leaf.name] = pushed + fresh.left
+    for name, site in carry.terms.items():
+        made = fresh_terms(backend, {member: fresh[member] for member in site.right[0]})
+        carried, made = as_precision(backend, (site, made), precision)
+        pushed = tuple(push_rows(backend, jacobian, rows) for rows in carried.left)
+        terms[name] = Terms(pushed + made.left, carried.right + made.right)
+    exact = {
+        name: push_rows(backend, jacobian, rows) + fresh[name].left
+        for name, rows in carry.exact.items()
+    }
     drawn = site_signs(backend, signs, len(terms))
     reduced, added = reduce_all(backend, list(terms.values()), drawn, rank)
     kept = dict(zip(terms, reduced, strict=True))

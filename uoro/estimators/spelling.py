@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from uoro.arguments import require_choice
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
 from uoro.estimators.block_rtrl import BlockRTRL
@@ -78,7 +79,8 @@ def parse_estimator(written: str) -> Choice:
     - ``joint:K``, with ``memory=T``, ``scaling=rows``, ``baseline=diagonal`` and ``probes=P``:
       ``joint:4,scaling=rows``;
     - ``kron:R``, of rank R; ``kron`` is ``kron:2``. With ``rest=exact``, ``rest=uoro`` or
-      ``rest=refuse`` for params without structure: ``kron:3,rest=uoro``;
+      ``rest=refuse`` for params without structure: ``kron:3,rest=uoro``; with ``group=yes``
+      leaves that share D have one sum of terms;
     - ``rtrl``; ``block``, exact where units do not mix; ``snap``, the biased SnAp-1;
     - ``tbptt:T``, chunked as in the paper: an update every T items; ``tbptt:T,rolling``: an update
       at every item, through the last T;
@@ -153,11 +155,12 @@ def _parse_kron(call: str, written: str, options: list[str]) -> Choice:
     ranks = [option for option in options if "=" not in option]
     if len(ranks) > 1:
         raise SettingError(f"{call}: expected one rank, as in 'kron:3', got {len(ranks)}.")
-    usual = {"rest": "exact"}
+    usual = {"rest": "exact", "group": "no"}
     given = _read_options(call, [each for each in options if "=" in each], usual, list(usual))
     rank = _count(call, "rank", ranks[0]) if ranks else 2
     rest: Any = UORO() if given["rest"] == "uoro" else given["rest"]
-    return Choice(written, KroneckerSum(rank, rest=rest), 1)
+    require_choice(call, "group", given["group"], ("no", "yes"))
+    return Choice(written, KroneckerSum(rank, rest=rest, group=given["group"] == "yes"), 1)
 
 
 def _read_options(

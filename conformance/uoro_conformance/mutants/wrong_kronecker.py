@@ -162,6 +162,30 @@ def _half_fresh(now: Now, model: Jacobians) -> Jacobians:
     return _each(model, lambda i, fresh: fresh._replace(left=0.9 * fresh.left))
 
 
+def _wrong_factor(now: Now, model: Jacobians) -> Jacobians:
+    """Double the factor of the leaves of a group that are not its first."""
+    later = [name for group in now.structure.groups for name in group[1:]]
+
+    def change(i: int, fresh: Immediate) -> Immediate:
+        return fresh._replace(right=(1 + (now.structure.leaves[i].name in later)) * fresh.right)
+
+    return _each(model, change)
+
+
+def _one_member(now: Now, after: KroneckerInfluence) -> KroneckerInfluence:
+    """Keep the vector of the first leaf of a group alone."""
+
+    def alone(right: dict[str, Any]) -> dict[str, Any]:
+        return {name: (1.0 if i == 0 else 0.0) * u for i, (name, u) in enumerate(right.items())}
+
+    return after._replace(
+        terms={
+            name: Terms(terms.left, tuple(map(alone, terms.right)))
+            for name, terms in after.terms.items()
+        }
+    )
+
+
 def _all_plus(now: Now, signs: Any) -> Any:
     return now.dynamics.backend.map(lambda leaf: 0.0 * leaf + 1.0, signs)
 
@@ -227,12 +251,11 @@ def _exchanged(now: Now, after: KroneckerInfluence) -> KroneckerInfluence:
     changed = dict[str, Terms]()
     xp = now.dynamics.backend.xp
     for name, terms in after.terms.items():
-        n, *shape = terms.left[0].shape
-        square = len(shape) == 2 and shape[0] * shape[1] == max(terms.right[0].shape)
+        n, rows = terms.left[0].shape
+        columns = sum(max(u.shape) for u in terms.right[0].values())
         changed[name] = terms
-        if square and n == max(shape):
-            left = tuple(xp.swapaxes(a.reshape((n, n)), 0, 1).reshape(a.shape) for a in terms.left)
-            changed[name] = Terms(left, terms.right)
+        if n == rows == columns:
+            changed[name] = Terms(tuple(xp.swapaxes(a, 0, 1) for a in terms.left), terms.right)
     return after._replace(terms=changed)
 
 
@@ -269,6 +292,8 @@ WRONG_KRONECKER = (
     _wrong("rows and columns exchanged", "mean", after=_exchanged),
     _wrong("last term dropped", "mean", after=_strongest_only),
     _wrong("gradient from the terms after the step", "mean", before=_one_step_ahead),
+    _wrong("a wrong factor of a leaf that shares D", "mean", jacobians=_wrong_factor, group=True),
+    _wrong("one of the leaves that share D kept", "mean", after=_one_member, group=True),
     _wrong("one leaf's signs used by all", "signs", signs=_one_for_all),
     _wrong("structure never tested again", "structure", take=_without_test),
 )
@@ -277,6 +302,7 @@ WRONG_KRONECKER = (
 RIGHT_KRONECKER = (
     KroneckerVariant(1, name="kronecker: rank 1"),
     KroneckerVariant(2, name="kronecker: rank 2"),
+    KroneckerVariant(2, name="kronecker: leaves that share D together", group=True),
     KroneckerVariant(2, name="kronecker: signs flipped", signs=lambda now, signs: (
         now.dynamics.backend.combine((-1.0, signs))
     )),
