@@ -81,7 +81,7 @@ def fast_options() -> str:
 
 
 def compile_fast() -> None:
-    """Have XLA take `fast_options` in this process and in those that it starts.
+    """Set `fast_options` for XLA in this process and in those that it starts.
 
     To be called before anything is compiled, as XLA reads its flags once; later it changes nothing.
     Nor does it where the environment has ``XLA_FLAGS`` already, even if they are empty.

@@ -273,7 +273,7 @@ def like(state: Any, following: Any) -> list[Any]:
 
 
 def _replace(state: Any, following: Any, leaves: list[Tensor]) -> Any:
-    """Put leaves off the graph into the next state."""
+    """Replace leaves of the next state by ones off the graph."""
     moved = iter(leaves)
     return map_leaves(
         lambda leaf, new: next(moved) if coordinates_of(leaf) else detach(new), state, following

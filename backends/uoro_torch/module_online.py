@@ -157,7 +157,7 @@ class TrainedModule:
         return [part.training for part in parts_of(self._module)]
 
     def begin(self, state: Any, item: Any, *, again: bool) -> None:
-        """Have the module checked at the next step.
+        """Prepare the module for a check at the next step.
 
         Args:
             state: State before the step.

@@ -86,7 +86,7 @@ def _colours(backend: Backend, state: Any, inner: int) -> list[Colour]:
 
 
 def _judge(dynamics: Dynamics[Any, Any, Any], point: Any, colours: list[Colour]) -> Locality:
-    """Look at several points, and judge them together."""
+    """Return what several points, judged together, tell of each leaf."""
     backend = dynamics.backend
     params, state, inputs = point
     if UNIT[precision_of(backend, params, state) or "float32"] > UNIT["float32"]:
@@ -132,7 +132,7 @@ def _judge(dynamics: Dynamics[Any, Any, Any], point: Any, colours: list[Colour])
 def _leaf(
     name: str, shape: tuple[int, ...], colours: list[Colour], moved: list[_Moved]
 ) -> LeafLocality:
-    """Put together what was seen of a leaf."""
+    """Build the locality of a leaf from what was seen of it."""
     local = {j: each for j, each in enumerate(moved) if each.local}
     units = dict[int, Units]()
     for j in local:
@@ -213,7 +213,7 @@ class _Moved:
         return self._units is not None and bool((self._units >= 0).any())
 
     def look(self, pulled: Any, weights: Any, allowed: float) -> None:
-        """Take in what was pulled back of v, u ∘ v and w ∘ v at one point.
+        """Add what was pulled back of v, u ∘ v and w ∘ v at one point.
 
         A small entry may be what rounding left of a sum: its unit is a guess, which a large entry
         of another point corrects.

@@ -14,7 +14,7 @@ Found = TypeVar("Found")
 
 
 def found_once(find: Callable[..., Found]) -> Callable[..., Found]:
-    """Let a function ``find(dynamics, params, state, inputs)`` run once for a model and its shapes.
+    """Return a function ``find(dynamics, params, state, inputs)`` that runs once for each model.
 
     While a compiler or a map traces, the function is given random numbers of the same shapes.
     """

@@ -16,7 +16,7 @@ FORMER_ORDER = ("rank", "distribution", "epsilon", "pair_dtype", "reduction", "s
 
 
 def accept_former_settings(cls: Class) -> Class:
-    """Let `UORO` accept ``law=``, ``reduction=``, and all settings by position.
+    """Make `UORO` accept ``law=``, ``reduction=``, and all settings by position.
 
     ``UORO(reduction="optimal", rank=k)`` returns ``JointUORO(k)``.
     """

@@ -43,7 +43,7 @@ class SeekableStream(BlockStream, Protocol):
         ...
 
     def seek(self, position: Any) -> None:
-        """Go to a position.
+        """Set the position.
 
         Args:
             position: Position of the next item. It may come from a file that anybody could have

@@ -112,7 +112,7 @@ class Windows:
         return self._seekable("position").position
 
     def seek(self, position: Any) -> None:
-        """Go to a position of the stream.
+        """Set the position in the stream.
 
         Raises:
             UnseekableError: If the stream has no position.

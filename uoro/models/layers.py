@@ -21,7 +21,7 @@ def uniform_bias(generator: np.random.Generator, rows: int, fan_in: int) -> Any:
 
 
 def row(xp: Any, table: Any, index: Any) -> Any:
-    """Look one row up in a table; ``index`` is an integer array of shape ()."""
+    """Return one row of a table; ``index`` is an integer array of shape ()."""
     return table[xp.reshape(index, (1,))][0]
 
 
@@ -33,7 +33,7 @@ def input_map(generator: np.random.Generator, rows: int, fan_in: int, symbols: b
 
 
 def read(xp: Any, table: Any, inputs: Any, symbols: bool) -> Any:
-    """Look a symbol up in an embedding, or map the output of the layer below."""
+    """Return the row of a symbol in an embedding, or the mapped output of the layer below."""
     return row(xp, table, inputs) if symbols else table @ inputs
 
 

@@ -59,7 +59,7 @@ class RunCurve:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
+        """Return the name of the folder."""
         return self.path.resolve().name
 
     @property

@@ -84,7 +84,7 @@ class Run:
 
     @property
     def loss_name(self) -> str:
-        """Name of the loss, with its unit."""
+        """Return the name of the loss, with its unit."""
         return self._problem.loss_name
 
     def go(

@@ -156,7 +156,7 @@ class Saving:
 
 
 def _not_finite(saved: Saved) -> set[str]:
-    """Name the arrays that are not finite."""
+    """Return the names of the arrays that are not finite."""
     # bfloat16 is of kind V.
     return {
         name

@@ -141,7 +141,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
 
 def changes(before: Settings, after: Settings) -> list[str]:
-    """Name the settings that determine what a run computes and differ, with both values."""
+    """Return the settings that determine what a run computes and differ, with both values."""
     one, two = flat(before.table()), flat(after.table())
     return [
         f"{name}: {one.get(name, 'not given')!r} before, {two.get(name, 'not given')!r} now"

@@ -206,7 +206,7 @@ class Checked:
         return self._owner.position if self._failed is None else self._failed[1]
 
     def seek(self, position: Any) -> None:
-        """Go to a position of the stream."""
+        """Set the position in the stream."""
         self._owner.seek(position)
         self._items = iter(self._source)
         self._failed = None
