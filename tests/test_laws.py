@@ -126,6 +126,30 @@ def test_kinks_and_steep_places_are_not_called_wrong() -> None:
     assert count >= 18, "and seldom left open"
 
 
+def test_a_backward_pass_that_rounds_large_cotangents_is_not_called_wrong() -> None:
+    """The gradient of PyTorch's matrix exponential; clipping at 1e5 is seen beside it."""
+    backend = load_backend("torch")
+    params = {"A": torch.tensor(np.random.default_rng(0).normal(size=(4, 4)))}
+
+    def orthogonal(params: Any, state: Any, x: Any) -> Any:
+        state = torch.tanh(torch.matrix_exp(params["A"] - params["A"].T) @ state + x)
+        return state, state.sum()
+
+    dynamics = backend.dynamics(orthogonal)
+    point = params, torch.ones(4).double(), torch.arange(4.0).double()
+    assert check_linearity(dynamics, *point).holds
+
+    def vjp(*arguments: Any) -> Any:
+        outcome, pullback = dynamics.vjp(*arguments)
+
+        def clipped(state: Any, loss: Any) -> Any:
+            return pullback(state if state is None else state.clamp(-1e5, 1e5), loss)
+
+        return outcome, clipped
+
+    assert check_linearity(Changed(dynamics, vjp=vjp), *point).verdict == "broken"
+
+
 def test_a_pullback_of_the_loss_alone_must_agree_with_the_full_one(backend: Backend) -> None:
     dynamics, *point = GALLERY[0].build(backend).first
 

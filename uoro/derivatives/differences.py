@@ -151,7 +151,8 @@ def scales_at(dynamics: Dynamics[Any, Any, Any], point: Moment) -> Scales:
     """Measure the scales of the leaves at a point."""
     backend = dynamics.backend
     extents = _tools(dynamics).gradients(*point, backend.zeros(point.state)).extents
-    params, state, next_state = ([float(each) for each in group] for group in extents)
+    measured = backend.to_host(extents)
+    params, state, next_state = ([float(each) for each in group] for group in measured)
     return Scales(
         [_scale(each) for each in params],
         [_scale(own or other) for own, other in zip(state, next_state, strict=True)],
