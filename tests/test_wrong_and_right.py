@@ -25,6 +25,7 @@ from uoro_conformance.dense import reduce_densely
 from uoro_conformance.designs import hadamard_designs
 from uoro_conformance.explore import explore
 from uoro_conformance.finding import Finding, Verdict, worst
+from uoro_conformance.in_session import LONG, check_horizon
 from uoro_conformance.mutants.right import RIGHT
 from uoro_conformance.mutants.right_joint import RIGHT_JOINT
 from uoro_conformance.mutants.self_test import (
@@ -35,6 +36,7 @@ from uoro_conformance.mutants.self_test import (
 )
 from uoro_conformance.mutants.variants import Mutant, Variant, push_by_jvp
 from uoro_conformance.mutants.wrong import WRONG
+from uoro_conformance.mutants.wrong_clocks import CLOCKS
 from uoro_conformance.mutants.wrong_joint import WRONG_JOINT
 from uoro_conformance.systems import systems
 
@@ -117,6 +119,24 @@ def test_no_other_reduction_of_joint_pairs_adds_less_variance() -> None:
                 added = d @ (inner**2) @ d - ((d * np.diag(inner)) ** 2).sum()
                 assert added >= reduced.added - 1e-9 * (d @ d)
             assert added == pytest.approx(reduced.added, abs=1e-9 * (d @ d))
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [("autograd", CLOCKS[0]), ("jax", CLOCKS[1]), *(("torch", each) for each in CLOCKS)],
+    ids=lambda each: str(getattr(each, "name", each)),
+)
+def test_what_is_right_for_a_while_is_refused(name: str, variant: Variant) -> None:
+    backend = load_backend(name)
+    with backend.precision("float64"):
+        finding = check_horizon(LONG.build(backend), variant)
+    assert finding.verdict == "biased", finding
+    assert "40 steps were looked at" in finding.evidence
+
+
+def test_a_long_run_has_the_sizes_of_a_short_one() -> None:
+    assert LONG.is_lively()
+    check_horizon(LONG.build(load_backend("torch")), UORO()).require()
 
 
 class Nan(Streams):

@@ -7,7 +7,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from uoro import algebra
-from uoro.algebra import coordinates, differentiable, entry, mix, repeat, size
+from uoro.algebra import (
+    as_precision,
+    coordinates,
+    differentiable,
+    entry,
+    mix,
+    repeat,
+    size,
+    working_precision,
+)
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
@@ -113,12 +122,15 @@ class Apparatus:
     def _count(self, stack: Any) -> int:
         return int(self.backend.named_leaves(stack)[0][1].shape[0])
 
-    def _flat(self, carry: Any, *, stacked: bool) -> tuple[Any, Any]:
+    def _flat(self, carry: Any, state: Any, *, stacked: bool) -> tuple[Any, Any]:
         """Return tangents as a matrix, one row per pair, and cotangents as a stack."""
-        pair = carry.tangent, carry.cotangent
+        precision = working_precision(self.backend, state)
+        pair: tuple[Any, Any] = as_precision(
+            self.backend, (carry.tangent, carry.cotangent), precision
+        )
         if not stacked:
             pair = repeat(self.backend, pair, 1)
-        return flat_pairs(self.backend, *pair, self.rank)
+        return flat_pairs(self.backend, pair[0], pair[1], self.rank)
 
     def _measure(
         self, params: Any, carry: Any, state: Any, item: Any, drawn: Any, probes: Any
@@ -133,7 +145,7 @@ class Apparatus:
 
         after, states, losses, gradients = self._each(one)(drawn)
         looks = coordinates(backend, probes)
-        rows, cotangents = self._flat(after, stacked=True)
+        rows, cotangents = self._flat(after, state, stacked=True)
         averaged = rows.shape[0] // self.rank if self.joint else rows.shape[0]
         outer = mix(backend, looks @ rows.T / averaged, cotangents)
         sizes = backend.map(abs, cotangents)
@@ -152,7 +164,7 @@ class Apparatus:
             return pullback(image, None)[0], pullback(look, None)[1]
 
         fresh, back = self._each(pull)(probes, images)
-        tangents, carried = self._flat(carry, stacked=False)
+        tangents, carried = self._flat(carry, state, stacked=False)
         rank = 1 if self.joint else tangents.shape[0]
         seen = coordinates(backend, back) @ tangents.T
         exact = backend.combine((1.0, fresh), (1.0, mix(backend, seen / rank, carried)))

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from uoro.algebra import mean, mix, repeat, size
+from uoro.algebra import as_precision, mean, mix, repeat, size, working_precision
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimators import RTRL, UORO, JointUORO
 from uoro_conformance.designs import as_noise, draws_of, flat_pairs, is_joint
-from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
+from uoro_conformance.finding import Finding, largest, relative_gap
+from uoro_conformance.memory import UNIT, coarsest
 
 MOST_SIGNS = 14
 
@@ -71,9 +72,11 @@ def check_mean_over_all_signs(
         at each step.
     """
     backend = dynamics.backend
-    if tolerance is None:
-        tolerance = 1e4 * UNIT[precision_of(backend, state, params[0])]
     estimator = estimator if estimator is not None else UORO()
+    first = estimator.init(dynamics, params[0], state)
+    if tolerance is None:
+        memory = coarsest(backend, first, state, params[0])
+        tolerance = 1e4 * UNIT[memory] if memory in ("float64", "float32") else 16 * UNIT[memory]
     exact = RTRL()
     drawn = sign_sequences(backend, state, len(items), rank=draws_of(estimator))
     count = int(backend.named_leaves(drawn[0])[0][1].shape[0])
@@ -88,7 +91,7 @@ def check_mean_over_all_signs(
 
     estimate_step = backend.compile(all_at_once)
     exact_step = backend.compile(partial(exact.step, dynamics))
-    carry = repeat(backend, estimator.init(dynamics, params[0], state), count)
+    carry = repeat(backend, first, count)
     influence, start = exact.init(dynamics, params[0], state), state
     gaps = []
     for theta, item, signs in zip(params, items, drawn, strict=True):
@@ -96,7 +99,10 @@ def check_mean_over_all_signs(
         influence, state, estimate = exact_step(theta, influence, state, item, None)
         gaps.append(relative_gap(backend, average, estimate.gradient))
 
-    rows, cotangents = flat_pairs(backend, carry.tangent, carry.cotangent, estimator.rank)
+    pairs = as_precision(
+        backend, (carry.tangent, carry.cotangent), working_precision(backend, start)
+    )
+    rows, cotangents = flat_pairs(backend, pairs[0], pairs[1], estimator.rank)
     outer = mix(backend, rows.T / (count if is_joint(estimator) else rows.shape[0]), cotangents)
     gaps.append(relative_gap(backend, outer, influence))
     return Finding(

@@ -24,7 +24,6 @@ from uoro_conformance.apparatus import Apparatus, Measurement, apparatus
 from uoro_conformance.designs import balanced, gaussian
 from uoro_conformance.finding import (
     REFUSALS,
-    UNIT,
     Finding,
     Verdict,
     largest,
@@ -34,11 +33,9 @@ from uoro_conformance.finding import (
     relative_gap,
     worst,
 )
+from uoro_conformance.memory import ROUNDING, UNIT, memory_precision
 from uoro_conformance.programs import kept
 from uoro_conformance.systems import Trial
-
-ROUNDING = {"float64": 1e4, "float32": 1e3}
-"""How many units of roundoff, relative to what was added up, count as rounding."""
 
 NOISIEST = 1e3
 """Where the average size of a term exceeds the true mean by more, nothing follows."""
@@ -86,7 +83,7 @@ def check_chain(
         else.
     """
     law, backend = "each step's mean is RTRL's", trial.dynamics.backend
-    dtype = precision_of(backend, trial.state, trial.params[0])
+    dtype = memory_precision(trial, estimator)
     start = trial.carry_of(estimator)
     if length(backend, start.tangent) * length(backend, start.cotangent) > 0:
         evidence = "The initial carry is not zero."
@@ -124,7 +121,7 @@ def check_gradient_path(
     No averaging: under every design of signs, at every pair that `check_chain` visits. The
     arguments are those of `check_chain`.
     """
-    dtype = precision_of(trial.dynamics.backend, trial.state, trial.params[0])
+    dtype = memory_precision(trial, estimator)
 
     def judge(measured: Measurement) -> tuple[Verdict, float, str]:
         error, exact = float(measured.gradient_error), float(measured.gradient)
@@ -150,7 +147,7 @@ def check_outcome(
 
     Arguments as for `check_chain`.
     """
-    dtype = precision_of(trial.dynamics.backend, trial.state, trial.params[0])
+    dtype = memory_precision(trial, estimator)
 
     def judge(measured: Measurement) -> tuple[Verdict, float, str]:
         units = float(measured.outcome_error) / UNIT[dtype]
@@ -174,11 +171,11 @@ def _follow(
 ) -> Finding:
     """Judge every measurement along the path, and return the finding that matters most."""
     dtype = precision_of(trial.dynamics.backend, trial.state, trial.params[0])
-    found = list[tuple[Finding, Seen]]()
+    allowed, found = ROUNDING[memory_precision(trial, estimator)], list[tuple[Finding, Seen]]()
     for seen in _path(trial, estimator, dtype, seed, projections, batched):
         verdict, units, evidence = judge(seen.measured)
         evidence = f"At {seen.where}: {evidence}"
-        found.append((Finding(law, verdict, units, ROUNDING[dtype], evidence, trial.line), seen))
+        found.append((Finding(law, verdict, units, allowed, evidence, trial.line), seen))
     settled = worst([finding for finding, _ in found])
     again = next(seen for finding, seen in found if finding is settled)
     if settled.verdict in REFUSALS and judge(again.again()) != judge(again.measured):

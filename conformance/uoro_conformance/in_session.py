@@ -13,6 +13,7 @@ from uoro_conformance.cases import Session
 from uoro_conformance.declared import check_declaration
 from uoro_conformance.designs import draws_of
 from uoro_conformance.enumeration import check_mean_over_all_signs
+from uoro_conformance.exact import check_chain, check_gradient_path, check_outcome
 from uoro_conformance.finding import Finding, worst
 from uoro_conformance.free_runs import check_by_sampling
 from uoro_conformance.kronecker import check_mean_of_terms
@@ -24,6 +25,9 @@ from uoro_conformance.wide_draws import check_wide_draws
 
 WIDE_STEPS = 160
 """Length of the runs whose signs of six leaves are tested: lags of 64 steps are seen well."""
+
+LONG = System("tanh", 3, 40, 12)
+"""System of as many steps as an estimator is followed; of a shape that is compiled anyway."""
 
 FEW_SIGNS = 10
 """Number of signs that are enumerated: all steps of a system for one pair, two for joint pairs."""
@@ -140,6 +144,26 @@ def drawn_signs_are_fair(dtype: str, session: Session) -> Finding:
     )
     estimator, steps = Streams(UORO(rank=2), 2), session.profile.steps
     return check_signs(drawn_signs(both, estimator, steps=steps, seed=session.seed))
+
+
+def long_run(estimator: Estimator, dtype: str) -> Callable[[Session], Finding]:
+    """Return the check of the steps of an estimator far beyond the first ones, on one system."""
+
+    def in_session(session: Session) -> Finding:
+        return check_horizon(session.build(LONG, dtype), estimator, seed=session.seed)
+
+    return in_session
+
+
+def check_horizon(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Finding:
+    """Check each step's mean, its gradient and its outcome along a long trial."""
+    checks = (check_chain, check_gradient_path, check_outcome)
+    found = worst([check(trial, estimator, seed=seed) for check in checks])
+    evidence = f"{found.law}; {len(trial.items)} steps were looked at, and no later one."
+    return found._replace(
+        law="an estimator is at each step what it is at the first",
+        evidence=f"{evidence} {found.evidence}",
+    )
 
 
 def draws_of_six_leaves(dtype: str, session: Session) -> Finding:

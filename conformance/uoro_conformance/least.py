@@ -15,7 +15,8 @@ from uoro_conformance.apparatus import Apparatus, apparatus
 from uoro_conformance.dense import SQUARED, reduce_densely
 from uoro_conformance.designs import as_noise, draws_of
 from uoro_conformance.exact import at_scale
-from uoro_conformance.finding import UNIT, Finding, Verdict, precision_of, worst
+from uoro_conformance.finding import Finding, Verdict, worst
+from uoro_conformance.memory import UNIT, memory_precision
 from uoro_conformance.parity import matrix
 from uoro_conformance.systems import Trial
 
@@ -48,7 +49,7 @@ def check_added_variance(trial: Trial, estimator: Estimator, *, seed: int = 0) -
             f"check_added_variance({estimator}): expected an estimator of joint pairs, on a state "
             f"of at most {MOST_COORDINATES} coordinates, got {n} coordinates. Try JointUORO."
         )
-    dtype = precision_of(backend, trial.state, trial.params[0])
+    dtype = memory_precision(trial, lab.estimator)
     carry, state, found = trial.carry_of(estimator), trial.state, list[Finding]()
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):
         number = seed * 1000 + step

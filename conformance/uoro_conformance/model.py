@@ -10,41 +10,19 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from uoro.algebra import basis, size
 from uoro.derivatives.routes import Routed
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeWarning, StreamError
-from uoro.estimators import UORO
+from uoro.estimator import Estimator
+from uoro.estimators import UORO, JointUORO
 from uoro_conformance.cases import at_every_step, guarded
-from uoro_conformance.designs import hadamard_designs
-from uoro_conformance.exact import (
-    check_chain,
-    check_determinism,
-    check_gradient_path,
-    check_outcome,
-)
 from uoro_conformance.finding import Finding, not_checked, precision_of
-from uoro_conformance.free_runs import relative_variance
 from uoro_conformance.laws import check_purity
 from uoro_conformance.mapped import LAW
+from uoro_conformance.own_estimator import check_guarantee, check_pairs
 from uoro_conformance.report import Entry, Report
 from uoro_conformance.suite import DERIVATIVE_LAWS
 from uoro_conformance.systems import Trial
-
-MOST_COORDINATES = 256
-"""Up to so many state coordinates the whole influence is looked at."""
-
-MOST_UNBATCHED = 16
-"""The same for a model that the backend cannot map over, so that Python loops."""
-
-NOISE_SECONDS = 10.0
-"""Time for the runs that measure the noise, on a backend that does not compile."""
-
-MOST_NUMBERS = 2**25
-"""Up to so many numbers may be held at once: cotangents, one for each design."""
-
-PROJECTIONS = 4
-"""How many random projections are looked at otherwise."""
 
 
 def check_model(
@@ -57,13 +35,15 @@ def check_model(
     steps: int = 4,
     seed: int = 0,
     surrogate: bool = False,
+    estimator: Estimator | None = None,
+    span: int = 1,
     progress: Callable[[Entry], None] = lambda entry: None,
 ) -> Report:
     """Check a user's model: its derivatives, UORO's gradient on the model, and its noise.
 
     Its derivatives are held to the laws of `Dynamics` at every item that is taken. If they obey,
-    UORO on it is held to being unbiased for exact RTRL: over the whole influence where that is
-    small enough, on random projections elsewhere, exactly in both cases.
+    UORO on it, or the estimator that is given, is held to its guarantee: over the whole influence
+    where that is small enough, on random projections elsewhere, exactly in both cases.
 
     Args:
         dynamics: The model.
@@ -75,6 +55,10 @@ def check_model(
         seed: Seed of every draw.
         surrogate: Whether the model's derivatives are not those of its forward pass on purpose, as
             with spikes. They are then taken as they are, and RTRL is what it is with them.
+        estimator: Estimator that the model is to be trained with; `UORO` if not given. It is held
+            to what its ``guarantee`` declares: a step at a time where that is possible, elsewhere
+            by its gradients or by free runs.
+        span: Number of items that one step of the estimator takes; default 1.
         progress: Function called with each entry when it is done.
 
     Raises:
@@ -116,7 +100,11 @@ def check_model(
         reason = "What UORO is on this model depends on its derivatives: see above."
         run("exact/chain", lambda: not_checked("each step's mean is RTRL's", reason))
         return report
-    _unbiasedness(run, report, trial, seed)
+    chosen, trial = UORO() if estimator is None else estimator, trial.unrolled(span)
+    if isinstance(chosen, (UORO, JointUORO)) and chosen.baseline is None:
+        check_pairs(run, report, trial, chosen, seed)
+    else:
+        check_guarantee(run, report, trial, chosen, seed)
     if dtype == "float32":
         report.notes.append(
             "In float32 an error below about 1e-3 of a derivative may hide; in float64 one of 1e-8 "
@@ -184,67 +172,3 @@ def _if_mapped(check: Callable[[], Finding]) -> Finding:
     except Exception as error:
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return not_checked(LAW, f"It raises {said}")
-
-
-def _unbiasedness(
-    run: Callable[[str, Callable[[], Finding]], Finding], report: Report, trial: Trial, seed: int
-) -> None:
-    """Check UORO on the model against exact RTRL, as far as its size allows."""
-    backend, estimator = trial.dynamics.backend, UORO()
-    n, count = size(backend, trial.state), size(backend, trial.params[0])
-    report.notes.append(f"{n:,} state coordinates, {count:,} parameters.")
-    begun = time.perf_counter()
-    batched = _can_be_mapped(trial, estimator, report)
-    seconds = len(trial.items) * (time.perf_counter() - begun) / max(1, n)
-    run("exact/determinism", lambda: check_determinism(trial, estimator, seed=seed))
-    small = n <= (MOST_COORDINATES if batched else MOST_UNBATCHED)
-    whole = small and 2 * len(hadamard_designs(n, 0)) * count <= MOST_NUMBERS
-    projections = None if whole else PROJECTIONS
-    options = {"seed": seed, "projections": projections, "batched": batched}
-    run("exact/outcome", lambda: check_outcome(trial, estimator, **options))  # type: ignore[arg-type]  # a dict of options
-    run("exact/chain", lambda: check_chain(trial, estimator, **options))  # type: ignore[arg-type]  # a dict of options
-    run("exact/gradient", lambda: check_gradient_path(trial, estimator, **options))  # type: ignore[arg-type]  # the same
-    if not whole:
-        run(
-            "exact/whole influence",
-            lambda: not_checked(
-                "each step's mean is RTRL's, in all entries",
-                f"Of the {n:,} × {count:,} influence, {PROJECTIONS} random projections were looked "
-                "at under a few random designs at each step: exact, but not every entry.",
-            ),
-        )
-    runs = max(4, min(256 if batched else 16, MOST_NUMBERS // max(1, count)))
-    if not backend.compiled:
-        runs = max(4, min(runs, int(NOISE_SECONDS / seconds)))
-    try:
-        noise, error = relative_variance(trial, estimator, seed=seed, count=runs, batched=batched)
-    except Exception as failure:
-        said = " ".join(str(failure).split())[:200]
-        report.notes.append(f"Its variance could not be measured: {type(failure).__name__}: {said}")
-        return
-    report.notes.append(
-        f"Relative variance of UORO's gradient at step {len(trial.items)}: {noise:.3g} ± "
-        f"{error:.2g} ({runs} runs); rank k divides it by k."
-    )
-
-
-def _can_be_mapped(trial: Trial, estimator: UORO, report: Report) -> bool:
-    """Try the backend's vmap on a step of the model; where it fails, note what that means."""
-    backend, dynamics = trial.dynamics.backend, trial.dynamics
-    carry = trial.carry_of(estimator)
-
-    def one(signs: Any) -> Any:
-        return estimator.step(dynamics, trial.params[0], carry, trial.state, trial.items[0], signs)[
-            1
-        ]
-
-    try:
-        backend.vmap(one)(basis(backend, trial.state))
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        report.notes.append(
-            f"The backend cannot map over this model ({type(error).__name__}: {said}): rank k > 1 "
-            "and Streams will not run on it. Here designs were taken one by one."
-        )
-        return False
-    return True

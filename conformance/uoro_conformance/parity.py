@@ -16,7 +16,8 @@ from uoro.estimators.scaling import scaled
 from uoro_conformance.apparatus import Apparatus, apparatus
 from uoro_conformance.dense import SQUARED, gap_of_pairs, reduce_densely, resolve_identity
 from uoro_conformance.designs import as_noise, draws_of
-from uoro_conformance.finding import UNIT, Finding, precision_of
+from uoro_conformance.finding import Finding
+from uoro_conformance.memory import UNIT, memory_precision
 from uoro_conformance.programs import kept
 from uoro_conformance.systems import Trial
 
@@ -55,7 +56,7 @@ def check_parity(
     """
     lab, backend = apparatus(trial.dynamics, estimator), trial.dynamics.backend
     if tolerance is None:
-        tolerance = 1e7 * UNIT[precision_of(backend, trial.state, trial.params[0])]
+        tolerance = 1e7 * UNIT[memory_precision(trial, estimator)]
     law, rank = "the numbers are those of Algorithm 1", lab.rank
     if lab.joint:
         return _check_joint_parity(trial, lab, tolerance, seed)
@@ -91,7 +92,7 @@ def _check_joint_parity(trial: Trial, lab: Apparatus, tolerance: float, seed: in
     law, backend, rank = "the numbers are those of a dense reduction", lab.backend, lab.rank
     carry, state = trial.carry_of(lab.estimator), trial.state
     worst_gap, worst_allowed, evidence = 0.0, tolerance, ""
-    squared = SQUARED * UNIT[precision_of(backend, trial.state, trial.params[0])] ** 0.5
+    squared = SQUARED * UNIT[memory_precision(trial, lab.estimator)] ** 0.5
     dynamics: Any = trial.dynamics
     jacobians, norm = _compiled_jacobians(dynamics), np.linalg.norm
     for step, (params, item) in enumerate(zip(trial.params, trial.items, strict=True)):

@@ -13,7 +13,8 @@ from uoro.dynamics import Dynamics, Outcome, Pullback
 from uoro.estimator import Estimator, ParallelEstimator
 from uoro.prediction import predicting
 from uoro_conformance.apparatus import compiled_step
-from uoro_conformance.finding import UNIT, Finding, largest, precision_of, relative_gap
+from uoro_conformance.finding import Finding, largest, precision_of, relative_gap
+from uoro_conformance.memory import UNIT, memory_precision
 from uoro_conformance.programs import kept
 from uoro_conformance.systems import System, Trial
 
@@ -81,8 +82,10 @@ def check_prediction(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Fi
     """
     law = "a step is a prediction, with its gradient taken at once"
     dynamics, backend = trial.dynamics, trial.dynamics.backend
-    allowed = ROUNDING * UNIT[precision_of(backend, trial.state, trial.params[0])]
+    parallel = isinstance(estimator, ParallelEstimator)
     count = estimator.count if isinstance(estimator, ParallelEstimator) else None
+    one_stream = getattr(estimator, "estimator", estimator) if parallel else estimator
+    allowed = ROUNDING * UNIT[memory_precision(trial, one_stream)]
     params, state, item = trial.params[0], trial.state, trial.items[0]
     cotangent = cotangent_for(backend, dynamics.forward(params, state, item).output)
     weighted = Weighted(dynamics, cotangent)

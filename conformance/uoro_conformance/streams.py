@@ -10,17 +10,13 @@ from uoro.algebra import entry, mean
 from uoro.estimator import ParallelEstimator
 from uoro_conformance.apparatus import apparatus, compiled_step
 from uoro_conformance.finding import (
-    UNIT,
     Finding,
     Verdict,
     largest,
-    precision_of,
     relative_gap,
 )
+from uoro_conformance.memory import ROUNDING, UNIT, memory_precision
 from uoro_conformance.systems import Trial
-
-ROUNDING = 1e4
-"""How many units of roundoff, relative to what a stream is alone, count as rounding."""
 
 
 def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) -> Finding:
@@ -35,9 +31,9 @@ def check_streams(trial: Trial, streams: ParallelEstimator, *, seed: int = 0) ->
         streams: The estimator to check, and how many streams of it; all of them run here.
         seed: Seed of the signs.
     """
-    law = "parallel streams are streams alone"
+    law, memory = "parallel streams are streams alone", memory_precision(trial, streams.estimator)
     dynamics, backend, count = trial.dynamics, trial.dynamics.backend, streams.count
-    allowed = ROUNDING * UNIT[precision_of(backend, trial.state, trial.params[0])]
+    allowed = ROUNDING[memory] * UNIT[memory]
     lab = apparatus(dynamics, streams.estimator)
     together = compiled_step(dynamics, streams)
     states = [backend.combine((1.0 - 0.2 * b, trial.state)) for b in range(count)]

@@ -16,8 +16,8 @@ from uoro.derivatives.structure import find_structure
 from uoro.errors import DerivativeError
 from uoro.estimators import KroneckerSum
 from uoro_conformance.apparatus import compiled_step
-from uoro_conformance.exact import ROUNDING
 from uoro_conformance.finding import UNIT, Finding, precision_of, relative_gap
+from uoro_conformance.memory import ROUNDING
 from uoro_conformance.programs import kept
 from uoro_conformance.systems import Trial
 

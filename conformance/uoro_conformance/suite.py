@@ -8,17 +8,15 @@ from typing import Any
 
 from uoro.estimator import Estimator
 from uoro.estimators import (
-    RTRL,
     UORO,
     BlockRTRL,
     JointUORO,
     KroneckerSum,
     RollingTruncated,
     SnAp,
-    Truncated,
 )
 from uoro.estimators.streams import Streams
-from uoro_conformance.backend import BACKEND_LAWS, check_gaussian
+from uoro_conformance.backend import BACKEND_LAWS
 from uoro_conformance.cases import (
     Case,
     at_every_step,
@@ -38,15 +36,21 @@ from uoro_conformance.exact import (
     check_outcome,
     check_sign_equivariance,
 )
+from uoro_conformance.further_laws import (
+    BESIDE,
+    JOINT,
+    JOINT_TWO,
+    laws_of_learning,
+    laws_of_predictions,
+    laws_of_sampling,
+)
 from uoro_conformance.in_session import (
     added_variance,
     all_sign_sequences,
     all_signs_beside,
     all_signs_of_terms,
     declared_on,
-    drawn_signs_are_fair,
-    draws_of_six_leaves,
-    mean_of_free_runs,
+    long_run,
     rtrl_sums_to_bptt,
     self_test,
     truncation,
@@ -66,7 +70,7 @@ from uoro_conformance.mutants.self_test import (
     check_wrong_dynamics_are_refused,
 )
 from uoro_conformance.parity import check_parity
-from uoro_conformance.prediction import PREDICTOR, check_prediction
+from uoro_conformance.prediction import PREDICTOR
 from uoro_conformance.profiles import Profile
 from uoro_conformance.streams import check_streams
 from uoro_conformance.structure import check_broken_structure, check_factors
@@ -74,22 +78,15 @@ from uoro_conformance.sweeps import check_sweep
 from uoro_conformance.systems import System
 from uoro_conformance.terms import check_chain_of_terms, check_own_signs
 from uoro_conformance.truth import check_truth
-from uoro_conformance.wide_draws import check_large_draws
 
 DTYPES = ("float64", "float32")
 """Both are checked: that a law holds in float64 does not imply that it holds in float32."""
-
-JOINT, JOINT_TWO = JointUORO(1), JointUORO(2)
-"""Joint pairs: fewer than there are state coordinates, and about as many."""
 
 SCALED = JointUORO(2, scaling="rows")
 """Joint pairs whose projections are scaled by how far the params move each state coordinate."""
 
 TERMS = {"kron:1": KroneckerSum(1), "kron:2": KroneckerSum(2)}
 """Kronecker sums: more terms than a small system needs are carried exactly."""
-
-BESIDE = UORO(baseline="diagonal")
-"""UORO with the diagonal baseline beside its pair."""
 
 UNMIXED, GATED = [System("rtu", 2, 6), System("elstm", 3, 6)], System("gru", 2, 6)
 """Systems whose units do not mix, of one and of two coordinates a unit; and one whose units do."""
@@ -143,8 +140,9 @@ def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
         if dtype == first:
             found += _laws_of_terms(dtype, profile)
             found += _laws_of_declarations(dtype, profile)
-            found += _laws_of_predictions(dtype)
-            found += _laws_of_sampling(dtype)
+            found += laws_of_predictions(dtype)
+            found += laws_of_sampling(dtype)
+            found += laws_of_learning(dtype, profile)
     if profile.self_test:
         wrong, right = check_wrong_are_refused, check_right_are_not_biased
         found.append(Case(f"{first}/self-test/wrong", (first,), self_test(wrong, first)))
@@ -223,6 +221,7 @@ def _laws_of_each_estimator(dtype: str, profile: Profile) -> Mapping[str, Sequen
     return {
         "uoro": [
             on_systems(f"{dtype}/exact/equivariance/uoro", dtype, equivariance),
+            Case(f"{dtype}/exact/horizon/uoro", (dtype,), long_run(UORO(), dtype)),
             parity("uoro", UORO(), None),
             enumeration("uoro", UORO()),
             streams("uoro", Streams(UORO(), 3), few),
@@ -273,42 +272,3 @@ def _laws_of_declarations(dtype: str, profile: Profile) -> Iterator[Case]:
     beside = all_signs_beside(BESIDE, dtype)
     yield Case(f"{dtype}/exact/enumeration/uoro:baseline=diagonal", (dtype,), beside)
     yield Case(f"{dtype}/declared/tbptt:10", (dtype,), partial(truncation, dtype))
-
-
-def _laws_of_predictions(dtype: str) -> Iterator[Case]:
-    estimators: dict[str, Estimator] = {
-        "uoro": UORO(),
-        "uoro:rank=2": UORO(rank=2),
-        "joint:2": JOINT_TWO,
-        "rtrl": RTRL(),
-        "truncated": Truncated(),
-        "rolling:2": RollingTruncated(2),
-        "streams:uoro": Streams(UORO(), 3),
-        "streams:joint:2": Streams(JOINT_TWO, 2),
-        "streams:rtrl": Streams(RTRL(), 2),
-        "streams:kron:1": Streams(KroneckerSum(1), 2),
-        "uoro:baseline=diagonal": BESIDE,
-        "streams:snap": Streams(SnAp(), 2),
-    }
-    for name, estimator in estimators.items():
-        check = of(estimator, check_prediction)
-        yield on_systems(f"{dtype}/prediction/{name}", dtype, check, gallery=[PREDICTOR])
-    check = of_two_steps_as_one(UORO(), check_prediction)
-    yield on_systems(f"{dtype}/prediction/uoro:memory=2", dtype, check, gallery=[PREDICTOR])
-
-
-def _laws_of_sampling(dtype: str) -> Iterator[Case]:
-    yield Case(f"{dtype}/sampling/signs", (dtype,), partial(drawn_signs_are_fair, dtype))
-    wide = partial(draws_of_six_leaves, dtype)
-    yield Case(f"{dtype}/sampling/leaves", (dtype,), wide)
-    yield Case(
-        f"{dtype}/sampling/large",
-        (dtype,),
-        lambda session: check_large_draws(session.backend, dtype, seed=session.seed),
-    )
-    yield Case(
-        f"{dtype}/sampling/gaussian",
-        (dtype, "gaussian", "spherical"),
-        lambda session: check_gaussian(session.backend, dtype, seed=session.seed),
-    )
-    yield Case(f"{dtype}/sampling/mean", (dtype,), partial(mean_of_free_runs, dtype))

@@ -15,9 +15,10 @@ from uoro.estimators import RTRL, KroneckerSum
 from uoro.estimators.kronecker_carry import DRAWS, KroneckerInfluence, KroneckerSigns
 from uoro_conformance.apparatus import compiled_step
 from uoro_conformance.designs import gaussian
-from uoro_conformance.exact import ROUNDING, SCALES
+from uoro_conformance.exact import SCALES
 from uoro_conformance.finding import UNIT, Finding, precision_of
 from uoro_conformance.kronecker import influence_of, signs_for_all
+from uoro_conformance.memory import ROUNDING
 from uoro_conformance.programs import kept
 from uoro_conformance.systems import Trial
 

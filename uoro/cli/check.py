@@ -15,6 +15,7 @@ from uoro.arguments import require_choice, require_count
 from uoro.cli.help import FLAG
 from uoro.cli.help import console as make_console
 from uoro.errors import MissingFrameworkError, SettingError
+from uoro.estimators.spelling import parse_estimator
 from uoro.training.factory import load_factory
 
 
@@ -44,9 +45,17 @@ def check(
             "--surrogate", metavar=FLAG, help="The model's derivatives are surrogates on purpose"
         ),
     ] = False,
+    estimator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The estimator to check on the model: uoro, uoro:rank=4, uoro:memory=4, joint:4, "
+            "kron:2, rtrl, block, snap",
+        ),
+    ] = "uoro",
     report: Annotated[Path | None, typer.Option(help="JSON file to write the findings to")] = None,
 ) -> None:
-    """Check a model of your own: its derivatives, and that UORO on it is unbiased for exact RTRL.
+    """Check a model of your own: its derivatives, and that an estimator on it is as it declares.
 
     Exit status: 0 every law holds; 1 a law is broken; 2 the model cannot be checked as asked; 3
     a law is undecided or unverifiable.
@@ -61,6 +70,7 @@ def check(
         vary_seed=vary_seed,
         dtype=dtype,
         surrogate=surrogate,
+        estimator=estimator,
         report=report,
     )
 
@@ -74,6 +84,7 @@ def run_check(
     vary_seed: bool,
     dtype: str | None,
     surrogate: bool,
+    estimator: str,
     report: Path | None,
 ) -> None:
     """Check the model that a factory returns, print the report, and exit with its status."""
@@ -90,6 +101,13 @@ def run_check(
     require_count(f"uoro check --steps {steps}", "steps", steps)
     if dtype is not None:
         require_choice(f"uoro check --dtype {dtype}", "dtype", dtype, ("float32", "float64"))
+    choice = parse_estimator(estimator)
+    if choice.span is None or choice.span > steps:
+        raise SettingError(
+            f"uoro check --estimator {estimator} --steps {steps}: expected at least as many steps "
+            f"as one update takes, got {choice.span or 'an update for a whole run'}. Try --steps "
+            f"{2 * (choice.span or steps)}, or another estimator."
+        )
     number = choose_seed(seed, vary_seed)
     require_writable(report)
     dynamics, params, state, items = made_by("uoro check", spelling)
@@ -108,6 +126,8 @@ def run_check(
                 steps=steps,
                 seed=number,
                 surrogate=surrogate,
+                estimator=choice.estimator,
+                span=choice.span,
                 progress=lambda entry: status.update(f"{spelling}: {entry.id}"),
             )
     print_report(console, found)
