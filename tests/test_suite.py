@@ -42,9 +42,9 @@ def test_a_compiled_backend_meets_no_new_shapes_with_more_systems() -> None:
 
 def test_profiles_differ_in_amount_and_only_thorough_tests_the_suite_itself() -> None:
     names = [[case.id for case in cases(PROFILES[name])] for name in ("dev", "ci", "thorough")]
-    self_test = ["float64/self-test/wrong", "float64/self-test/right"]
-    assert names[0] == names[1] == names[2][:-2]
-    assert names[2][-2:] == self_test
+    self_test = [f"float64/self-test/{name}" for name in ("wrong", "right", "dynamics")]
+    assert names[0] == names[1] == names[2][:-3]
+    assert names[2][-3:] == self_test
     assert PROFILES["dev"].examples < PROFILES["ci"].examples < PROFILES["thorough"].examples
     with pytest.raises(UnknownNameError, match="Did you mean 'thorough'"):
         profile_named("through")

@@ -142,10 +142,13 @@ def _families(draws: Any, leaves: Mapping[str, slice]) -> Iterator[tuple[str, Fa
 
 def _chosen(leaves: Mapping[str, slice], most: int) -> list[int]:
     """Choose coordinates of all leaves in turn: the first, the last, the second, and so on."""
-    orders = []
-    for where in leaves.values():
-        inside = list(range(where.start, where.stop))
-        orders.append([inside.pop(0 if n % 2 == 0 else -1) for n in range(len(inside))])
+    orders = [
+        [
+            where.start + n // 2 if n % 2 == 0 else where.stop - 1 - n // 2
+            for n in range(min(most, where.stop - where.start))
+        ]
+        for where in leaves.values()
+    ]
     turns = [order[n] for n in range(most) for order in orders if n < len(order)]
     return sorted(turns[:most])
 

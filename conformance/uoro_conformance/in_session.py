@@ -24,7 +24,8 @@ from uoro_conformance.systems import System, Trial, influence_balancing
 from uoro_conformance.wide_draws import check_wide_draws
 
 WIDE_STEPS = 160
-"""Length of the runs whose signs of six leaves are tested: lags of 64 steps are seen well."""
+"""Length of the runs whose signs of six leaves are tested: lags of 64 steps are seen well. Four
+times as long under ``thorough``."""
 
 LONG = System("tanh", 3, 40, 12)
 """System of as many steps as an estimator is followed; of a shape that is compiled anyway."""
@@ -168,7 +169,8 @@ def check_horizon(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Findi
 
 def draws_of_six_leaves(dtype: str, session: Session) -> Finding:
     """Test the signs that a learner draws for sixteen streams of six leaves."""
-    steps = min(WIDE_STEPS, session.profile.steps)
+    longest = 4 * WIDE_STEPS if session.profile.any_size else WIDE_STEPS
+    steps = min(longest, session.profile.steps)
     return check_wide_draws(session.backend, dtype, steps=steps, seed=session.seed)
 
 
