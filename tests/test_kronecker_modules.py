@@ -20,7 +20,7 @@ from uoro_jax import from_apply, from_module
 from uoro_torch import Online
 
 from uoro import RTRL, Backend, KroneckerSum, load_backend
-from uoro.errors import SettingError
+from uoro.errors import SettingError, StructureError
 
 IN, UNITS = 3, 3
 MSE = functional.mse_loss
@@ -177,12 +177,47 @@ def test_a_module_is_saved_and_goes_on_bit_for_bit() -> None:
     assert torch.equal(_gradient(online), _gradient(again))
 
 
-def test_a_carry_is_not_loaded_before_an_item_has_told_the_structure() -> None:
+def test_a_carry_that_is_loaded_before_the_first_step_waits_for_it() -> None:
     online, item = _online("GRUCell", estimator=KroneckerSum(1))
+    items = [item() for _ in range(4)]
+    for each in items[:2]:
+        online.step(*each)
+    fresh, _ = _online("GRUCell", estimator=KroneckerSum(1))
+    saved = online.state_dict()
+    fresh.load_state_dict(saved)
+    assert all(map(torch.equal, fresh.state_dict()["carry"], saved["carry"])), "kept if saved again"
+    for each in items[2:]:
+        assert float(fresh.step(*each)) == float(online.step(*each))
+    assert all(map(torch.equal, fresh.state_dict()["carry"], online.state_dict()["carry"]))
+
+
+def test_a_carry_of_another_estimator_is_refused_at_the_first_step() -> None:
+    online, item = _online("GRUCell", estimator=KroneckerSum(2))
     online.step(*item())
     fresh, _ = _online("GRUCell", estimator=KroneckerSum(1))
-    with pytest.raises(SettingError, match=r"expected an item of the stream.*inputs"):
-        fresh.load_state_dict(online.state_dict())
+    fresh.load_state_dict(online.state_dict())
+    with pytest.raises(StructureError, match="Was it saved from another model or estimator"):
+        fresh.step(*item())
+
+
+def test_streams_are_not_reset_one_by_one_while_a_carry_waits() -> None:
+    online, item = _online("GRUCell", streams=2, estimator=KroneckerSum(1))
+    online.step(*item())
+    fresh, _ = _online("GRUCell", streams=2, estimator=KroneckerSum(1))
+    fresh.load_state_dict(online.state_dict())
+    with pytest.raises(SettingError, match="Take a step first"):
+        fresh.reset(torch.tensor([True, False]))
+    fresh.reset()
+    assert fresh.state_dict()["carry"] is None
+
+
+def test_under_autocast_rounding_is_that_of_its_dtype() -> None:
+    module = nn.GRUCell(IN, UNITS)
+    online = Online.for_module(module, MSE, estimator=KroneckerSum(2))
+    for _ in range(3):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = online.step(torch.randn(IN), torch.randn(UNITS))
+        assert torch.isfinite(loss)
 
 
 @pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning")

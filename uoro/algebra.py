@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from uoro.backend import Backend, Scalar, TakesProducts, Tree
+from uoro.backend import Backend, Coarsens, Scalar, TakesProducts, Tree
 from uoro.deprecation import moved_names
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -111,6 +112,11 @@ def nonzero(backend: Backend, tree: Any, *, stacked: bool = True) -> Any:
         here = backend.xp.any(other.reshape((leaf.shape[0], -1)), -1) if stacked else other.any()
         found = here if found is None else found | here
     return found
+
+
+def in_full(backend: Backend) -> AbstractContextManager[None]:
+    """Return a context in which arrays are computed with in the dtypes that they have."""
+    return backend.in_full() if isinstance(backend, Coarsens) else nullcontext()
 
 
 def where(backend: Backend, mask: Any, array: Any) -> Any:

@@ -53,7 +53,7 @@ class Backend(Protocol):
 
     Every other operation on trees is derived from these methods in `uoro.algebra`. Optional
     methods have protocols of their own: `CompilesSteps`, `TakesProducts`, `FindsFactors`,
-    `DropsPrograms`.
+    `DropsPrograms`, `Coarsens`.
 
     Attributes:
         name: Name that the backend is registered under.
@@ -316,4 +316,20 @@ class DropsPrograms(Protocol):
 
     def drop_programs(self) -> None:
         """Drop all compiled programs of the process that the framework keeps."""
+        ...
+
+
+@runtime_checkable
+class Coarsens(Protocol):
+    """A backend whose models may compute in a coarser dtype than their params have.
+
+    Law: the unit is that of the dtype in which a model that is called now computes.
+    """
+
+    def coarser_unit(self) -> float:
+        """Return the unit of roundoff of that dtype; 0 where there is none."""
+        ...
+
+    def in_full(self) -> AbstractContextManager[None]:
+        """Return a context in which nothing is computed in a coarser dtype."""
         ...

@@ -22,7 +22,7 @@ from uoro_torch.compiling import CompiledStep
 from uoro_torch.draws import draw
 from uoro_torch.dynamics import TorchDynamics
 from uoro_torch.lists import add_up, careful_norm, one_wide_dtype, quick_norms
-from uoro_torch.probing import routed
+from uoro_torch.probing import autocast_unit, routed
 from uoro_torch.tracing import mapping, traced
 from uoro_torch.trees import as_real, coordinates_of, differentiable, map_leaves, widen
 
@@ -209,6 +209,18 @@ class TorchBackend:
     ) -> Any:
         """Draw on the device, from a generator seeded by the key."""
         return draw(self._device, key, like, distribution, batch, stacked)
+
+    def coarser_unit(self) -> float:
+        """Return the unit of roundoff of autocast, in which modules compute; 0 where it is off."""
+        return 0.0 if torch.compiler.is_compiling() else autocast_unit(self._device)
+
+    def in_full(self) -> AbstractContextManager[None]:
+        """Return a context without autocast."""
+        return (
+            torch.autocast(self._device.type, enabled=False)
+            if self.coarser_unit()
+            else nullcontext()
+        )
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
         """Return tensors on the device, floating ones in a dtype if one is given."""

@@ -30,7 +30,13 @@ from uoro_torch.module_online import TrainedModule
 from uoro_torch.output import off_graph, on_graph
 from uoro_torch.pending import PendingSteps
 from uoro_torch.prepared import Prepared
-from uoro_torch.saving import NotPickled, load_into, saved_of
+from uoro_torch.saving import (
+    NotPickled,
+    first_carry,
+    load_into,
+    require_none_waiting,
+    saved_of,
+)
 from uoro_torch.trained import TrainedTransition
 from uoro_torch.trees import detach
 
@@ -108,7 +114,7 @@ class Online(NotPickled):
         self.dynamics: Any = trained.dynamics
         self.carry: Any = None
         self.steps = 0
-        self._initial, self._example = state, None
+        self._initial, self._example, self._waiting = state, None, None
         self._model = Prepared(trained, self.estimator, compile=compile)
         self._pending, self._encoded = PendingSteps(params, late=late), Encoded()
 
@@ -256,10 +262,11 @@ class Online(NotPickled):
         backend, fresh = self.dynamics.backend, self._initial if state is None else state
         require_fresh(backend, fresh, self._initial)
         if mask is None:
-            self.state, self.carry = fresh, None
+            self.state, self.carry, self._waiting = fresh, None, None
             return
         streams = require_several("Online.reset(mask)", self.estimator)
         mask = require_mask(mask, len(streams.rows), backend.device)
+        require_none_waiting(self)
         if self.carry is None:
             self.state = select(backend, mask, fresh, self.state)
             return
@@ -277,7 +284,8 @@ class Online(NotPickled):
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Load what `state_dict` returned, for the same kind of model and estimator.
 
-        For `RollingTruncated`, which carries items, take a step first.
+        What only an item can complete, such as the window of `RollingTruncated`, is compared at the
+        next step.
 
         Args:
             saved: What `state_dict` returned. Before 0.2 its key ``"carry"`` was ``"memory"``.
@@ -285,13 +293,13 @@ class Online(NotPickled):
         Raises:
             StructureError: If it is of another model or estimator; nothing is changed then.
         """
-        load_into(self, saved, self._example)
+        load_into(self, saved)
 
     def _take(self, model: Prepared, take: Callable[..., Any], params: Any, item: Any) -> Any:
         """Take a step, and return its estimate or prediction."""
         model.prepare(self.params, self.state, item, self.carry)
         if self.carry is None:
-            self.carry = self.estimator.init(self.dynamics, self.params, self.state, inputs=item)
+            self.carry, self._waiting = first_carry(self, item), None
         signs = model.draw(self.seed, self.steps, self.state)
         self.carry, self.state, made = take(params, self.carry, self.state, item, signs)
         self.steps, self._example = self.steps + 1, item

@@ -203,6 +203,13 @@ def _require_no_strangers(results: Sequence[Tensor], roots: Sequence[Tensor]) ->
         )
 
 
+def autocast_unit(device: torch.device) -> float:
+    """Return the unit of roundoff of autocast; 0 where it is off."""
+    if not torch.is_autocast_enabled(device.type):
+        return 0.0
+    return UNIT[str(torch.get_autocast_dtype(device.type)).rpartition(".")[2]]
+
+
 @contextmanager
 def observe(device: torch.device, module: nn.Module | None = None) -> Iterator[Seen]:
     """Enter a context that restores random states and a module's attributes at its end.
@@ -213,9 +220,7 @@ def observe(device: torch.device, module: nn.Module | None = None) -> Iterator[S
         device: Device whose random state is restored.
         module: Module whose attributes are restored.
     """
-    unit = 0.0
-    if torch.is_autocast_enabled(device.type):
-        unit = UNIT[str(torch.get_autocast_dtype(device.type)).rpartition(".")[2]]
+    unit = autocast_unit(device)
     hooks = [] if module is None else hooked_modules(module)
     seen = Seen([], unit, _ignoring_stops, hooks)
     token = _places.set(seen.stopped)

@@ -43,17 +43,18 @@ def saved_of(online: Any) -> dict[str, Any]:
         "steps": online.steps,
         "seed": online.seed,
         "state": optree.tree_leaves(online.state),
-        "carry": None if online.carry is None else optree.tree_leaves(online.carry),
+        "carry": online._waiting if online.carry is None else optree.tree_leaves(online.carry),
     }
 
 
-def load_into(online: Any, saved: Any, example: Any) -> None:
+def load_into(online: Any, saved: Any) -> None:
     """Load what `saved_of` returned.
+
+    A carry whose shapes only an item of the stream tells waits for the next step.
 
     Args:
         online: `Online` of the same kind of model and estimator.
         saved: What was saved.
-        example: Item of a step, for estimators that carry items; ``None`` if there is none.
 
     Raises:
         StructureError: If the tensors are not those of this model and estimator, or it is nothing
@@ -63,8 +64,40 @@ def load_into(online: Any, saved: Any, example: Any) -> None:
     saved = require_saved(call, saved)
     seed = require_seed(call, saved["seed"])
     steps = require_count(call, "steps", saved["steps"], least=0)
-    state, carry = filled(online.state, saved["state"], "state"), None
-    if saved["carry"] is not None:
-        empty = online.estimator.init(online.dynamics, online.params, state, inputs=example)
-        carry = filled(empty, saved["carry"], "carry")
-    online.seed, online.steps, online.state, online.carry = seed, steps, state, carry
+    state, carry, waiting = filled(online.state, saved["state"], "state"), None, saved["carry"]
+    if waiting is not None:
+        try:
+            made = online.estimator.init(
+                online.dynamics, online.params, state, inputs=online._example
+            )
+            carry, waiting = filled(made, waiting, "carry"), None
+        except SettingError:  # The estimator needs an item.
+            if online._example is not None:
+                raise
+    online.seed, online.steps, online.state = seed, steps, state
+    online.carry, online._waiting = carry, waiting
+
+
+def first_carry(online: Any, item: Any) -> Any:
+    """Return the carry of the next step: that which was loaded, or a new one.
+
+    Raises:
+        StructureError: If what was loaded is of another model or estimator.
+    """
+    carry = online.estimator.init(online.dynamics, online.params, online.state, inputs=item)
+    if online._waiting is None:
+        return carry
+    return filled(carry, online._waiting, "carry")
+
+
+def require_none_waiting(online: Any) -> None:
+    """Check that no loaded carry waits for an item.
+
+    Raises:
+        SettingError: If one does.
+    """
+    if online._waiting is not None:
+        raise SettingError(
+            "Online.reset(mask): expected a step after load_state_dict(...), got none yet, and the "
+            f"carry of {online.estimator!r} is complete only at an item. Take a step first."
+        )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from uoro.algebra import basis, coordinates
+from uoro.algebra import basis, coordinates, in_full
 from uoro.backend import Backend, FindsFactors, Tree
 from uoro.derivatives.routes import is_concrete
 from uoro.derivatives.structure import LeafStructure, Structure, factor, listed, rounding
@@ -108,7 +108,10 @@ def take_jacobians(
         by_params, by_state = rows()
     leaves = [leaf for _, leaf in backend.named_leaves(by_params)]
     allowed = rounding(backend, params, state)
-    looks = [_immediate(backend.xp, *each) for each in zip(structure, leaves, pieces, strict=True)]
+    with in_full(backend):
+        looks = [
+            _immediate(backend.xp, *each) for each in zip(structure, leaves, pieces, strict=True)
+        ]
     fresh, gaps = [found for found, _ in looks], [gap for _, gap in looks]
     apart: list[Any] = []  # `list[Any]()` is no call that torch.compile follows.
     for group in structure.groups:

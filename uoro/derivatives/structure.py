@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from uoro.algebra import repeat, shift
 from uoro.arguments import leaf_name
-from uoro.backend import Backend
+from uoro.backend import Backend, Coarsens
 from uoro.derivatives.differences import UNIT, precision_of
 from uoro.derivatives.found import found_once
 from uoro.dynamics import Dynamics
@@ -116,6 +116,8 @@ def listed(names: tuple[str, ...]) -> str:
 def rounding(backend: Backend, *trees: Any) -> float:
     """Return the largest relative deviation that counts as rounding in the dtypes of trees."""
     unit = UNIT[precision_of(backend, *trees) or "float32"]
+    if isinstance(backend, Coarsens):
+        unit = max(unit, backend.coarser_unit())
     return min(ROUNDING * unit, COARSE)
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeAlias
 
-from uoro.algebra import coordinates, size, where, working_precision
+from uoro.algebra import coordinates, in_full, size, where, working_precision
 from uoro.arguments import (
     leaf_name,
     mismatch,
@@ -220,7 +220,8 @@ class KroneckerSum(Stepping):
         require_signs("KroneckerSum.step", backend, signs.terms, state, batch)
         structure = structure_of(backend, params, carry)
         model = take_jacobians(dynamics, structure, params, state, inputs)
-        after = advance_influence(backend, structure, model, carry, signs.terms, self.rank)
+        with in_full(backend):
+            after = advance_influence(backend, structure, model, carry, signs.terms, self.rank)
         after = after._replace(
             rest={
                 name: self._of_rest.advance(
