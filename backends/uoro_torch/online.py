@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uoro.algebra import select
 from uoro.arguments import require_estimator, require_flag, require_seed
 from uoro.deprecation import renamed_keywords
 from uoro.dynamics import Dynamics
@@ -19,9 +18,7 @@ from uoro_torch.encoders import Encoded
 from uoro_torch.gradients import accumulate
 from uoro_torch.guards import (
     require_fresh,
-    require_mask,
     require_params,
-    require_several,
     require_state,
     require_streams,
 )
@@ -30,11 +27,11 @@ from uoro_torch.module_online import TrainedModule
 from uoro_torch.output import off_graph, on_graph
 from uoro_torch.pending import PendingSteps
 from uoro_torch.prepared import Prepared
+from uoro_torch.restarting import restart_streams
 from uoro_torch.saving import (
     NotPickled,
     first_carry,
     load_into,
-    require_none_waiting,
     saved_of,
 )
 from uoro_torch.trained import TrainedTransition
@@ -259,20 +256,12 @@ class Online(NotPickled):
             StructureError: If the mask is no boolean for each stream, or the state is not like the
                 initial one.
         """
-        backend, fresh = self.dynamics.backend, self._initial if state is None else state
-        require_fresh(backend, fresh, self._initial)
+        fresh = self._initial if state is None else state
+        require_fresh(self.dynamics.backend, fresh, self._initial)
         if mask is None:
             self.state, self.carry, self._waiting = fresh, None, None
             return
-        streams = require_several("Online.reset(mask)", self.estimator)
-        mask = require_mask(mask, len(streams.rows), backend.device)
-        require_none_waiting(self)
-        if self.carry is None:
-            self.state = select(backend, mask, fresh, self.state)
-            return
-        self.carry, self.state = streams.reset(
-            self.dynamics, self.params, self.carry, self.state, mask, fresh, inputs=self._example
-        )
+        restart_streams(self, mask, fresh, self._example)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, but for the model and its parameters.
