@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from systems import MODELS, build, entries, jiggle, make_items, relative
+from uoro_conformance.kronecker import influence_of
 
 from uoro import (
     RTRL,
@@ -16,12 +17,13 @@ from uoro import (
     UORO,
     Backend,
     Estimator,
+    KroneckerSum,
     Learner,
     RollingTruncated,
     Streams,
     load_backend,
 )
-from uoro.algebra import basis, coordinates, norm
+from uoro.algebra import basis, coordinates, norm, repeat
 from uoro.errors import SettingError, UnknownNameError
 from uoro.estimators import Influence, Truncated
 from uoro.monitors import (
@@ -360,6 +362,31 @@ def test_monitors_that_only_look_take_streams(name: str) -> None:
             first = backend.map(lambda leaf: leaf[0], states)
             alone = spectral_radius(dynamics, params, first, item).radius
             assert found[wanted] == pytest.approx(float(alone), rel=1e-6)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_variance_added_to_terms_is_that_of_the_reduction(
+    backend: Backend, streams: bool
+) -> None:
+    """Against all terms multiplied out; the suite holds `added` to a dense reduction."""
+    dynamics, params, state = build(backend, MODELS["rnn"])
+    items = entries(backend, make_items(4), 4)
+    estimator: Any = KroneckerSum(1)
+    monitor, carry = make_monitor("added"), estimator.init(dynamics, params, state, inputs=items[0])
+    for number, item in enumerate(items):
+        signs = estimator.draw(partial(backend.random, backend.key(number)), state)
+        carry, state, _ = estimator.step(dynamics, params, carry, state, item, signs)
+    if streams:
+        estimator = Streams(estimator, 2)
+        carry, state = repeat(backend, carry, 2), repeat(backend, state, 2)
+    assert monitor.wrap(estimator) is estimator
+    found = monitor.measure(dynamics, estimator, params, carry, state, items[0])
+    inner = carry if not streams else backend.map(lambda leaf: leaf[0], carry)
+    squared = float(norm(backend, influence_of(backend, params, inner))) ** 2
+    count = 2 if streams else 1
+    assert found["added/influence_squared"] == pytest.approx(count * squared)
+    assert found["added/variance"] == pytest.approx(count * float(inner.added))
+    assert found["added/variance"] > 0
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def reduce_all(
         group = [i for i, each in enumerate(counts) if each == count]
         lefts, rights, variances = backend.vmap(partial(_weights, xp, rank))(
             xp.stack([gram_of(backend, terms[i].left) for i in group]),
-            xp.stack([_gram_of_pieces(backend, terms[i].right) for i in group]),
+            xp.stack([gram_of_pieces(backend, terms[i].right) for i in group]),
             xp.stack([signs[i][:count] for i in group]),
         )
         added = added + variances.sum()
@@ -151,7 +151,7 @@ def gram_of(backend: Backend, arrays: tuple[Any, ...]) -> Any:
     return xp.stack([xp.stack(row) for row in rows])
 
 
-def _gram_of_pieces(backend: Backend, vectors: tuple[dict[str, Any], ...]) -> Any:
+def gram_of_pieces(backend: Backend, vectors: tuple[dict[str, Any], ...]) -> Any:
     """Compute the matrix of inner products of vectors that are given in pieces."""
     each = [gram_of(backend, tuple(vector[name] for vector in vectors)) for name in vectors[0]]
     return sum(each[1:], each[0])

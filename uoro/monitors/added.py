@@ -1,4 +1,4 @@
-"""Variance that the last reduction of pairs added to the influence estimate."""
+"""Variance that the last reduction of pairs, or of terms, added to the influence estimate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from uoro.algebra import gram
 from uoro.backend import Backend
-from uoro.estimators import JointInfluence
+from uoro.estimators import JointInfluence, KroneckerInfluence
+from uoro.estimators.kronecker_pairs import gram_of, gram_of_pieces
 
 
 def variance_added(
@@ -33,6 +34,33 @@ def variance_added(
             pair = backend.map(lambda leaf: leaf[None], pair)
         tangents, cotangents = (gram(backend, part, part) for part in pair)
         return carry.added, (tangents * cotangents).sum()
+
+    added, squared = (backend.vmap(one) if streams else one)(carry)
+    return backend.from_host(added).sum(), squared.sum()
+
+
+def variance_added_to_terms(
+    backend: Backend, carry: KroneckerInfluence, *, streams: bool = False
+) -> tuple[Any, Any]:
+    """Return the same of Kronecker sums: the sums over all leaves.
+
+    Leaves that are carried exactly count in the squared norm; those of the estimator of the rest
+    do not.
+
+    Cost: the inner products of r terms, one pass over what is carried. The function compiles.
+
+    Args:
+        backend: Backend of the carry.
+        carry: Carry of `KroneckerSum`.
+        streams: Whether the carry is a stack over streams.
+    """
+
+    def one(carry: KroneckerInfluence) -> tuple[Any, Any]:
+        squared = backend.inner(carry.exact, carry.exact)
+        for left, right in carry.terms.values():
+            products = gram_of(backend, left) * gram_of_pieces(backend, right)
+            squared = squared + products.sum()
+        return carry.added, squared
 
     added, squared = (backend.vmap(one) if streams else one)(carry)
     return backend.from_host(added).sum(), squared.sum()

@@ -9,7 +9,8 @@ from uoro.algebra import entry
 from uoro.arguments import mismatch, require_count
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
-from uoro.monitors.added import name_added, variance_added
+from uoro.estimators import JointUORO
+from uoro.monitors.added import name_added, variance_added, variance_added_to_terms
 from uoro.monitors.compiled import Compiled
 from uoro.monitors.monitor import (
     Look,
@@ -17,9 +18,10 @@ from uoro.monitors.monitor import (
     call_of,
     has_streams,
     require_independent,
-    require_joint,
     require_pair,
+    require_reducing,
     require_single,
+    require_terms,
     require_uoro,
     unwrap,
 )
@@ -54,28 +56,37 @@ class PairMonitor(Looks):
 
 
 class AddedMonitor(Looks):
-    """Variance that the last reduction of `JointUORO` added; with streams, of all streams."""
+    """Variance that the last reduction of `JointUORO` or `KroneckerSum` added, in all streams."""
 
     name = "added"
-    cost = "nothing per step; the inner products of the k pairs per measurement"
+    cost = "nothing per step; the inner products of all pairs or terms per measurement"
 
     def __init__(self) -> None:
-        self._added = Compiled(
+        self._pairs = Compiled(
             lambda dynamics, stacked, streams: partial(
                 variance_added, dynamics.backend, stacked=stacked, streams=streams
+            )
+        )
+        self._terms = Compiled(
+            lambda dynamics, streams: partial(
+                variance_added_to_terms, dynamics.backend, streams=streams
             )
         )
 
     def wrap(self, estimator: Estimator) -> Estimator:
         """Return the same estimator."""
-        require_joint(estimator, call_of(self))
+        require_reducing(estimator, call_of(self))
         return estimator
 
     def look(self, run: Look) -> dict[str, float]:
         """Return the variance, and its ratio to the squared norm of the estimate."""
-        uoro = require_joint(run.estimator, call_of(self))
-        require_pair(run.carry, call_of(self))
-        added = self._added(run.dynamics, uoro.rank > 1, has_streams(run.estimator))
+        inner, streams = require_reducing(run.estimator, call_of(self)), has_streams(run.estimator)
+        if isinstance(inner, JointUORO):
+            require_pair(run.carry, call_of(self))
+            added = self._pairs(run.dynamics, inner.rank > 1, streams)
+        else:
+            require_terms(run.carry, call_of(self))
+            added = self._terms(run.dynamics, streams)
         return name_added(*added(unwrap(run.carry)))
 
 

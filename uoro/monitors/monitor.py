@@ -9,7 +9,15 @@ from uoro.arguments import mismatch
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator
-from uoro.estimators import UORO, Influence, JointInfluence, JointUORO, ParallelEstimator
+from uoro.estimators import (
+    UORO,
+    Influence,
+    JointInfluence,
+    JointUORO,
+    KroneckerInfluence,
+    KroneckerSum,
+    ParallelEstimator,
+)
 from uoro.monitors.shadow import ShadowCarry, Shadowed
 
 
@@ -115,6 +123,12 @@ def unwrap_estimator(estimator: Estimator) -> Estimator:
     return estimator
 
 
+def unwrap_streams(estimator: Estimator) -> Estimator:
+    """Return the estimator of one stream, within shadows and streams."""
+    inner = unwrap_estimator(estimator)
+    return inner.estimator if isinstance(inner, ParallelEstimator) else inner
+
+
 def wrapped(estimator: Estimator, carry: Any, shadow: Estimator, every: int) -> ShadowCarry | None:
     """Return the carry of one shadow among those around an estimator; the outer of equal ones."""
     while isinstance(estimator, Shadowed) and isinstance(carry, ShadowCarry):
@@ -151,9 +165,7 @@ def require_uoro(estimator: Estimator, call: str) -> UORO | JointUORO:
     Raises:
         SettingError: If the estimator carries no pairs.
     """
-    inner = unwrap_estimator(estimator)
-    if isinstance(inner, ParallelEstimator):
-        inner = inner.estimator
+    inner = unwrap_streams(estimator)
     if not isinstance(inner, UORO | JointUORO):
         got = f"{type(inner).__name__}, which carries no pairs"
         hint = "Use the monitor with UORO, or leave it out."
@@ -175,17 +187,20 @@ def require_independent(estimator: Estimator, call: str) -> UORO:
     return uoro
 
 
-def require_joint(estimator: Estimator, call: str) -> JointUORO:
-    """Return the JointUORO within shadows and streams.
+def require_reducing(estimator: Estimator, call: str) -> JointUORO | KroneckerSum:
+    """Return the estimator within shadows and streams, which reduces pairs or terms.
 
     Raises:
         SettingError: If the pairs are independent, or there are none.
     """
+    inner = unwrap_streams(estimator)
+    if isinstance(inner, KroneckerSum):
+        return inner
     uoro = require_uoro(estimator, call)
     if isinstance(uoro, UORO):
         got = "UORO, in which no variance is known to be added"
-        hint = "Use JointUORO(rank), or leave the monitor out."
-        raise SettingError(mismatch(call, "estimator", "JointUORO", got, hint))
+        hint = "Use JointUORO(rank) or KroneckerSum(rank), or leave the monitor out."
+        raise SettingError(mismatch(call, "estimator", "JointUORO or KroneckerSum", got, hint))
     return uoro
 
 
@@ -202,3 +217,15 @@ def require_pair(carry: Any, call: str) -> Influence[Any, Any]:
         hint = "Measure once the run has begun, with the carry of its estimator."
         raise SettingError(mismatch(call, "carry", "that of UORO", type(pair).__name__, hint))
     return pair
+
+
+def require_terms(carry: Any, call: str) -> None:
+    """Check that a carry holds the terms of a Kronecker sum.
+
+    Raises:
+        SettingError: If it does not.
+    """
+    if not isinstance(unwrap(carry), KroneckerInfluence):
+        hint = "Measure once the run has begun, with the carry of its estimator."
+        got = type(unwrap(carry)).__name__
+        raise SettingError(mismatch(call, "carry", "that of KroneckerSum", got, hint))

@@ -22,7 +22,7 @@ def make_monitor(spelling: str) -> Monitor:
     """Build a monitor from its spelling.
 
     - ``pair``: norms of the pairs.
-    - ``added``: variance added by the last reduction of ``JointUORO(k)``.
+    - ``added``: variance added by the last reduction of ``JointUORO(k)`` or ``KroneckerSum(r)``.
     - ``radius``, ``radius:iterations=256``: spectral radius of the step.
     - ``noise``: gradient noise of ``UORO(rank=k)``, from its own pairs.
     - ``noise:replicas=4``: gradient noise of any `UORO`, from replicas beside it.
