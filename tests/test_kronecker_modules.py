@@ -19,7 +19,7 @@ from uoro_conformance.kronecker import check_mean_of_terms
 from uoro_jax import from_apply, from_module
 from uoro_torch import Online
 
-from uoro import RTRL, Backend, KroneckerSum, load_backend
+from uoro import RTRL, Backend, JointUORO, KroneckerSum, load_backend
 from uoro.errors import SettingError, StructureError
 
 IN, UNITS = 3, 3
@@ -209,6 +209,23 @@ def test_streams_are_not_reset_one_by_one_while_a_carry_waits() -> None:
         fresh.reset(torch.tensor([True, False]))
     fresh.reset()
     assert fresh.state_dict()["carry"] is None
+
+
+@pytest.mark.parametrize("streams", [None, 2])
+def test_under_autocast_joint_pairs_are_reduced_in_their_own_dtype(streams: int | None) -> None:
+    gradients = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        core = nn.GRUCell(IN, UNITS)
+        online = Online.for_module(core, MSE, streams=streams, estimator=JointUORO(4))
+        for _ in range(4):
+            x = torch.randn(*([streams] if streams else []), IN)
+            y = torch.zeros(*([streams] if streams else []), UNITS)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=on):
+                online.step(x, y)
+        gradients.append(_gradient(online))
+    exact, coarse = gradients
+    assert 0 < float((coarse - exact).norm()) < 0.03 * float(exact.norm())
 
 
 def test_under_autocast_rounding_is_that_of_its_dtype() -> None:

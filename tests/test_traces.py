@@ -125,6 +125,14 @@ def test_bad_input_is_refused() -> None:
         traces.step(model, params, held.carry, rest, items[0], None, _cotangent)
     with pytest.raises(StructureError, match="cotangent"):
         traces.step(model, params, held, rest, items[0], None, lambda output: output["value"])
+    with pytest.raises(SettingError, match="cotangent: expected a function of the output"):
+        traces.step(model, params, held, rest, items[0], None, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(StructureError, match=r"Traces\.reset\(traced=.*a Traced"):
+        traces.reset(model, params, held.carry, rest, True, rest)
+    with pytest.raises(
+        StructureError, match=r"Traces\.reset\(ended=.*one boolean, got shape \(2,\)"
+    ):
+        traces.reset(model, params, held, rest, jnp.zeros(2, bool), rest)
 
 
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])

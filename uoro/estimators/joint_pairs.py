@@ -8,12 +8,13 @@ from uoro.algebra import (
     as_precision,
     coordinates,
     entry,
+    in_full,
     shaped,
     size,
     with_products,
     working_precision,
 )
-from uoro.backend import Backend
+from uoro.backend import Backend, Coarsens
 from uoro.dynamics import Params, State, Sweep
 from uoro.estimators.projections import projections
 from uoro.estimators.reduction import reduce_pairs, side_of_gram, side_of_rows
@@ -89,21 +90,25 @@ def reduce(
         each = backend.vmap(model.pull)(fresh.pulled, model.kept)
         return as_precision(backend, each, precision)
 
-    across, own, mixed = with_products(backend, carried, pulled)
-    before, pushed, added, signs = (coordinates(backend, tree) for tree in trees)
-    rows = xp.concatenate([pushed, added], 0)
-    if size(backend, params) < 2 * rank:
-        both = [coordinates(backend, stack) for stack in (carried, pulled())]
-        right = side_of_rows(xp, xp.concatenate(both, 0))
-    else:
-        # θ̃ is as large as the params; its inner products are those of s̃, which is small.
-        upper, lower = [before @ before.T, across], [across.T, own]
-        products = xp.concatenate([xp.concatenate(each, 1) for each in (upper, lower)], 0)
-        right = side_of_gram(xp, products)
-    reduction = reduce_pairs(xp, side_of_rows(xp, rows), right, signs[1], rank)
-    merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
-    return JointInfluence(
-        shaped(backend, reduction.tangents @ rows, entry(backend, fresh.added, 0)),
-        backend.map(lambda _, new: new, cotangent, merged),  # in its dtypes
-        reduction.added,
-    )
+    # The model is pulled through in its own dtype, and pairs are reduced in theirs.
+    made = pulled() if isinstance(backend, Coarsens) else None
+    make = pulled if made is None else lambda: made
+    with in_full(backend):
+        across, own, mixed = with_products(backend, carried, make)
+        before, pushed, added, signs = (coordinates(backend, tree) for tree in trees)
+        rows = xp.concatenate([pushed, added], 0)
+        if size(backend, params) < 2 * rank:
+            both = [coordinates(backend, stack) for stack in (carried, make())]
+            right = side_of_rows(xp, xp.concatenate(both, 0))
+        else:
+            # θ̃ is as large as the params; its inner products are those of s̃, which is small.
+            upper, lower = [before @ before.T, across], [across.T, own]
+            products = xp.concatenate([xp.concatenate(each, 1) for each in (upper, lower)], 0)
+            right = side_of_gram(xp, products)
+        reduction = reduce_pairs(xp, side_of_rows(xp, rows), right, signs[1], rank)
+        merged = mixed(reduction.cotangents[:, :rank], reduction.cotangents[:, rank:])
+        return JointInfluence(
+            shaped(backend, reduction.tangents @ rows, entry(backend, fresh.added, 0)),
+            backend.map(lambda _, new: new, cotangent, merged),  # in its dtypes
+            reduction.added,
+        )

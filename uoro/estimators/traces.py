@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from uoro.algebra import select
-from uoro.arguments import mismatch, require_dynamics, require_estimator, require_number
+from uoro.arguments import (
+    mismatch,
+    require_callable,
+    require_dynamics,
+    require_estimator,
+    require_number,
+)
 from uoro.backend import Backend, Scalar
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
@@ -131,10 +137,8 @@ class Traces:
         Raises:
             StructureError: If ``traced`` is no `Traced`, or ō is not shaped like the output.
         """
-        if not isinstance(traced, Traced):
-            expected, hint = "a Traced", "Build it with init, and pass on what step returns."
-            got = spelled(traced)
-            raise StructureError(mismatch("Traces.step(traced=...)", "", expected, got, hint))
+        _require_traced("Traces.step", traced)
+        require_callable("Traces.step(...)", "cotangent", cotangent, "a function of the output")
         estimator = predicting(self.estimator, "Traces.step")
         carry, state, prediction = estimator.advance(
             dynamics, params, traced.carry, state, inputs, signs
@@ -171,12 +175,29 @@ class Traces:
 
         Returns:
             Carry and trace, and the state; unchanged if the episode goes on.
+
+        Raises:
+            StructureError: If ``traced`` is no `Traced`, or ``ended`` is not one boolean.
         """
+        _require_traced("Traces.reset", traced)
         backend = dynamics.backend
-        mask = backend.from_host(ended).reshape((1,))
+        mask = backend.from_host(ended)
+        if tuple(mask.shape) not in ((), (1,)):
+            got, hint = (
+                f"shape {tuple(mask.shape)}",
+                "Map the traces of one stream: backend.vmap(...).",
+            )
+            raise StructureError(mismatch("Traces.reset(ended=...)", "", "one boolean", got, hint))
+        mask = mask.reshape((1,))
         chosen = self.init(dynamics, params, fresh, inputs=inputs), fresh
         lifted = backend.map(lambda leaf: leaf[None], (chosen, (traced, state)))
         restarted: tuple[Traced, Any] = backend.map(
             lambda leaf: leaf[0], select(backend, mask, *lifted)
         )
         return restarted
+
+
+def _require_traced(call: str, traced: object) -> None:
+    if not isinstance(traced, Traced):
+        expected, hint = "a Traced", "Build it with init, and pass on what step returns."
+        raise StructureError(mismatch(f"{call}(traced=...)", "", expected, spelled(traced), hint))
