@@ -55,7 +55,8 @@ class OnlineGradient:
         Args:
             params: Parameters, a pytree of floating or complex arrays.
             state: Initial hidden state, a pytree of arrays; a stack of B for `uoro.Streams`.
-            item: Item of the stream, for its shape. Only `uoro.RollingTruncated` needs one.
+            item: Item of the stream, for estimators that need one: `uoro.RollingTruncated`, and
+                those that look for the structure of the model, such as `uoro.KroneckerSum`.
 
         Raises:
             StructureError: If a leaf of params or state is no array.
