@@ -114,7 +114,7 @@ def nonzero(backend: Backend, tree: Any, *, stacked: bool = True) -> Any:
     return found
 
 
-def in_full(backend: Backend) -> AbstractContextManager[None]:
+def in_full(backend: Backend) -> AbstractContextManager[Any]:
     """Return a context in which arrays are computed with in the dtypes that they have."""
     return backend.in_full() if isinstance(backend, Coarsens) else nullcontext()
 

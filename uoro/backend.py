@@ -330,6 +330,6 @@ class Coarsens(Protocol):
         """Return the unit of roundoff of that dtype; 0 where there is none."""
         ...
 
-    def in_full(self) -> AbstractContextManager[None]:
+    def in_full(self) -> AbstractContextManager[Any]:
         """Return a context in which nothing is computed in a coarser dtype."""
         ...

@@ -214,13 +214,10 @@ class TorchBackend:
         """Return the unit of roundoff of autocast, in which modules compute; 0 where it is off."""
         return 0.0 if torch.compiler.is_compiling() else autocast_unit(self._device)
 
-    def in_full(self) -> AbstractContextManager[None]:
+    def in_full(self) -> AbstractContextManager[Any]:
         """Return a context without autocast."""
-        return (
-            torch.autocast(self._device.type, enabled=False)
-            if self.coarser_unit()
-            else nullcontext()
-        )
+        on = self.coarser_unit() > 0
+        return torch.autocast(self._device.type, enabled=False) if on else nullcontext()
 
     def from_host(self, tree: Any, *, dtype: str | None = None) -> Any:
         """Return tensors on the device, floating ones in a dtype if one is given."""

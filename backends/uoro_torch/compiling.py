@@ -56,10 +56,10 @@ class CompiledStep:
             DerivativeError: If the compiled step returns other numbers.
             SettingError: If PyTorch cannot compile it as a whole.
         """
-        dynamo: Any = torch._dynamo.exc
+        dynamo: Any = torch._dynamo
         try:
             return self._run(*arguments)
-        except (dynamo.Unsupported, dynamo.BackendCompilerFailed) as error:
+        except (dynamo.exc.Unsupported, dynamo.exc.BackendCompilerFailed) as error:
             raise SettingError(
                 "compile=True: expected a step that torch.compile can take as a whole, got "
                 f"{type(error).__name__}: {first_words(error)} Leave compile out."

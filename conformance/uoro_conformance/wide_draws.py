@@ -89,6 +89,7 @@ def wide_draws(
 
     dynamics = backend.dynamics(transition, check=False)
     drawn, leaves = [], dict[str, slice]()
+    parts: list[tuple[str, Any]] = []
     for run in range(RUNS):
         estimator = Drawing(Streams(UORO(), STREAMS))
         learner = Learner(dynamics, estimator, Held(), params, state, seed=seed * RUNS + run)
@@ -108,7 +109,7 @@ def wide_draws(
 def _parts(backend: Backend, signs: Any) -> Any:
     """Yield real numbers by name, one row a stream."""
     for name, leaf in backend.named_leaves(signs):
-        rows = np.asarray(leaf).reshape(STREAMS, -1)
+        rows: Any = np.asarray(leaf).reshape(STREAMS, -1)
         if np.iscomplexobj(rows):
             yield f"{name}, real", rows.real
             yield f"{name}, imaginary", rows.imag

@@ -57,6 +57,7 @@ def _numbers(backend: Backend, scalars: Any) -> Any:
 def _of_trees(backend: Backend, dtype: str) -> list[Finding]:
     agree, found = partial(compare, backend=backend, dtype=dtype), list[Finding]()
     factors = [1.0, -2.0, 0.5, 3.0, -1.0, 0.25, 1.5, -0.5, 2.0]
+    trees: list[Any] = []
     for leaves in LEAVES:
         rounded = [
             {name: leaf.astype(dtype).astype(float) for name, leaf in tree.items()}
