@@ -298,3 +298,25 @@ def test_a_deque_the_input_before_and_a_counter_are_lifted() -> None:
     total.backward()  # type: ignore[no-untyped-call]  # PyTorch's own has no types
     for mine, wanted in zip(lifted.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, wanted.grad)
+
+
+class KeepsLayers(nn.Module):
+    """A module that keeps the state of an LSTM, which has its layers in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core, self.readout = nn.LSTM(IN, UNITS), nn.Linear(UNITS, OUT)
+        self.state: Any = None
+
+    def forward(self, input: Tensor) -> Any:
+        hidden, self.state = self.core(input[None], self.state)
+        return self.readout(hidden[0])
+
+
+def test_state_with_layers_in_front_is_lifted_for_one_stream_and_refused_for_several() -> None:
+    def online(**settings: Any) -> Online:
+        return Online.for_module(lift_state(KeepsLayers(), torch.randn(IN)), MSE, **settings)
+
+    assert torch.isfinite(online().step(torch.randn(IN), torch.randn(OUT)))
+    with pytest.raises(StructureError, match="has its layers there"):
+        online(streams=2).step(torch.randn(2, IN), torch.randn(2, OUT))

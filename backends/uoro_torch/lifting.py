@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from uoro.arguments import require_count, require_kind
+from uoro.derivatives.choosing import first_words
 from uoro.errors import StructureError, spelled
 from uoro_torch.dependence import FILLS, filled, same
 from uoro_torch.draws import seeded
@@ -65,8 +66,22 @@ class Lifted(nn.Module):
             for place in mine:
                 given: Any = state[place.name]  # Cloned, as it may be changed in place.
                 place.put(optree.tree_map(torch.clone, given))
-            output = self.core(input)
+            output = self._run(input, state)
             return output, {place.name: place.again(self.core).value for place in mine}
+
+    def _run(self, input: Any, state: dict[str, Any]) -> Any:
+        try:
+            return self.core(input)
+        except RuntimeError as error:
+            both: Any = (self._initial, state)
+            alone, given = map(optree.tree_leaves, both)
+            if all(one.ndim == leaf.ndim for one, leaf in zip(alone, given, strict=True)):
+                raise
+            raise StructureError(
+                f"Lifted({type(self.core).__name__}), streams: expected state whose first axis may "
+                f"be that of the streams, got {first_words(error)} The state of nn.LSTM and nn.GRU "
+                "has its layers there. Use cells, or pass state in and out with the batch first."
+            ) from error
 
 
 def lift_state(module: nn.Module, input: Any) -> Lifted:
