@@ -24,7 +24,7 @@ from uoro import (
     TruncatedBPTT,
     load_backend,
 )
-from uoro.errors import StructureError
+from uoro.errors import DerivativeError, StructureError
 from uoro.estimators import Truncated, bptt
 
 STEPS = 5
@@ -562,3 +562,25 @@ def test_bad_input_is_refused() -> None:
     stubborn = online(predict, lossy)
     with pytest.raises(StructureError, match=r"an estimator with advance\(\)"):
         stubborn(params, stubborn.init(params, _state()), x, None)
+
+
+@pytest.mark.parametrize("estimator", [UORO(), RTRL()], ids=["uoro", "rtrl"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "jit"])
+def test_what_is_not_differentiated_online_is_not_differentiated_at_all(
+    estimator: Any, compiled: bool
+) -> None:
+    """It would be the gradient of one step, without a word; a head after it is differentiated."""
+
+    def transition(params: Any, state: Any, x: Any) -> Any:
+        state = jnp.tanh(params @ state + x)
+        return state, jnp.sum(state**2)
+
+    core, params, x, key = online(transition, estimator), jnp.eye(2), jnp.ones(2), jax.random.key(0)
+    carry = core.init(params, jnp.zeros(2))
+    for name, read in (("predict", lambda out: out[1]), ("step", lambda out: out[1].loss)):
+        take = getattr(core, name)
+        take = jax.jit(take) if compiled else take
+        with pytest.raises(DerivativeError, match=rf"OnlineGradient\.{name}\(params"):
+            jax.grad(lambda params, take=take, read=read: read(take(params, carry, x, key)))(params)
+        head = jax.grad(lambda h, take=take, read=read: h * read(take(params, carry, x, key)))
+        assert jnp.isfinite(head(2.0))

@@ -116,10 +116,12 @@ class OnlineGradient:
             its gradient is zero at a cotangent of zero.
 
         Raises:
-            DerivativeError: At the first step, if the model cannot be differentiated.
+            DerivativeError: At the first step, if the model cannot be differentiated; or if JAX
+                differentiates it by ``params``.
             StructureError: As when calling the object.
         """
         self._require("predict", carry)
+        params = rule.without_derivative("OnlineGradient.predict", params)
         signs = self._draw("predict", key, carry.state)
         after, prediction = self._advance(params, carry, item, signs)
         output, aux = prediction.output, prediction.aux
@@ -140,11 +142,13 @@ class OnlineGradient:
             and the transition's third output, if any.
 
         Raises:
-            DerivativeError: At the first step, if the model cannot be differentiated.
+            DerivativeError: At the first step, if the model cannot be differentiated; or if JAX
+                differentiates it by ``params``.
             StructureError: If ``carry`` was not returned by `init` or `step`, ``key`` is no key, or
                 the transition returns no loss.
         """
         self._require("step", carry)
+        params = rule.without_derivative("OnlineGradient.step", params)
         signs = self._draw("step", key, carry.state)
         influence, state, estimate = self.estimator.step(
             self.dynamics, params, carry.influence, carry.state, item, signs

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from uoro.errors import DerivativeError
 from uoro_jax.pullback import cast_like
 from uoro_jax.trees import conjugate, moving
 
@@ -70,3 +71,23 @@ def _back(advance: Advance, kept: Any, cotangents: Any) -> tuple[Any, None, None
 
 
 predict.defvjp(_forth, _back)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def without_derivative(call: str, params: Any) -> Any:
+    """Return params by which JAX refuses to differentiate.
+
+    The derivative by JAX of what `OnlineGradient.predict` and `OnlineGradient.step` return would be
+    that of one step alone, without a word.
+    """
+    return params
+
+
+@without_derivative.defjvp
+def _refuse(call: str, primals: Any, tangents: Any) -> Any:
+    raise DerivativeError(
+        f"{call}(params, …): expected a call that JAX does not differentiate, got one under "
+        "jax.grad, jax.vjp or jax.jvp; it would be the gradient of this step alone. Differentiate "
+        "a loss of core(params, carry, item, key), or use the pullback of predict and the gradient "
+        "of step."
+    )
