@@ -28,12 +28,7 @@ from uoro_torch.output import off_graph, on_graph
 from uoro_torch.pending import PendingSteps
 from uoro_torch.prepared import Prepared
 from uoro_torch.restarting import restart_streams
-from uoro_torch.saving import (
-    NotPickled,
-    first_carry,
-    load_into,
-    saved_of,
-)
+from uoro_torch.saving import NotPickled, first_carry, load_into, saved_of
 from uoro_torch.trained import TrainedTransition
 from uoro_torch.trees import detach
 

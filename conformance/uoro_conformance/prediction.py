@@ -109,7 +109,7 @@ def check_prediction(trial: Trial, estimator: Estimator, *, seed: int = 0) -> Fi
         gap = relative_gap(backend, got, expected)
         if isinstance(got, BesideBaseline):
             # What a baseline leaves over may be rounding alone, and a normaliser is its root.
-            gap = gap**2
+            gap = largest([gap**2, relative_gap(backend, got.baseline, expected.baseline)])
         gaps[what] = largest([gaps.get(what, 0.0), gap])
 
     for number, params in enumerate(trial.params):

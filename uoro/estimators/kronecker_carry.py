@@ -111,9 +111,8 @@ def advance_influence(
     precision = working_precision(backend, carry.added)
     # A coordinate without influence passes none on, even where its derivative is infinite.
     jacobian = where(backend, influenced(backend, carry), model.state.T).T
-    fresh: dict[str, Any] = {}
-    for leaf, immediate in zip(structure, model.params, strict=True):
-        fresh[leaf.name] = immediate
+    pairs = zip(structure, model.params, strict=True)
+    fresh: dict[str, Any] = {leaf.name: immediate for leaf, immediate in pairs}
     terms: dict[str, Terms] = {}
     for name, site in carry.terms.items():
         made = fresh_terms(backend, {member: fresh[member] for member in site.right[0]})

@@ -257,7 +257,7 @@ def _by_cost(facts: Facts, rows: list[Row], trained: bool) -> Recommendation:
 
 
 def _of_biased(row: Row, best: Row | None) -> Recommendation:
-    """Recommend a biased estimator, and say what that means."""
+    """Recommend a biased estimator, with what that means."""
     beside = (
         "" if best is None else f", at {row.cost / best.cost:.2g} of the cost of {best.spelling}"
     )
@@ -272,7 +272,7 @@ _UNTRAINED = "whether the bias of the others matters is seen on a trained networ
 
 
 def _of_cheap(row: Row, best: Row) -> str:
-    """Say which biased estimator would be enough, were the network trained."""
+    """Return which biased estimator would be enough, were the network trained."""
     return (
         f"{row.spelling} is biased by only {max(row.bias, 0.0):.2g} of the squared gradient here, "
         f"at {row.cost / best.cost:.2g} of the cost: enough for a trained network, but it cannot "
@@ -281,7 +281,7 @@ def _of_cheap(row: Row, best: Row) -> str:
 
 
 def _of_rest(best: Row, biased: list[Row]) -> str:
-    """Say why none of the faster biased estimators is recommended."""
+    """Return why none of the faster biased estimators is recommended."""
     faster = [row for row in biased if row.cost < best.cost]
     if not faster:
         return ""

@@ -197,7 +197,7 @@ def suggest(
 
 
 def _quiet(doing: str) -> None:
-    """Say nothing."""
+    """Report nothing."""
 
 
 def _positive(what: str, value: Any) -> float:
@@ -227,7 +227,7 @@ def _trial(
     replicas: int,
     seed: int,
 ) -> Trial:
-    """Lay out which of the items count, and how many run at a time."""
+    """Build the trial: which of the items count, and how many run at a time."""
     backend = dynamics.backend
     skip, multiple = count // 5, 1
     if count >= 3 * WINDOW:
