@@ -79,6 +79,25 @@ def test_it_is_unbiased_whatever_the_inner_products_are_taken_to_be(size: float)
     np.testing.assert_allclose(mean, tangents.T @ cotangents, atol=1e-12)
 
 
+@pytest.mark.parametrize(("dtype", "allowed"), [(np.float64, 1e-12), (np.float32, 3e-4)])
+def test_rounding_does_not_choose_the_sign_of_a_direction(dtype: Any, allowed: float) -> None:
+    """Of fresh pairs, all singular vectors may sum to zero: the projections do.
+
+    Without pairs carried from before, all is kept, and only the signs of the directions are free.
+    """
+    generator = np.random.default_rng(7)
+    angles = 2.0 * np.pi * np.arange(3) / 3
+    tangents = np.stack([0 * angles, 0 * angles, np.cos(angles), np.sin(angles)]).astype(dtype)
+    cotangents = generator.normal(size=(PAIRS, 7)).astype(dtype)
+    found = []
+    for _ in range(100):
+        moved = cotangents * (1.0 + np.finfo(dtype).eps * generator.choice((-1, 0, 1), (PAIRS, 7)))
+        left, right = side_of_rows(np, tangents), side_of_rows(np, moved.astype(dtype))
+        made = reduce_pairs(np, left, right, np.ones(PAIRS, dtype), RANK)
+        found.append(made.tangents @ tangents)
+    assert np.abs(np.array(found) - found[0]).max() <= allowed * np.abs(found[0]).max()
+
+
 def test_inner_products_of_no_vectors_have_a_root_too() -> None:
     gram = np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])
     assert np.linalg.eigvalsh(gram)[0] < 0

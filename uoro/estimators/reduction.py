@@ -24,6 +24,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 FLOOR = 64
@@ -136,8 +137,7 @@ def reduce_pairs(xp: Any, left: Side, right: Side, signs: Any, rank: int) -> Red
     values = xp.where(values > noise * values[0], values, 0.0)
     kept = water_filling(xp, values, rank)
     seen = values > 0
-    # The sign of a singular vector is arbitrary: fix one, the same on all backends.
-    signs = xp.where(basis.sum(0) < 0, -signs[: len(values)], signs[: len(values)])
+    signs = xp.where(_leaning(xp, basis) < 0, -signs[: len(values)], signs[: len(values)])
     scale = xp.where(seen, xp.where(seen, values, 1.0) ** -0.5, 0.0) * signs
     rows = (unit_rows(xp, kept, rank) * scale[:, None]).T
     rows = xp.where(sound, rows, float("nan"))
@@ -147,6 +147,18 @@ def reduce_pairs(xp: Any, left: Side, right: Side, signs: Any, rank: int) -> Red
         rows @ (basis.T @ left.root * left.lengths[None, :]),
         (values**2 * (1.0 / likely - 1.0)).sum(),
     )
+
+
+def _leaning(xp: Any, basis: Any) -> Any:
+    """Compute one number of each singular vector, by whose sign that of the vector is fixed.
+
+    A singular vector is given up to its sign, which must not depend on rounding: one seed gives one
+    result, alone and among streams, on every backend. The number is the inner product with
+    ``1 / (π + i)``. As π is transcendental, the product is zero for no vector of algebraic numbers,
+    such as those that sum to zero because the projections of a state are orthogonal to ``1``.
+    """
+    place = xp.cumsum(xp.ones_like(basis[:, 0]), 0)
+    return (basis / (math.pi + place)[:, None]).sum(0)
 
 
 def water_filling(xp: Any, values: Any, rank: int) -> Any:
