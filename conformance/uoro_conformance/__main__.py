@@ -10,7 +10,7 @@ def start() -> None:
     try:
         from uoro_conformance.command import main
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich", "hypothesis"):
+        if error.name not in ("typer", "rich", "hypothesis", "safetensors", "filelock"):
             raise
         print(
             f"uoro_conformance: expected the module '{error.name}', which is not installed. "
