@@ -10,6 +10,7 @@ from peer import ALPHABET, RATE, Called
 from torch import Tensor
 from uoro_torch import Online, TorchBackend
 
+from uoro import UORO
 from uoro.lab.bench.torch_cells import rnn
 from uoro.models import CELLS, SymbolModel
 
@@ -66,7 +67,7 @@ def works(units: int, symbols: Any) -> list[tuple[str, Called, Called]]:
     _require_alike(params, state, items)
 
     trained: Any = {k: p.clone().requires_grad_() for k, p in params.items()}
-    online = Online(rnn, trained, state)
+    online = Online(rnn, trained, state, estimator=UORO())
     optimizer = torch.optim.SGD(trained.values(), lr=RATE)
     naive = Naive(params, state)
 
@@ -86,7 +87,7 @@ def works(units: int, symbols: Any) -> list[tuple[str, Called, Called]]:
 def _require_alike(params: Any, state: Any, items: list[Any]) -> None:
     """See that both have equal losses, and equal gradients where no sign has to do with them."""
     trained = {k: p.clone().requires_grad_() for k, p in params.items()}
-    online, naive = Online(rnn, trained, state), Naive(params, state)
+    online, naive = Online(rnn, trained, state, estimator=UORO()), Naive(params, state)
     for step, item in enumerate(items[:8]):
         loss, gradient = naive.step(item)
         torch.testing.assert_close(online.step(item), loss)

@@ -97,7 +97,7 @@ def _memory(steps: int, *, late: bool) -> list[float]:
     """Return the resident set at ten times, in MiB."""
     model = Recurrent(32)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    online = Online.for_module(model, state=torch.zeros(32))
+    online = Online.for_module(model, state=torch.zeros(32), estimator=UORO())
     waiting, sizes = deque[Tensor](), list[float]()
     for step in range(1, steps + 1):
         waiting.append(online(torch.randn(IN)))

@@ -233,7 +233,7 @@ def test_streams_in_the_estimator_and_by_vmap(name: str) -> None:
 
 
 def test_vmap_over_streams_adds_up_what_each_stream_contributes() -> None:
-    core, params, (xs, targets) = online(predict), _params(), _items(STREAMS)
+    core, params, (xs, targets) = online(predict, UORO()), _params(), _items(STREAMS)
     keys = jax.random.split(jax.random.key(5), STREAMS)
     carry = jax.vmap(core.init, (None, 0))(params, _state(STREAMS))
 
@@ -297,7 +297,7 @@ def test_the_derivative_of_a_whole_scan_is_the_sum_over_its_steps(name: str) -> 
 
 
 def test_derivatives_by_carry_item_and_key_are_zero_and_so_is_that_of_the_next_carry() -> None:
-    core, params = online(predict), _params()
+    core, params = online(predict, UORO()), _params()
     carry = core.init(params, _state())
     carry = jax.tree.map(lambda leaf: leaf + 1, carry)
     x, key = draw(9, IN), jax.random.key(0)
@@ -321,7 +321,7 @@ def test_derivatives_by_carry_item_and_key_are_zero_and_so_is_that_of_the_next_c
 
 
 def test_a_head_outside_the_core_gets_its_ordinary_gradient() -> None:
-    core, params, (xs, targets) = online(predict), _params(), _items()
+    core, params, (xs, targets) = online(predict, UORO()), _params(), _items()
     head = draw(30, OUT)
 
     def objective(everything: Any, carry: Any, x: Any, target: Any, key: Any) -> Any:
@@ -334,7 +334,7 @@ def test_a_head_outside_the_core_gets_its_ordinary_gradient() -> None:
         return state, (head @ jnp.tanh(output["policy"]) - item[1]) ** 2
 
     step = jax.jit(jax.grad(objective, has_aux=True))
-    whole, keys = online(inside), _keys()
+    whole, keys = online(inside, UORO()), _keys()
     expected = _scan(whole, _by_step(whole))
     carry = core.init(params, _state())
     for number in range(STEPS):
@@ -350,7 +350,7 @@ DELAY = 2
 
 
 def test_a_loss_two_steps_late_in_the_carry_of_a_scan_is_taken_at_the_params_of_its_step() -> None:
-    core, (xs, targets), keys = online(predict), _items(), _keys()
+    core, (xs, targets), keys = online(predict, UORO()), _items(), _keys()
 
     @jax.jit
     def run(params: Any) -> Any:
@@ -372,7 +372,7 @@ def test_a_loss_two_steps_late_in_the_carry_of_a_scan_is_taken_at_the_params_of_
         return jax.lax.scan(step, start, (xs, late, keys))[1]
 
     got = run(_params())
-    whole = online(lossy)
+    whole = online(lossy, UORO())
     step = jax.jit(whole.step)
     params = _params()
     carry = whole.init(params, _state())
@@ -433,7 +433,7 @@ def test_aux_comes_beside_the_output() -> None:
         state = jnp.tanh(params * state + x)
         return state, state * params, {"norm": (state**2).sum()}
 
-    core = online(transition, has_aux=True)
+    core = online(transition, UORO(), has_aux=True)
     params, state = jnp.array(0.5), jnp.zeros(2)
     carry = core.init(params, state)
     _, (output, aux) = jax.jit(core)(params, carry, 1.0, jax.random.key(0))
@@ -525,7 +525,7 @@ def test_a_chunk_of_truncated_bptt_returns_a_stack_of_outputs() -> None:
 
 
 def test_forward_mode_is_refused_by_jax() -> None:
-    core, params = online(predict), _params()
+    core, params = online(predict, UORO()), _params()
     carry = core.init(params, _state())
     step = jax.jit(lambda params: core(params, carry, draw(0, IN), jax.random.key(0))[1])
     with pytest.raises(TypeError, match="forward-mode"):
@@ -548,7 +548,7 @@ class Lossy:
 
 
 def test_bad_input_is_refused() -> None:
-    core, params = online(predict), _params()
+    core, params = online(predict, UORO()), _params()
     carry, x, key = core.init(params, _state()), draw(0, IN), jax.random.key(0)
     calls: dict[str, Any] = {"__call__": core, "predict": core.predict}
     for method, call in calls.items():

@@ -245,7 +245,7 @@ def test_online_is_the_estimator_step_by_step_to_the_bit() -> None:
     made = _model()
     arguments = made.params, made.state, _items(), jax.random.key(1)
     wanted = jax.jit(partial(_run, BACKEND.dynamics(made.transition)))(*arguments)
-    gradient = online(made.transition)
+    gradient = online(made.transition, UORO())
     carry, got = jax.jit(partial(_online, gradient))(*arguments)
     _same(got, wanted)
     assert isinstance(carry, Carry)
@@ -256,7 +256,7 @@ def test_online_is_the_estimator_step_by_step_to_the_bit() -> None:
 def test_online_step_by_step_without_jit() -> None:
     made = _model()
     params, state, items, key = made.params, made.state, _items(), jax.random.key(1)
-    gradient, got = online(made.transition), []
+    gradient, got = online(made.transition, UORO()), []
     carry = gradient.init(params, state)
     for number, one in enumerate(jax.random.split(key, STEPS)):
         item = jax.tree.map(lambda leaf, number=number: leaf[number], items)
@@ -269,7 +269,7 @@ def test_online_step_by_step_without_jit() -> None:
 
 def test_online_under_vmap_is_each_stream_alone() -> None:
     made = _model()
-    gradient = online(made.transition)
+    gradient = online(made.transition, UORO())
     keys = jax.random.split(jax.random.key(1), 3)
     items = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_items(2 * i) for i in range(3)))
     states = jnp.stack([made.state] * 3)
@@ -298,12 +298,12 @@ def test_online_passes_aux_on_and_takes_dynamics() -> None:
         return state, squared(state[:OUT], inputs[1]), {"mean": state.mean()}
 
     weights, state, item = 0.5 * jnp.eye(UNITS), jnp.ones(UNITS), (draw(0, IN), draw(1, OUT))
-    gradient, key = online(transition, has_aux=True), jax.random.key(0)
+    gradient, key = online(transition, UORO(), has_aux=True), jax.random.key(0)
     carry, estimate = gradient.step(weights, gradient.init(weights, state), item, key)
     assert float(estimate.aux["mean"]) == pytest.approx(float(carry.state.mean()))
-    other = online(BACKEND.dynamics(transition, has_aux=True))
+    other = online(BACKEND.dynamics(transition, has_aux=True), UORO())
     _same(other.step(weights, other.init(weights, state), item, key)[1], estimate)
-    longer = online(unroll(BACKEND.dynamics(transition, has_aux=True), 2))
+    longer = online(unroll(BACKEND.dynamics(transition, has_aux=True), 2), UORO())
     window = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), item)
     longer.step(weights, longer.init(weights, state), window, key)
 
@@ -317,17 +317,17 @@ def test_online_checks_the_model_at_its_first_step() -> None:
         return state, squared(state[:OUT], inputs[1])
 
     weights, state, item = 0.5 * jnp.eye(UNITS), jnp.ones(UNITS), (draw(0, IN), draw(1, OUT))
-    gradient = online(transition)
+    gradient = online(transition, UORO())
     with pytest.raises(DerivativeError, match="two equal calls"):
         gradient.step(weights, gradient.init(weights, state), item, jax.random.key(0))
-    online(transition, check=False).step(
+    online(transition, UORO(), check=False).step(
         weights, gradient.init(weights, state), item, jax.random.key(0)
     )
 
 
 def test_online_refuses_what_is_not_a_carry_or_a_key() -> None:
     made = _model()
-    gradient, item = online(made.transition), jax.tree.map(lambda leaf: leaf[0], _items())
+    gradient, item = online(made.transition, UORO()), jax.tree.map(lambda leaf: leaf[0], _items())
     carry = gradient.init(made.params, made.state)
     with pytest.raises(StructureError, match=r"OnlineGradient\.step\(carry=.*a uoro_jax\.Carry"):
         gradient.step(made.params, (*carry,), item, jax.random.key(0))  # type: ignore[arg-type]  # a tuple
@@ -336,4 +336,4 @@ def test_online_refuses_what_is_not_a_carry_or_a_key() -> None:
     with pytest.raises(SettingError, match=r"online\(.*a uoro.Estimator"):
         online(made.transition, UORO)  # type: ignore[arg-type]  # a class
     with pytest.raises(SettingError, match=r"online\(.*a function \(params, state, item\)"):
-        online(3)  # type: ignore[arg-type]  # no function
+        online(3, UORO())  # type: ignore[arg-type]  # no function

@@ -204,7 +204,9 @@ def test_a_map_that_loses_the_tangent_is_refused(monkeypatch: pytest.MonkeyPatch
 
     def model() -> Any:
         state = torch.zeros(3, dtype=torch.float64)
-        return Online.for_module(_Checkpointed(), torch.nn.functional.mse_loss, state)
+        return Online.for_module(
+            _Checkpointed(), torch.nn.functional.mse_loss, state, estimator=UORO()
+        )
 
     one, state = torch.ones(2, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     item, online = (one, state, torch.tensor(0)), model()

@@ -262,7 +262,7 @@ def online_module(**given: Any) -> Any:
 
 
 def online_streams() -> Any:
-    return Online.for_module(Small(), squared, torch.zeros(3, 2), streams=3)
+    return Online.for_module(Small(), squared, torch.zeros(3, 2), streams=3, estimator=UORO())
 
 
 def saved() -> dict[str, Any]:
@@ -288,7 +288,7 @@ def comparison(**given: Any) -> Comparison:
 
 
 def gradient() -> Any:
-    return online(lambda params, state, item: (params * state + item, (state**2).sum()))
+    return online(lambda params, state, item: (params * state + item, (state**2).sum()), UORO())
 
 
 def nnx_module() -> Any:

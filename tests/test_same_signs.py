@@ -97,7 +97,11 @@ def _routes(kind: str, streams: int | None) -> Iterator[list[tuple[str, Any, Any
         if kind.startswith("module"):
             lead = () if streams is None else (streams,)
             online = Online.for_module(
-                Module(kind), _squared, torch.zeros(*lead, UNITS).double(), streams=streams
+                Module(kind),
+                _squared,
+                torch.zeros(*lead, UNITS).double(),
+                streams=streams,
+                estimator=UORO(),
             )
             dynamics: Any = online.dynamics
             params = online.params

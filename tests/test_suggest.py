@@ -154,7 +154,7 @@ def test_a_module_of_pytorch_is_measured(made: str) -> None:
         dynamics = load_backend("torch").dynamics(transition, has_aux=True)
         params = dict(transition.module.named_parameters())
     else:
-        online = Online.for_module(module, loss)
+        online = Online.for_module(module, loss, estimator=UORO())
         dynamics, params = online.dynamics, online.params
     state, names = torch.zeros(1, 4).double(), ["tbptt:1", "kron:2", "uoro"]
     found = suggest(dynamics, params, state, items, estimators=names)

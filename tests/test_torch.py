@@ -59,7 +59,9 @@ def test_rtrl_fills_grad_with_what_backward_would() -> None:
 def test_frozen_parameters_stay_untouched() -> None:
     model = _model()
     model.cell.weight_ih.requires_grad_(False)
-    online = Online.for_module(model, nn.functional.mse_loss, torch.zeros(4).double())
+    online = Online.for_module(
+        model, nn.functional.mse_loss, torch.zeros(4).double(), estimator=UORO()
+    )
     for x, y in _items(3):
         online.step(x, y)
     assert model.cell.weight_ih.grad is None
@@ -68,8 +70,12 @@ def test_frozen_parameters_stay_untouched() -> None:
 
 @pytest.mark.parametrize("grad_mode", [torch.no_grad, torch.enable_grad])
 def test_the_callers_grad_mode_makes_no_difference(grad_mode: Any) -> None:
-    plain = Online.for_module(_model(), nn.functional.mse_loss, torch.zeros(4).double())
-    wrapped = Online.for_module(_model(), nn.functional.mse_loss, torch.zeros(4).double())
+    plain = Online.for_module(
+        _model(), nn.functional.mse_loss, torch.zeros(4).double(), estimator=UORO()
+    )
+    wrapped = Online.for_module(
+        _model(), nn.functional.mse_loss, torch.zeros(4).double(), estimator=UORO()
+    )
     for x, y in _items(3):
         plain.step(x, y)
         with grad_mode():
@@ -166,13 +172,15 @@ def test_stacks_in_half_precision(dtype: torch.dtype, estimator: Estimator) -> N
 
 def test_misuse_is_named() -> None:
     with torch.inference_mode(), pytest.raises(SettingError, match=r"Use torch\.no_grad"):
-        Online(_transition, {"A": torch.eye(4)}, torch.zeros(4)).step(torch.ones(4))
+        Online(_transition, {"A": torch.eye(4)}, torch.zeros(4), estimator=UORO()).step(
+            torch.ones(4)
+        )
     wrong: Any = [torch.zeros(2)]
     with pytest.raises(SettingError, match="dict of tensors"):
-        Online(_transition, wrong, torch.zeros(4))
+        Online(_transition, wrong, torch.zeros(4), estimator=UORO())
     with pytest.raises(SettingError, match="dict of tensors"):
-        Online(_transition, {}, torch.zeros(4))
-    online = Online(_transition, {"A": torch.eye(4)}, torch.zeros(4))
+        Online(_transition, {}, torch.zeros(4), estimator=UORO())
+    online = Online(_transition, {"A": torch.eye(4)}, torch.zeros(4), estimator=UORO())
     with pytest.raises(SettingError, match="expected no mask for a single stream"):
         online.reset(torch.tensor([True]))
     assert isinstance(TorchOptimizer(torch.optim.SGD([torch.zeros(1)], lr=1.0)), TorchOptimizer)

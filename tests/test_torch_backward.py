@@ -237,7 +237,7 @@ def test_an_encoder_before_the_model_gets_the_gradient_of_this_step(streams: int
     encoder = nn.Linear(IN, IN).double()
     lead = () if streams is None else (streams,)
     state = state.expand(*lead, UNITS)
-    online = Online.for_module(model, state=state, streams=streams)
+    online = Online.for_module(model, state=state, streams=streams, estimator=UORO())
     with pytest.warns(UserWarning, match="gradient of this step alone.*part of the model"):
         online(encoder(torch.randn(*lead, IN).double())).sum().backward()
     encoder.zero_grad()
@@ -288,7 +288,9 @@ def test_a_function_returns_any_output_and_a_scalar_is_a_loss() -> None:
         return state, second
 
     state = torch.zeros(UNITS).double()
-    several, one = (Online(each, params, state, seed=2) for each in (transition, loss))
+    several, one = (
+        Online(each, params, state, seed=2, estimator=UORO()) for each in (transition, loss)
+    )
     for x in torch.randn(3, UNITS).double():
         several(x)[1].backward()
         first, params["w"].grad = params["w"].grad, None

@@ -99,7 +99,9 @@ def test_a_reentrant_checkpoint_is_refused_with_the_way_out(check: bool) -> None
             state = checkpoint(self.core, input, state, use_reentrant=True)
             return self.readout(state), state
 
-    online = Online.for_module(Checked(Gated()), MSE, torch.zeros(UNITS), check=check)
+    online = Online.for_module(
+        Checked(Gated()), MSE, torch.zeros(UNITS), check=check, estimator=UORO()
+    )
     with pytest.raises(DerivativeError, match=r"Pass use_reentrant=False to checkpoint"):
         online.step(torch.randn(IN), torch.randn(OUT))
 
@@ -110,7 +112,9 @@ def test_a_step_that_cannot_be_compiled_is_refused() -> None:
             state = checkpoint(self.core, input, state, use_reentrant=False)
             return self.readout(state), state
 
-    online = Online.for_module(Broken(Gated()), MSE, torch.zeros(UNITS), compile=True)
+    online = Online.for_module(
+        Broken(Gated()), MSE, torch.zeros(UNITS), compile=True, estimator=UORO()
+    )
     online.step(torch.randn(IN), torch.randn(OUT))  # The first step compiles nothing.
     with pytest.raises(SettingError, match=r"got BackendCompilerFailed: .* Leave compile out\."):
         online.step(torch.randn(IN), torch.randn(OUT))

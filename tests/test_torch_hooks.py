@@ -100,7 +100,9 @@ def test_a_hook_that_the_first_step_registers_sees_no_signs() -> None:
 
     seen, model = list[Tensor](), Late(nn.GRUCell(IN, UNITS)).double()
     mine = model.readout.weight
-    online = Online.for_module(model, MSE, torch.zeros(UNITS).double(), check=False)
+    online = Online.for_module(
+        model, MSE, torch.zeros(UNITS).double(), check=False, estimator=UORO()
+    )
     for number, (x, y) in enumerate(_stream(3)):
         model.zero_grad()
         online.step(x, y)
@@ -182,13 +184,15 @@ def test_a_hook_that_clips_activations_is_refused_by_its_place(
 ) -> None:
     make, place = CLIPPING[name]
     lead = () if streams is None else (streams,)
-    online = Online.for_module(make(), MSE, torch.zeros(*lead, UNITS), streams=streams)
+    online = Online.for_module(
+        make(), MSE, torch.zeros(*lead, UNITS), streams=streams, estimator=UORO()
+    )
     with pytest.raises(DerivativeError, match=f"got backward hooks at {place} that clip"):
         online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
 
 
 def test_a_hook_that_scales_is_warned_of_by_its_place() -> None:
-    online = Online.for_module(Hooked(lambda g: g * 0.5), MSE, torch.zeros(UNITS))
+    online = Online.for_module(Hooked(lambda g: g * 0.5), MSE, torch.zeros(UNITS), estimator=UORO())
     with pytest.warns(DerivativeWarning, match=r"or a backward hook, at test_torch_hooks\.py:\d+"):
         online.step(torch.randn(IN), torch.randn(OUT))
 
@@ -200,7 +204,9 @@ def test_a_hook_that_only_looks_changes_nothing(streams: int | None) -> None:
     plain, hooked = Read(nn.GRUCell(IN, UNITS)).double(), Hooked(seen.append).double()
     hooked.load_state_dict(plain.state_dict())
     one, two = (
-        Online.for_module(module, MSE, torch.zeros(*lead, UNITS).double(), streams=streams)
+        Online.for_module(
+            module, MSE, torch.zeros(*lead, UNITS).double(), streams=streams, estimator=UORO()
+        )
         for module in (plain, hooked)
     )
     for x, y in _stream(3, *lead):
@@ -216,7 +222,7 @@ def test_a_hook_is_no_obstacle_to_a_forward_pass(streams: int | None) -> None:
     lead = () if streams is None else (streams,)
     model = Hooked(lambda gradient: None).double()
     state, x = torch.zeros(*lead, UNITS).double(), torch.randn(*lead, IN).double()
-    online = Online.for_module(model, state=state, streams=streams, check=False)
+    online = Online.for_module(model, state=state, streams=streams, check=False, estimator=UORO())
     with torch.no_grad():
         expected = model.readout(model.core(x, state))
     for _ in range(2):
@@ -228,7 +234,9 @@ def test_a_hook_is_no_obstacle_to_a_forward_pass(streams: int | None) -> None:
 def test_the_report_on_a_model_tells_a_hook_that_looks_from_one_that_clips() -> None:
     items = [(x, y, torch.tensor(0)) for x, y in _stream(2)]
     for hook, clips in ((lambda g: None, False), (lambda g: g.clamp(-0.1, 0.1), True)):
-        online = Online.for_module(Hooked(hook).double(), MSE, torch.zeros(UNITS).double())
+        online = Online.for_module(
+            Hooked(hook).double(), MSE, torch.zeros(UNITS).double(), estimator=UORO()
+        )
         report = check_model(online.dynamics, online.params, online.state, items)
         assert bool(report.exit_status) is clips
         assert any("hooks at test_torch_hooks.py" in note for note in report.notes) is clips

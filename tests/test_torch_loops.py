@@ -84,7 +84,9 @@ def test_autocast_covers_the_step_and_not_the_backward_pass() -> None:
         lead = () if streams is None else (streams,)
         torch.manual_seed(0)
         model = Read()
-        online = Online.for_module(model, state=torch.zeros(*lead, UNITS), streams=streams)
+        online = Online.for_module(
+            model, state=torch.zeros(*lead, UNITS), streams=streams, estimator=UORO()
+        )
         x = torch.randn(*lead, IN)
         with torch.autocast("cpu", torch.bfloat16):
             output = online(x)
@@ -172,7 +174,7 @@ def test_a_saved_run_goes_on_bit_for_bit() -> None:
 
 def test_a_copy_of_an_online_has_params_of_its_own() -> None:
     params = {"w": torch.ones(UNITS).double().requires_grad_()}
-    online = Online(_transition, params, ZERO)
+    online = Online(_transition, params, ZERO, estimator=UORO())
     online(ZERO + 1.0).backward()
     copied = copy.deepcopy(online)
     for each in (online, copied):
@@ -220,8 +222,10 @@ def _do(case: str) -> None:
         "its own": lambda: online(torch.cat([online(x), x[:1]])),
         "two inputs": lambda: online(x, x),
         "windows": lambda: _unrolled()(x[None].requires_grad_()),
-        "frozen": lambda: Online(_transition, {"w": ZERO}, ZERO)(ZERO),
-        "integers": lambda: Online(_integers, {"w": ZERO.clone().requires_grad_()}, ZERO)(ZERO),
+        "frozen": lambda: Online(_transition, {"w": ZERO}, ZERO, estimator=UORO())(ZERO),
+        "integers": lambda: Online(
+            _integers, {"w": ZERO.clone().requires_grad_()}, ZERO, estimator=UORO()
+        )(ZERO),
         "inference": lambda: _inference(online, x),
         "no graph": lambda: _loss(online.peek(x)).backward(),
         "cotangent": lambda: online(x).backward(torch.ones(OUT + 1)),
@@ -229,7 +233,7 @@ def _do(case: str) -> None:
             model, state=torch.zeros(2, UNITS).double(), estimator=Streams(UORO(), 2)
         )(x),
         "window": lambda: _mixed(model, x),
-        "late": lambda: Online.for_module(model, state=ZERO, late=1),  # type: ignore[arg-type]
+        "late": lambda: Online.for_module(model, state=ZERO, late=1, estimator=UORO()),  # type: ignore[arg-type]
     }
     run[case]()
 
@@ -271,7 +275,7 @@ def _unrolled() -> Online:
     def one(params: Any, state: Tensor, x: Tensor) -> Any:
         return _transition(params, state, x.sum())
 
-    return Online(unroll(TorchBackend().dynamics(one), 1), params, ZERO)
+    return Online(unroll(TorchBackend().dynamics(one), 1), params, ZERO, estimator=UORO())
 
 
 def _inference(online: Online, x: Tensor) -> None:

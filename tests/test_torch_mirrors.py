@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from uoro_torch import Online
 
-from uoro import RTRL, Streams
+from uoro import RTRL, UORO, Streams
 from uoro.errors import DerivativeError
 
 MSE = functional.mse_loss
@@ -70,6 +70,8 @@ def test_a_buffer_written_before_it_is_read_is_accepted(streams: int | None, che
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("reads", ["output", "late"])
 def test_a_buffer_that_a_later_step_reads_is_named(reads: str, check: bool) -> None:
-    online = Online.for_module(Mirroring(reads), MSE, torch.zeros(UNITS), check=check)
+    online = Online.for_module(
+        Mirroring(reads), MSE, torch.zeros(UNITS), check=check, estimator=UORO()
+    )
     with pytest.raises(DerivativeError, match=r"which depend on .*lift_state does"):
         online.step(torch.randn(IN), torch.randn(OUT))

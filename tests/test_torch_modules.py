@@ -108,7 +108,9 @@ def test_a_stock_module_is_what_it_is_over_a_sequence() -> None:
 def test_dropout_is_the_same_within_a_step_and_another_in_the_next() -> None:
     before = torch.get_rng_state()
     model = Dropped()
-    online, again = (Online.for_module(model, MSE, torch.zeros(UNITS)) for _ in range(2))
+    online, again = (
+        Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO()) for _ in range(2)
+    )
     torch.set_rng_state(before)
     losses = [float(online.step(torch.ones(IN), torch.ones(OUT))) for _ in range(6)]
     assert torch.equal(torch.get_rng_state(), before), "nobody else's draws move"
@@ -122,7 +124,7 @@ def test_dropout_is_the_same_within_a_step_and_another_in_the_next() -> None:
 def test_buffers_become_what_the_module_would_make_of_them() -> None:
     model, reference = BatchNormed(), BatchNormed()
     reference.load_state_dict(model.state_dict())
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     for _ in range(3):
         x = torch.randn(1, 3, 3)
         online.step(x, torch.randn(OUT))
@@ -133,13 +135,13 @@ def test_buffers_become_what_the_module_would_make_of_them() -> None:
 
 
 def test_batchnorm_over_a_batch_that_is_one_state_works() -> None:
-    online = Online.for_module(_RowsNormed(), MSE, torch.zeros(5, UNITS))
+    online = Online.for_module(_RowsNormed(), MSE, torch.zeros(5, UNITS), estimator=UORO())
     assert torch.isfinite(online.step(torch.randn(5, IN), torch.randn(5, OUT)))
 
 
 def test_a_module_is_looked_at_again_when_its_mode_changes() -> None:
     model = _RowsNormed().eval()
-    online = Online.for_module(model, MSE, torch.zeros(4, UNITS), streams=4)
+    online = Online.for_module(model, MSE, torch.zeros(4, UNITS), streams=4, estimator=UORO())
     item = torch.randn(4, IN), torch.randn(4, OUT)
     online.step(*item)
     model.train()
@@ -152,7 +154,7 @@ def test_a_module_is_looked_at_again_when_its_mode_changes() -> None:
 
 def test_autocast_keeps_the_state_in_its_own_dtype() -> None:
     model = Read(nn.GRUCell(IN, UNITS))
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     optimizer = torch.optim.Adam(model.parameters())
     inputs, targets = _stream(4, out=OUT, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -187,7 +189,7 @@ def test_it_goes_on_from_a_state_dict(estimator: Any, streams: int | None) -> No
     before = {"memory" if name == "carry" else name: value for name, value in mine.items()}
     other.load_state_dict(before)  # as it was saved before 0.2
     assert torch.equal(online.step(inputs[0], targets[0]), other.step(inputs[0], targets[0]))
-    strange = Online.for_module(nn.LSTM(IN, UNITS, 1), MSE)
+    strange = Online.for_module(nn.LSTM(IN, UNITS, 1), MSE, estimator=UORO())
     with pytest.raises(StructureError, match="another model"):
         strange.load_state_dict(mine)
 
@@ -196,7 +198,7 @@ def test_a_compiled_step_gives_the_same_numbers() -> None:
     model = Read(nn.GRUCell(IN, UNITS)).double()
     zero = torch.zeros(UNITS).double()
     plain, compiled = (
-        Online.for_module(model, MSE, zero, compile=compile, check=not compile)
+        Online.for_module(model, MSE, zero, compile=compile, check=not compile, estimator=UORO())
         for compile in (False, True)
     )
     for x, y in zip(*_stream(4, out=OUT), strict=True):
@@ -273,20 +275,22 @@ def test_a_compiled_step_without_a_loss_has_the_gradient_of_any(
 
 def test_what_does_not_go_with_compiling_is_named() -> None:
     with pytest.raises(SettingError, match="Leave one out"):
-        Online.for_module(nn.GRUCell(IN, UNITS), MSE, streams=2, compile=True)
+        Online.for_module(nn.GRUCell(IN, UNITS), MSE, streams=2, compile=True, estimator=UORO())
     with pytest.raises(SettingError, match="Leave one out"):
         Online(
             lambda p, s, x: (p["w"] * s, x), {"w": torch.ones(())}, torch.zeros(2),
             estimator=Streams(UORO(), 2), compile=True,
         )  # fmt: skip
-    online = Online.for_module(Dropped(), MSE, torch.zeros(UNITS), compile=True)
+    online = Online.for_module(Dropped(), MSE, torch.zeros(UNITS), compile=True, estimator=UORO())
     with pytest.raises(SettingError, match="draws random numbers"):
         online.step(torch.ones(IN), torch.ones(OUT))
 
 
 def test_a_reset_of_some_streams_zeroes_their_pairs() -> None:
     start = {"voltage": torch.full((3, UNITS), 0.7), "spikes": torch.zeros(3, UNITS)}
-    online = Online.for_module(Spiking(_NewSpike), MSE, start, streams=3, check=False)
+    online = Online.for_module(
+        Spiking(_NewSpike), MSE, start, streams=3, check=False, estimator=UORO()
+    )
     for _ in range(3):
         online.step(torch.randn(3, IN), torch.randn(3, OUT))
     kept = online.carry.tangent["voltage"][1].clone()
@@ -308,7 +312,7 @@ def test_integers_are_carried_for_every_stream() -> None:
             kept = torch.where((clock % 2 == 0)[:, None], hidden, state["hidden"])
             return self.readout(hidden), {"clock": clock + 1, "hidden": kept}
 
-    online = Online.for_module(Clocked(), MSE, start, streams=2)
+    online = Online.for_module(Clocked(), MSE, start, streams=2, estimator=UORO())
     for _ in range(3):
         online.step(torch.randn(2, IN), torch.randn(2, OUT))
     assert online.state["clock"].tolist() == [3, 4]
@@ -326,7 +330,7 @@ def test_a_module_that_is_no_longer_the_one_given_is_refused() -> None:
     ]
     for change in changes:
         model = Read(nn.GRUCell(IN, UNITS))
-        online = Online.for_module(model, MSE, torch.zeros(UNITS))
+        online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
         online.step(torch.randn(IN), torch.randn(OUT))
         change(model)
         with pytest.raises(SettingError, match=r"Call Online\.for_module again"):
@@ -343,7 +347,7 @@ def test_what_a_probe_meets_it_leaves_as_it_was() -> None:
             return super().forward(input, state)
 
     model = Counted(nn.GRUCell(IN, UNITS))
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     online.dynamics.probe(
         online.params, online.state, (torch.ones(IN), torch.ones(OUT), torch.tensor(0))
     )
@@ -359,14 +363,16 @@ def test_a_straight_through_estimator_is_not_blamed_on_no_grad() -> None:
                 hard = (state > 0).to(state.dtype)
             return self.readout(hard - state.detach() + state), state
 
-    online = Online.for_module(StraightThrough(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS))
+    online = Online.for_module(
+        StraightThrough(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS), estimator=UORO()
+    )
     with pytest.warns(DerivativeWarning, match="a surrogate on purpose"):
         online.step(torch.randn(IN), torch.randn(OUT))
 
 
 def test_a_probed_model_can_be_forgotten() -> None:
     model = Read(nn.GRUCell(IN, UNITS))
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     online.step(torch.randn(IN), torch.randn(OUT))
     seen = weakref.ref(model)
     del model, online
@@ -386,14 +392,14 @@ def test_sparse_gradients_become_dense() -> None:
             return state, state
 
     model = Sparse()
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     for _ in range(3):
         online.step(torch.tensor(1), torch.ones(UNITS))
     assert model.embedding.weight.grad is not None
     assert model.embedding.weight.grad[1].any()
     assert not model.embedding.weight.grad[0].any()
     with pytest.raises(SettingError, match="Use sparse=False"):
-        Online.for_module(model, MSE, torch.zeros(2, UNITS), streams=2)
+        Online.for_module(model, MSE, torch.zeros(2, UNITS), streams=2, estimator=UORO())
 
 
 def test_any_estimator_takes_a_module() -> None:
@@ -408,7 +414,7 @@ def test_frozen_parameters_are_not_touched_and_not_carried() -> None:
     model = Read(nn.GRUCell(IN, UNITS))
     for param in model.core.parameters():
         param.requires_grad_(False)
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     online.step(torch.randn(IN), torch.randn(OUT))
     assert set(online.carry.cotangent) == {"readout.weight", "readout.bias"}
     assert all(param.grad is None for param in model.core.parameters())
@@ -418,29 +424,31 @@ def test_misuse_is_named() -> None:
     with pytest.raises(
         SettingError, match="expected the initial state as the third argument, got none"
     ):
-        Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE)
-    online = Online.for_module(nn.GRUCell(IN, UNITS), MSE)
+        Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE, estimator=UORO())
+    online = Online.for_module(nn.GRUCell(IN, UNITS), MSE, estimator=UORO())
     with pytest.raises(SettingError, match=r"expected two arguments.*got 3"):
         online.step(torch.ones(IN), torch.ones(UNITS), torch.ones(UNITS))
     learned = nn.Parameter(torch.zeros(UNITS))
     with pytest.raises(SettingError, match="the initial state is not trained"):
-        Online.for_module(nn.GRUCell(IN, UNITS), MSE, learned)
+        Online.for_module(nn.GRUCell(IN, UNITS), MSE, learned, estimator=UORO())
     with pytest.raises(StructureError, match="leaf 't': expected tensors"):
-        Online.for_module(nn.GRUCell(IN, UNITS), MSE, {"h": torch.zeros(UNITS), "t": 0})
+        Online.for_module(
+            nn.GRUCell(IN, UNITS), MSE, {"h": torch.zeros(UNITS), "t": 0}, estimator=UORO()
+        )
 
     class Own(nn.GRUCell):
         def forward(self, input: Tensor, state: Tensor | None = None) -> Any:
             state = super().forward(input, state)
             return 2 * state, state
 
-    Online.for_module(Own(IN, UNITS), MSE, torch.zeros(UNITS)).step(
+    Online.for_module(Own(IN, UNITS), MSE, torch.zeros(UNITS), estimator=UORO()).step(
         torch.ones(IN), torch.ones(UNITS)
     )
     with pytest.raises(SettingError, match="expected one of RNNCell"):
         SingleStep(nn.Linear(2, 2))
     frozen = nn.GRUCell(IN, UNITS).requires_grad_(False)
     with pytest.raises(SettingError, match="parameters that require gradients, got none"):
-        Online.for_module(frozen, MSE)
+        Online.for_module(frozen, MSE, estimator=UORO())
 
     class OneOutput(nn.Module):
         def __init__(self) -> None:
@@ -451,7 +459,7 @@ def test_misuse_is_named() -> None:
             return self.cell(input, state)
 
     with pytest.raises(StructureError, match=r"expected a pair \(output, next_state\), got"):
-        Online.for_module(OneOutput(), MSE, torch.zeros(UNITS)).step(
+        Online.for_module(OneOutput(), MSE, torch.zeros(UNITS), estimator=UORO()).step(
             torch.zeros(IN), torch.zeros(UNITS)
         )
     same = Online.for_module(nn.GRUCell(IN, UNITS), MSE, estimator=Streams(UORO(), 2))

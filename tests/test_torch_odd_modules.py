@@ -16,7 +16,7 @@ from torch.nn import functional
 from uoro_conformance import check_truth
 from uoro_torch import Online, lift_state, module_transition
 
-from uoro import RTRL, Streams, TruncatedBPTT
+from uoro import RTRL, UORO, Streams, TruncatedBPTT
 from uoro.errors import DerivativeError, SettingError, StructureError
 
 MSE = functional.mse_loss
@@ -82,7 +82,9 @@ def test_a_buffer_sized_by_the_first_forward_pass_is_kept(streams: int | None) -
             return output, state
 
     model, lead = Sized(), () if streams is None else (streams,)
-    online = Online.for_module(model, MSE, torch.zeros(*lead, UNITS), streams=streams)
+    online = Online.for_module(
+        model, MSE, torch.zeros(*lead, UNITS), streams=streams, estimator=UORO()
+    )
     for _ in range(2):
         online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
         wanted = online.state if streams is None else online.state.sum(0)
@@ -106,7 +108,9 @@ class Noted(Read):
 @pytest.mark.parametrize("made", [torch.tensor(3), None])
 def test_a_buffer_replaced_by_another_is_kept(made: Tensor | None, streams: int | None) -> None:
     model, lead = Noted(made), () if streams is None else (streams,)
-    online = Online.for_module(model, MSE, torch.zeros(*lead, UNITS), streams=streams)
+    online = Online.for_module(
+        model, MSE, torch.zeros(*lead, UNITS), streams=streams, estimator=UORO()
+    )
     for _ in range(2):
         online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
     note: Any = model.note
@@ -131,7 +135,7 @@ def test_a_parameter_read_from_a_closure_is_told_from_a_stranger(of_module: bool
         "that the model reads from elsewhere, such as a closure" if of_module else "got others of"
     )
     with pytest.raises(DerivativeError, match=said):
-        Online.for_module(Closed(), MSE, torch.zeros(UNITS)).step(X, Y)
+        Online.for_module(Closed(), MSE, torch.zeros(UNITS), estimator=UORO()).step(X, Y)
 
 
 def _with(part: nn.Module) -> nn.Module:
@@ -162,7 +166,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 def test_a_module_that_cannot_be_run_with_other_tensors_is_refused(name: str) -> None:
     make, said = REFUSED[name]
     with pytest.raises(SettingError, match=said):
-        Online.for_module(make(), MSE, torch.zeros(UNITS))
+        Online.for_module(make(), MSE, torch.zeros(UNITS), estimator=UORO())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -172,7 +176,7 @@ def test_a_scripted_module_is_refused(whole: bool) -> None:
     model = made if whole else _with(made)
     place = "the module" if whole else "extra"
     with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
-        Online.for_module(model, MSE, torch.zeros(UNITS))
+        Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
         module_transition(model)
     with pytest.raises(SettingError, match=f"got {place}, a RecursiveScriptModule, made by torch"):
@@ -181,7 +185,7 @@ def test_a_scripted_module_is_refused(whole: bool) -> None:
 
 def test_a_parameter_resized_in_mid_run_is_named() -> None:
     model = Read(nn.GRUCell(IN, UNITS))
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     online.step(X, Y)
     model.readout.weight.data = torch.zeros(OUT + 1, UNITS)
     model.core.bias_hh.data = model.core.bias_hh.data.double()
@@ -210,7 +214,7 @@ def test_a_parameter_resized_in_mid_run_is_named() -> None:
 )
 def test_parameters_changed_in_mid_run_are_named(change: Any, named: str) -> None:
     model = Read(nn.GRUCell(IN, UNITS))
-    online = Online.for_module(model, MSE, torch.zeros(UNITS))
+    online = Online.for_module(model, MSE, torch.zeros(UNITS), estimator=UORO())
     online.step(X, Y)
     change(model)
     with pytest.raises(SettingError, match=named):
@@ -229,7 +233,9 @@ def test_an_estimator_of_chunks_is_refused(streams: bool) -> None:
 
 
 def test_a_deep_copy_refuses_to_step() -> None:
-    online = Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS))
+    online = Online.for_module(
+        Read(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS), estimator=UORO()
+    )
     online.step(X, Y)
     copied = copy.deepcopy(online)
     with pytest.raises(SettingError, match=r"got a deep copy of it\. Call Online\.for_module"):
@@ -239,7 +245,12 @@ def test_a_deep_copy_refuses_to_step() -> None:
 
 def test_params_of_a_function_that_changed_their_form_are_named() -> None:
     params = {name: torch.ones(OUT, requires_grad=True) for name in ("a", "b")}
-    online = Online(lambda p, s, x: (s * p["a"] + x, (p["b"] ** 2).sum()), params, torch.zeros(OUT))
+    online = Online(
+        lambda p, s, x: (s * p["a"] + x, (p["b"] ** 2).sum()),
+        params,
+        torch.zeros(OUT),
+        estimator=UORO(),
+    )
     online.step(Y)
     params["b"].data = torch.ones(OUT + 1)
     with pytest.raises(SettingError, match=rf"'b' of shape \({OUT + 1},\) in place of \({OUT},\)"):
@@ -248,8 +259,13 @@ def test_params_of_a_function_that_changed_their_form_are_named() -> None:
 
 def test_an_online_is_copied_and_not_pickled() -> None:
     params = {"a": torch.ones(OUT, requires_grad=True)}
-    online = Online(lambda p, s, x: (s * p["a"] + x, s.sum()), params, torch.zeros(OUT))
-    for wanted in (online, Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS))):
+    online = Online(
+        lambda p, s, x: (s * p["a"] + x, s.sum()), params, torch.zeros(OUT), estimator=UORO()
+    )
+    for wanted in (
+        online,
+        Online.for_module(Read(nn.GRUCell(IN, UNITS)), MSE, torch.zeros(UNITS), estimator=UORO()),
+    ):
         with pytest.raises(SettingError, match=r"got an Online\. Save online\.state_dict"):
             pickle.dumps(wanted)
     same, apart = copy.copy(online), copy.deepcopy(online)
@@ -264,7 +280,7 @@ def test_an_online_is_copied_and_not_pickled() -> None:
 def test_windows_and_packed_sequences_are_named() -> None:
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 1, IN), torch.tensor([5]))
     for kind in (nn.LSTM, nn.GRU, nn.RNNCell):
-        online = Online.for_module(kind(IN, UNITS), MSE)
+        online = Online.for_module(kind(IN, UNITS), MSE, estimator=UORO())
         with pytest.raises(StructureError, match=r"with 1 axis, got shape \(7, "):
             online.step(torch.randn(7, IN), torch.randn(7, UNITS))
         for item in ((packed, torch.randn(UNITS)), (torch.randn(IN), packed), ({"x": packed}, Y)):
@@ -280,13 +296,13 @@ def test_a_state_in_pytorchs_own_order_is_named() -> None:
         with pytest.raises(
             StructureError, match=r"where PyTorch has \(layers, batch, units\), got"
         ):
-            Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, state, streams=streams)
+            Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, state, streams=streams, estimator=UORO())
     with pytest.raises(StructureError, match="got a list of"):
-        Online.for_module(nn.LSTM(IN, UNITS), MSE, [torch.zeros(1, UNITS)] * 2)
+        Online.for_module(nn.LSTM(IN, UNITS), MSE, [torch.zeros(1, UNITS)] * 2, estimator=UORO())
     with pytest.raises(StructureError, match=r"torch\.float32, got torch\.float64\. Try"):
-        Online.for_module(nn.GRU(IN, UNITS), MSE, torch.zeros(1, UNITS).double())
+        Online.for_module(nn.GRU(IN, UNITS), MSE, torch.zeros(1, UNITS).double(), estimator=UORO())
     batch = torch.zeros(5, 2, UNITS), torch.zeros(5, 2, UNITS)
-    online = Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, batch)
+    online = Online.for_module(nn.LSTM(IN, UNITS, 2), MSE, batch, estimator=UORO())
     assert torch.isfinite(online.step(torch.randn(5, IN), torch.randn(5, UNITS)))
 
 

@@ -39,7 +39,7 @@ def _seeded() -> None:
 
 def _made(**options: Any) -> tuple[nn.Module, Online]:
     model = Read().double()
-    estimator = options.get("estimator")
+    estimator = options.setdefault("estimator", UORO())
     lead = (estimator.count,) if isinstance(estimator, Streams) else ()
     return model, Online.for_module(model, state=torch.zeros(*lead, UNITS).double(), **options)
 
@@ -220,7 +220,7 @@ def test_a_peek_leaves_random_numbers_and_buffers_as_they_are() -> None:
             return self.drop(state), state
 
     model = Noisy().double()
-    online = Online.for_module(model, state=torch.zeros(UNITS).double())
+    online = Online.for_module(model, state=torch.zeros(UNITS).double(), estimator=UORO())
     x, before = _x(), torch.get_rng_state()
     peeked = online.peek(x)
     assert torch.equal(before, torch.get_rng_state())
@@ -244,7 +244,9 @@ def test_gradients_of_streams_read_buffers_and_modes_as_they_were() -> None:
             return state * (self.scale if self.training else 7.0), state
 
     model = Scaled().double()
-    online = Online.for_module(model, state=torch.zeros(2, UNITS).double(), streams=2)
+    online = Online.for_module(
+        model, state=torch.zeros(2, UNITS).double(), streams=2, estimator=UORO()
+    )
     output = online(_x(2))
     model.eval()
     output.sum().backward()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from uoro.arguments import mismatch, require_callable, require_estimator
+from uoro.arguments import mismatch, require_callable
 from uoro.dynamics import Dynamics
-from uoro.errors import StructureError, spelled
+from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimate, Estimator
-from uoro.estimators import UORO
+from uoro.estimators.chosen import Chosen, as_estimator, chosen_for, described, is_auto
 from uoro.prediction import Prediction, predicting
 from uoro_jax import rule
 from uoro_jax.backend import JaxBackend
@@ -43,11 +43,19 @@ class OnlineGradient:
 
     Attributes:
         dynamics: The model. ``dynamics.describe()`` says how the model is differentiated.
-        estimator: The estimator.
+        estimator: The estimator, or an `uoro.estimators.Auto` in its place.
     """
 
     dynamics: Dynamics[Any, Any, Any]
     estimator: Estimator
+    _chosen: dict[Chosen, None] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def describe(self) -> str:
+        """Return how the model is differentiated, and by which estimator, chosen for what reason.
+
+        Before the first step neither is known whole.
+        """
+        return described(self.dynamics, self.estimator, *self._chosen)
 
     def init(self, params: Any, state: Any, *, item: Any = None) -> Carry:
         """Return the carry of a run that starts at ``state``.
@@ -56,15 +64,18 @@ class OnlineGradient:
             params: Parameters, a pytree of floating or complex arrays.
             state: Initial hidden state, a pytree of arrays; a stack of B for `uoro.Streams`.
             item: Item of the stream, for estimators that need one: `uoro.RollingTruncated`, and
-                those that look for the structure of the model, such as `uoro.KroneckerSum`.
+                those that look for the structure of the model, such as `uoro.KroneckerSum`; and for
+                ``"auto"``, which chooses by it.
 
         Raises:
+            SettingError: If the estimator is to be chosen, and there is no item.
             StructureError: If a leaf of params or state is no array.
         """
         for name, tree in (("params", params), ("state", state)):
             require_arrays(f"OnlineGradient.init({name}=...)", tree)
         params, state = jax.tree.map(jnp.asarray, (params, state))
-        influence = self.estimator.init(self.dynamics, params, state, inputs=item)
+        estimator = self._estimator(params, state, item)
+        influence = estimator.init(self.dynamics, params, state, inputs=item)
         return Carry(state, influence)
 
     def __call__(self, params: Any, carry: Carry, item: Any, key: Any) -> tuple[Carry, Any]:
@@ -93,7 +104,7 @@ class OnlineGradient:
                 the loss within its step.
         """
         self._require("__call__", carry)
-        signs = self._draw("__call__", key, carry.state)
+        signs = self._draw("__call__", key, params, carry.state, item)
         taken: Any = rule.predict(self._advance, params, carry, item, signs)
         carry, output, aux = taken
         return carry, output if aux is None else (output, aux)
@@ -122,7 +133,7 @@ class OnlineGradient:
         """
         self._require("predict", carry)
         params = rule.without_derivative("OnlineGradient.predict", params)
-        signs = self._draw("predict", key, carry.state)
+        signs = self._draw("predict", key, params, carry.state, item)
         after, prediction = self._advance(params, carry, item, signs)
         output, aux = prediction.output, prediction.aux
         pullback = Pullback(params, carry, item, self._gradient, Form.of(output))
@@ -149,8 +160,8 @@ class OnlineGradient:
         """
         self._require("step", carry)
         params = rule.without_derivative("OnlineGradient.step", params)
-        signs = self._draw("step", key, carry.state)
-        influence, state, estimate = self.estimator.step(
+        signs = self._draw("step", key, params, carry.state, item)
+        influence, state, estimate = self._estimator(params, carry.state, item).step(
             self.dynamics, params, carry.influence, carry.state, item, signs
         )
         return Carry(state, influence), estimate
@@ -158,17 +169,36 @@ class OnlineGradient:
     def _advance(
         self, params: Any, carry: Carry, item: Any, signs: Any
     ) -> tuple[Carry, Prediction]:
-        estimator = predicting(self.estimator, "online(transition, estimator)")
+        estimator = self._predicting(params, carry, item)
         influence, state, prediction = estimator.advance(
             self.dynamics, params, carry.influence, carry.state, item, signs
         )
         return Carry(state, influence), prediction
 
     def _gradient(self, params: Any, carry: Carry, item: Any, cotangent: Any) -> Any:
-        estimator = predicting(self.estimator, "online(transition, estimator)")
+        estimator = self._predicting(params, carry, item)
         return estimator.gradient(
             self.dynamics, params, carry.influence, carry.state, item, cotangent
         )
+
+    def _predicting(self, params: Any, carry: Carry, item: Any) -> Any:
+        estimator = self._estimator(params, carry.state, item)
+        return predicting(estimator, "online(transition, estimator)")
+
+    def _estimator(self, params: Any, state: Any, item: Any) -> Estimator:
+        """Return the estimator; the one that fits these shapes, if it is chosen by them."""
+        if not is_auto(self.estimator):
+            return self.estimator
+        if item is None:
+            raise SettingError(
+                "OnlineGradient.init(params, state, item=...): expected an item of the stream, by "
+                "which estimator='auto' chooses, got none. Try init(params, state, item=x), or an "
+                "estimator by name: online(transition, UORO())."
+            )
+        estimator, chosen = chosen_for(self.estimator, self.dynamics, params, state, item)
+        self._chosen[chosen] = None
+        made: Estimator = estimator
+        return made
 
     def _require(self, method: str, carry: Any) -> None:
         if not isinstance(carry, Carry):
@@ -176,9 +206,10 @@ class OnlineGradient:
             call, expected = f"OnlineGradient.{method}(carry=...)", "a uoro_jax.Carry"
             raise StructureError(mismatch(call, "", expected, spelled(carry), hint))
 
-    def _draw(self, method: str, key: Any, state: Any) -> Any:
+    def _draw(self, method: str, key: Any, params: Any, state: Any, item: Any) -> Any:
+        estimator = self._estimator(params, state, item)
         try:
-            return self.estimator.draw(partial(self.dynamics.backend.random, key), state)
+            return estimator.draw(partial(self.dynamics.backend.random, key), state)
         except (TypeError, ValueError) as error:
             call = f"OnlineGradient.{method}(key=...)"
             got, expected = f"{spelled(key)} ({error})", "a PRNG key, such as jax.random.key(0)"
@@ -187,7 +218,7 @@ class OnlineGradient:
 
 def online(
     transition: Callable[..., Any] | Dynamics[Any, Any, Any],
-    estimator: Estimator | None = None,
+    estimator: Estimator | str | None = None,
     *,
     has_aux: bool = False,
     check: bool = True,
@@ -201,7 +232,9 @@ def online(
     Args:
         transition: Function ``(params, state, item) -> (next_state, output)``, where the output is
             any pytree of arrays, or dynamics built from one, as by `uoro.unroll`.
-        estimator: ``UORO()`` if ``None``: rank one.
+        estimator: Gradient estimator, or its name as on the command line. By default ``"auto"``:
+            one that fits the model, chosen by the ``item`` of `init`; `OnlineGradient.describe`
+            says which, and why.
         has_aux: Whether the transition returns a third element, passed on as ``estimate.aux``.
         check: Whether the first step runs a model check. Has no effect on dynamics.
 
@@ -229,7 +262,7 @@ def online(
         >>> params = {"W": 0.5 * jnp.eye(8), "u": jnp.ones(8), "c": jnp.zeros(8)}
         >>> numbers = jax.random.normal(jax.random.key(0), (2001,))
         >>> keys = jax.random.split(jax.random.key(1), 2000)
-        >>> start = params, core.init(params, jnp.zeros(8)), optimizer.init(params)
+        >>> start = params, core.init(params, jnp.zeros(8), item=numbers[0]), optimizer.init(params)
         >>> _, losses = jax.lax.scan(step, start, (numbers[1:], numbers[:-1], keys))
         >>> bool(losses[-500:].mean() < losses[:500].mean())
         True
@@ -238,12 +271,10 @@ def online(
         core.step(params, carry, item, key)``, with ``estimate.loss`` and ``estimate.gradient``.
     """
     call = "online(transition, estimator)"
-    if estimator is None:
-        estimator = UORO()
-    require_estimator(call, estimator)
+    chosen = as_estimator(call, estimator)
     given: Any = transition
     if hasattr(given, "vjp"):
-        return OnlineGradient(given, estimator)
+        return OnlineGradient(given, chosen)
     require_callable(call, "transition", transition, "a function (params, state, item)")
     dynamics = JaxBackend().dynamics(given, has_aux=has_aux, check=check)
-    return OnlineGradient(dynamics, estimator)
+    return OnlineGradient(dynamics, chosen)

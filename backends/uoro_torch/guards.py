@@ -12,7 +12,7 @@ from uoro.arguments import leaf_name, require_count, require_like
 from uoro.backend import Backend
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimator, ParallelEstimator
-from uoro.estimators import UORO
+from uoro.estimators.chosen import as_estimator
 from uoro.estimators.streams import Streams
 from uoro.learning.update import span_of
 
@@ -171,7 +171,9 @@ def require_mask(mask: Any, count: int, device: str) -> Tensor:
     return made
 
 
-def require_streams(streams: int | None, estimator: Estimator | None) -> ParallelEstimator | None:
+def require_streams(
+    streams: int | None, estimator: Estimator | str | None
+) -> ParallelEstimator | None:
     """Return the estimator of several streams; ``None`` for a single stream.
 
     Raises:
@@ -181,7 +183,9 @@ def require_streams(streams: int | None, estimator: Estimator | None) -> Paralle
         call = f"Online.for_module(streams={spelled(streams)})"
         streams = require_count(call, "count of streams", streams)
     if not isinstance(estimator, ParallelEstimator):
-        return None if streams is None else Streams(estimator or UORO(), streams)
+        if streams is None:
+            return None
+        return Streams(as_estimator("Online.for_module(estimator=...)", estimator), streams)
     if streams not in (None, estimator.count):
         raise SettingError(
             f"Online.for_module(streams={streams}, estimator=...): expected the estimator's "

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uoro.arguments import require_estimator, require_flag, require_seed
+from uoro.arguments import require_flag, require_seed
 from uoro.deprecation import renamed_keywords
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
-from uoro.estimators import UORO
+from uoro.estimators.chosen import as_estimator, described
 from uoro_torch.backend import TorchBackend
 from uoro_torch.encoders import Encoded
 from uoro_torch.gradients import accumulate
@@ -42,7 +42,8 @@ class Online(NotPickled):
         params: Dict of tensors to train; their ``.grad`` is filled.
         state: Initial hidden state, any tree of tensors; with `Streams`, a stack with one row for
             each stream.
-        estimator: Gradient estimator; `UORO` of rank 1 by default.
+        estimator: Gradient estimator, or its name as on the command line. By default ``"auto"``:
+            one that fits the model, chosen at the first step; `describe` says which, and why.
         seed: Seed of every random draw.
         compile: Whether a step is compiled as a whole, at first for half a minute.
         late: Whether every step runs on copies of the parameters, so that they may change in place
@@ -88,7 +89,7 @@ class Online(NotPickled):
         params: dict[str, Tensor],
         state: Any,
         *,
-        estimator: Estimator | None = None,
+        estimator: Estimator | str | None = None,
         seed: int = 0,
         compile: bool = False,
         late: bool = False,
@@ -97,16 +98,15 @@ class Online(NotPickled):
         require_state("Online(state=...)", state)
         self.seed = require_seed("Online(seed=...)", seed)
         require_flag("Online(compile=...)", "compile", compile)
-        if estimator is not None:
-            require_estimator("Online(estimator=...)", estimator)
         self.params = params
         self.state = state
-        self.estimator = estimator or UORO()
+        self.estimator: Any = as_estimator("Online(estimator=...)", estimator)
         trained = TrainedTransition(transition, backend, self.estimator, params)
         self.dynamics: Any = trained.dynamics
         self.carry: Any = None
         self.steps = 0
         self._initial, self._example, self._waiting = state, None, None
+        self._chosen: Any = None
         self._model = Prepared(trained, self.estimator, compile=compile)
         self._pending, self._encoded = PendingSteps(params, late=late), Encoded()
 
@@ -118,7 +118,7 @@ class Online(NotPickled):
         state: Any = None,
         *,
         streams: int | None = None,
-        estimator: Estimator | None = None,
+        estimator: Estimator | str | None = None,
         seed: int = 0,
         check: bool = True,
         compile: bool = False,
@@ -137,7 +137,7 @@ class Online(NotPickled):
                 modules and of `lift_state`. With several streams each leaf has one row for each.
             streams: Number of streams to run as the rows of one batch. Each has an estimate of its
                 own, and the loss is called on each row as on a batch of one.
-            estimator: Gradient estimator; `UORO` of rank 1 by default. One for several streams
+            estimator: Gradient estimator, or its name; chosen by default. One for several streams
                 says how many there are; with `DistributedStreams` state and items are those of
                 this process, and so is what the module draws. Buffers must come out the same in
                 all processes.
@@ -196,12 +196,12 @@ class Online(NotPickled):
         model = self._model.without_loss
         given = model.trained.item(inputs, self.seed, self.steps)
         if not torch.is_grad_enabled():
-            taken = self._take(model, model.advance, self.params, detach(given))
+            taken = self._take(model, self.params, detach(given))
             return off_graph(taken.output)
         encoded = self._encoded.found(given, model.trained.transition)
         params, item = self._pending.copied(detach(given))
         state, then = self.state, model.trained.remember()
-        prediction = self._take(model, model.advance, params, item)
+        prediction = self._take(model, params, item)
         step = self._pending.add(prediction, params, state, item, then)
         if encoded:
             step.read_again(model.trained.transition, given)
@@ -234,7 +234,7 @@ class Online(NotPickled):
                 of a batch of streams depend on each other.
         """
         item = self._model.trained.item(inputs, self.seed, self.steps)
-        estimate = self._take(self._model, self._model.step, self.params, item)
+        estimate = self._take(self._model, self.params, item, with_loss=True)
         accumulate(self.params, estimate.gradient)
         loss: Tensor = estimate.loss
         return loss
@@ -258,6 +258,13 @@ class Online(NotPickled):
             return
         restart_streams(self, mask, fresh, self._example)
 
+    def describe(self) -> str:
+        """Return how the model is differentiated, and by which estimator, chosen for what reason.
+
+        Before the first step neither is known whole.
+        """
+        return described(self.dynamics, self.estimator, self._chosen)
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, but for the model and its parameters.
 
@@ -279,12 +286,14 @@ class Online(NotPickled):
         """
         load_into(self, saved)
 
-    def _take(self, model: Prepared, take: Callable[..., Any], params: Any, item: Any) -> Any:
+    def _take(self, model: Prepared, params: Any, item: Any, *, with_loss: bool = False) -> Any:
         """Take a step, and return its estimate or prediction."""
         model.prepare(self.params, self.state, item, self.carry)
+        self.estimator, self._chosen = model.estimator, model.chosen or self._chosen
         if self.carry is None:
             self.carry, self._waiting = first_carry(self, item), None
         signs = model.draw(self.seed, self.steps, self.state)
+        take = model.step if with_loss else model.advance
         self.carry, self.state, made = take(params, self.carry, self.state, item, signs)
         self.steps, self._example = self.steps + 1, item
         model.trained.keep(made.aux, self.steps)

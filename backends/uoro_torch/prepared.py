@@ -16,6 +16,7 @@ from uoro.derivatives.routes import probe
 from uoro.dynamics import Outcome
 from uoro.errors import SettingError
 from uoro.estimator import Estimator, ParallelEstimator
+from uoro.estimators.chosen import Chosen, chosen_for, is_auto
 from uoro.estimators.rolling import Window
 from uoro.prediction import Prediction, predicting
 from uoro_torch.compiling import CompiledStep, require_no_draws
@@ -35,6 +36,8 @@ class Prepared:
         SettingError: If several streams are to be compiled, or a step takes several items.
 
     Attributes:
+        estimator: The estimator; after `prepare` one in place of an `uoro.estimators.Auto`.
+        chosen: What was chosen in its place, if anything was.
         step: `Estimator.step`, of these dynamics.
         example: The first item since the last change of mode; ``None`` before the first step.
     """
@@ -47,7 +50,8 @@ class Prepared:
         compile: bool = False,
     ) -> None:
         require_one_item(estimator)
-        self.trained, self.dynamics, self._estimator = trained, trained.dynamics, estimator
+        self.trained, self.dynamics, self.estimator = trained, trained.dynamics, estimator
+        self.chosen: Chosen | None = None
         self._streams = estimator if isinstance(estimator, ParallelEstimator) else None
         if compile and self._streams is not None:
             raise SettingError(
@@ -67,12 +71,12 @@ class Prepared:
         trained = self.trained.without_loss()
         if trained is self.trained:
             return self
-        return Prepared(trained, self._estimator, compile=self._compile)
+        return Prepared(trained, self.estimator, compile=self._compile)
 
     def draw(self, seed: int, step: int, state: Any) -> Any:
         """Draw the signs of a step."""
         backend = self.dynamics.backend
-        return self._estimator.draw(
+        return self.estimator.draw(
             partial(backend.random, backend.fold(backend.key(seed), step)), state
         )
 
@@ -82,7 +86,7 @@ class Prepared:
         A compiled step keeps what it received, and its gradient runs it again.
         """
         if not self._compile:
-            return predicting(self._estimator, "online(x)").advance(self.dynamics, *arguments)
+            return predicting(self.estimator, "online(x)").advance(self.dynamics, *arguments)
         carry, state, output, aux = self._forth(*arguments)
         received = arguments[:-1]
         outcome = Outcome(state, output, aux)
@@ -91,12 +95,12 @@ class Prepared:
         return carry, state, made
 
     def _step_forth(self, *arguments: Any) -> Any:
-        estimator = predicting(self._estimator, "online(x)")
+        estimator = predicting(self.estimator, "online(x)")
         carry, state, made = estimator.advance(self.dynamics, *arguments)
         return carry, state, made.output, made.aux
 
     def _gradient(self, *arguments: Any) -> Any:
-        return predicting(self._estimator, "online(x)").gradient(self.dynamics, *arguments)
+        return predicting(self.estimator, "online(x)").gradient(self.dynamics, *arguments)
 
     def forward(self, params: Any, state: Any, item: Any) -> Any:
         """Return the output of a step."""
@@ -124,6 +128,8 @@ class Prepared:
         if self._compile:
             require_no_draws(self.dynamics, params, *first)
         probe(self.dynamics, params, *first)
+        if is_auto(self.estimator):
+            self._choose(params, state, item)
         if self._compile and not isinstance(self.step, CompiledStep):
             # An autodiff mode has to be chosen before anything is traced.
             backend = self.dynamics.backend
@@ -133,6 +139,10 @@ class Prepared:
                 compiled, (self.step, self._step_forth, self._gradient)
             )
         self.example, self._mode = item, self.trained.mode()
+
+    def _choose(self, params: Any, state: Any, item: Any) -> None:
+        self.estimator, self.chosen = chosen_for(self.estimator, self.dynamics, params, state, item)
+        self.step = partial(self.estimator.step, self.dynamics)
 
     def _require_rows(self, state: Any, item: Any) -> None:
         if self._streams is not None:

@@ -16,7 +16,7 @@ from real_models.jax_models import JAX_MODELS, JaxModel
 from real_models.jax_models import draw as draw_jax
 from real_models.odd_torch import ODD_MODELS
 from real_models.torch_models import DTYPES, TORCH_MODELS, TorchModel
-from uoro import load_backend
+from uoro import UORO, load_backend
 
 ITEMS = 4
 
@@ -62,7 +62,7 @@ def of_torch(model: TorchModel, dtype: str) -> Iterator[Made]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         state = None if model.state is None else model.state(kind)
-        online = Online.for_module(model.make().to(kind), model.loss, state)
+        online = Online.for_module(model.make().to(kind), model.loss, state, estimator=UORO())
         items = [
             (model.inputs(kind), model.target(kind), torch.tensor(seed)) for seed in range(ITEMS)
         ]

@@ -16,7 +16,7 @@ from uoro_torch import Online
 from real_models.autograd_models import MATRICES
 from real_models.odd_torch import Clipping, scripted
 from real_models.torch_models import IN, OUT, UNITS, Read
-from uoro import load_backend
+from uoro import UORO, load_backend
 
 
 class Refused(NamedTuple):
@@ -150,7 +150,9 @@ def _torch(
         with torch.random.fork_rng():
             torch.manual_seed(0)
             state = start * torch.randn(*lead, UNITS)
-            online = Online.for_module(make(), functional.mse_loss, state, streams=streams)
+            online = Online.for_module(
+                make(), functional.mse_loss, state, streams=streams, estimator=UORO()
+            )
             return online.step(torch.randn(*lead, IN), torch.randn(*lead, OUT))
 
     return step
@@ -162,7 +164,9 @@ def _readout_in_the_loss() -> Any:
     def loss(hidden: Tensor, target: Tensor) -> Tensor:
         return functional.mse_loss(readout(hidden), target)
 
-    return Online.for_module(nn.LSTM(IN, UNITS), loss).step(torch.ones(IN), torch.ones(OUT))
+    return Online.for_module(nn.LSTM(IN, UNITS), loss, estimator=UORO()).step(
+        torch.ones(IN), torch.ones(OUT)
+    )
 
 
 def _torch_transition() -> Any:
@@ -171,7 +175,7 @@ def _torch_transition() -> Any:
         return state, (state**2).sum()
 
     params = {"W": 0.5 * torch.eye(UNITS)}
-    return Online(transition, params, torch.ones(UNITS)).step(torch.ones(UNITS))
+    return Online(transition, params, torch.ones(UNITS), estimator=UORO()).step(torch.ones(UNITS))
 
 
 def _jax(transition: Callable[..., Any], params: Any = None) -> Callable[[], Any]:
@@ -281,7 +285,9 @@ REFUSED = (
     Refused(
         "torch",
         "a bidirectional LSTM",
-        lambda: Online.for_module(nn.LSTM(IN, UNITS, bidirectional=True), functional.mse_loss),
+        lambda: Online.for_module(
+            nn.LSTM(IN, UNITS, bidirectional=True), functional.mse_loss, estimator=UORO()
+        ),
         "reads the future first",
     ),
     Refused(

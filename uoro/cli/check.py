@@ -15,8 +15,10 @@ from uoro.arguments import require_choice, require_count
 from uoro.cli.help import FLAG
 from uoro.cli.help import console as make_console
 from uoro.errors import MissingFrameworkError, SettingError
+from uoro.estimators.chosen import choose, is_auto
 from uoro.estimators.spelling import parse_estimator
 from uoro.training.factory import load_factory
+from uoro.training.peeking import peek
 
 
 def check(
@@ -116,6 +118,12 @@ def run_check(
         if dtype is not None:
             params, state = (backend.from_host(tree, dtype=dtype) for tree in (params, state))
             items = (backend.from_host(item, dtype=dtype) for item in items)
+        checked = choice.estimator
+        if is_auto(checked):
+            first, items = peek(backend, items)
+            chosen = choose(dynamics, params, state, backend.from_host(first))
+            console.print(f"Estimator: {chosen.describe()}", markup=False, highlight=False)
+            checked = chosen.estimator
         with console.status(spelling) as status:
             found = check_model(
                 dynamics,
@@ -126,7 +134,7 @@ def run_check(
                 steps=steps,
                 seed=number,
                 surrogate=surrogate,
-                estimator=choice.estimator,
+                estimator=checked,
                 span=choice.span,
                 progress=lambda entry: status.update(f"{spelling}: {entry.id}"),
             )

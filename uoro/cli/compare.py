@@ -34,6 +34,7 @@ from uoro.lab.compare import (
     Comparison,
     draw,
     parse_estimator,
+    resolve,
     split_estimators,
     write_json,
 )
@@ -220,8 +221,11 @@ def run_comparison(
         longest = max(choice.span or 1 for choice in choices)
         eager_steps = min(steps, max(1000, steps // 10, longest)) if mixed else steps
     require_folder("compare", out)
+    choices, chosen = resolve(task, backends[0], choices, seed, dtype)
     plan = Comparison(task, backends, choices, steps, eager_steps, seed, dtype)
     console.print(f"[bold]{escape(task.title)}[/], seed {seed}, {dtype}, {steps:,} items")
+    if chosen is not None:
+        console.print(f"Estimator: {chosen.describe()}", markup=False, highlight=False)
 
     cells: list[Compared] = []
     interrupted = False

@@ -152,6 +152,8 @@ def run_training(
     """
     run = Run(settings, folder, resume=resume, force=force)
     console.print(f"{run.title}, {run.settings.estimator}, {run.settings.backend}", markup=False)
+    if run.chosen is not None:
+        console.print(f"Estimator: {run.chosen.describe()}", markup=False, highlight=False)
     with (
         deferred_signals(signal.SIGINT, signal.SIGTERM) as caught,
         watching(console, run.settings.steps) as watch,

@@ -1,9 +1,12 @@
 """One file per algorithm; each reads like its paper."""
 
 from uoro.estimator import ParallelEstimator as ParallelEstimator
+from uoro.estimators.auto import Auto as Auto
 from uoro.estimators.baseline import Beside as Beside
 from uoro.estimators.baseline import BesideBaseline as BesideBaseline
 from uoro.estimators.block_rtrl import BlockRTRL as BlockRTRL
+from uoro.estimators.chosen import Chosen as Chosen
+from uoro.estimators.chosen import choose as choose
 from uoro.estimators.joint import JointUORO as JointUORO
 from uoro.estimators.joint_pairs import JointInfluence as JointInfluence
 from uoro.estimators.kronecker import KroneckerSum as KroneckerSum

@@ -9,6 +9,7 @@ from typing import Any
 from uoro.arguments import require_choice
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
+from uoro.estimators.auto import Auto
 from uoro.estimators.block_rtrl import BlockRTRL
 from uoro.estimators.joint import JointUORO
 from uoro.estimators.kronecker import KroneckerSum
@@ -18,8 +19,9 @@ from uoro.estimators.snap import SnAp
 from uoro.estimators.truncated import Truncated
 from uoro.estimators.uoro import UORO
 
-NAMES = ("block", "bptt", "joint", "kron", "rtrl", "snap", "tbptt", "uoro")
+NAMES = ("auto", "block", "bptt", "joint", "kron", "rtrl", "snap", "tbptt", "uoro")
 PLAIN: dict[str, tuple[Any, int | None]] = {
+    "auto": (Auto(), 1),
     "block": (BlockRTRL(), 1),
     "bptt": (Truncated(), None),
     "rtrl": (RTRL(), 1),
@@ -81,6 +83,7 @@ def parse_estimator(written: str) -> Choice:
     - ``kron:R``, of rank R; ``kron`` is ``kron:2``. With ``rest=exact``, ``rest=uoro`` or
       ``rest=refuse`` for params without structure: ``kron:3,rest=uoro``; with ``group=yes``
       leaves that share D have one sum of terms;
+    - ``auto``, one that fits the model, chosen at its first item;
     - ``rtrl``; ``block``, exact where units do not mix; ``snap``, the biased SnAp-1;
     - ``tbptt:T``, chunked as in the paper: an update every T items; ``tbptt:T,rolling``: an update
       at every item, through the last T;

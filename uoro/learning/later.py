@@ -13,7 +13,7 @@ from uoro.estimator import Estimate, ParallelEstimator
 from uoro.learning.carry import Progress
 from uoro.learning.nonfinite import cause_of, fault_of
 from uoro.learning.stepper import Stepper
-from uoro.learning.update import ERA, Clock
+from uoro.learning.update import ERA, Clock, Update
 from uoro.prediction import predicting, require_loss
 
 Loss = Callable[[Any, Any], Any]
@@ -58,17 +58,21 @@ class Later:
         if loss is not None:
             require_callable("Learner(...)", "loss", loss, "a function (output, target) -> loss")
         self.waiting: deque[Waiting] = deque()
-        self._stepper, self._update, self._backend = stepper, stepper.update, stepper.backend
+        self._stepper, self._backend = stepper, stepper.backend
         self._loss = loss
         compiled = self._backend.compile
         self._predict, self._estimate = compiled(self._advance), compiled(self._judge_and_pull)
-        self._apply = compiled(self._update.apply)
+        self._apply = compiled(lambda *step: self._update.apply(*step))
 
         def judged(output: Any, nothing: Any, target: Any) -> Any:
             assert loss is not None
             return nothing, loss(output, target)
 
         self._judged = self._backend.dynamics(judged, check=False)
+
+    @property
+    def _update(self) -> Update:
+        return self._stepper.update
 
     def predict(self, inputs: Any) -> Any:
         """Take a step without its loss; `uoro.Learner.predict` documents it."""
@@ -193,6 +197,20 @@ class LearnsLater:
             SettingError: If the learner donates its arrays.
             StructureError: If the estimator needs the loss within its step.
             StreamError: If the stream of signs has ended.
+
+        Example:
+            >>> from uoro import SGD, UORO, Learner, load_backend
+            >>> backend = load_backend("autograd")
+            >>> xp = backend.xp
+            >>> learner = Learner(
+            ...     backend.dynamics(lambda theta, state, x: (0.5 * state + theta,) * 2), UORO(),
+            ...     SGD(0.01), xp.array(0.0), xp.zeros(3),
+            ...     loss=lambda y, t: 0.5 * xp.sum((y - t) ** 2))
+            >>> for _ in range(200):
+            ...     output = learner.predict(0.0)
+            ...     estimate = learner.learn(1.0)
+            >>> bool(abs(learner.params - 0.5) < 0.01)
+            True
         """
         return self._later.predict(inputs)
 

@@ -13,7 +13,6 @@ from uoro.arguments import (
     require_choice,
     require_count,
     require_dynamics,
-    require_estimator,
     require_flag,
     require_optimizer,
     require_stream,
@@ -23,6 +22,7 @@ from uoro.deprecation import renamed_keywords
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimate, Estimator
+from uoro.estimators.chosen import as_estimator, described
 from uoro.learning.carry import Metrics, Progress, Summary
 from uoro.learning.later import Later, LearnsLater, Loss
 from uoro.learning.nonfinite import NonfinitePolicy, OnNonfinite
@@ -45,8 +45,9 @@ class Learner(LearnsLater):
     Args:
         dynamics: Model, ``backend.dynamics(transition)``, or ``unroll(dynamics, T)`` to estimate
             the gradient of T items at a time.
-        estimator: Gradient estimator: `UORO`, `RTRL`, `TruncatedBPTT`, `RollingTruncated`, or
-            `Streams` of one of them.
+        estimator: Gradient estimator: `KroneckerSum`, `UORO`, `RTRL`, `RollingTruncated`, or
+            `Streams` of one of them; or its name as on the command line. ``"auto"`` is one that
+            fits the model, chosen at the first item; `describe` says which, and why.
         optimizer: Optimizer: `SGD`, `Adam`, `Clipped`, or one of the framework's, wrapped.
         params: Initial parameters, any tree of arrays.
         state: Initial hidden state, any tree of arrays; for `Streams` a stack of B of them.
@@ -84,23 +85,12 @@ class Learner(LearnsLater):
         >>> summary = learner.run(repeat(1.0), steps=200)
         >>> bool(abs(learner.params - 0.5) < 0.01)
         True
-
-        Predict, and learn when the target is known:
-
-        >>> learner = Learner(
-        ...     backend.dynamics(lambda theta, state, x: (0.5 * state + theta,) * 2), UORO(),
-        ...     SGD(0.01), xp.array(0.0), xp.zeros(3), loss=lambda y, t: 0.5 * xp.sum((y - t) ** 2))
-        >>> for _ in range(200):
-        ...     output = learner.predict(0.0)
-        ...     estimate = learner.learn(1.0)
-        >>> bool(abs(learner.params - 0.5) < 0.01)
-        True
     """
 
     def __init__(
         self,
         dynamics: Dynamics[Any, Any, Any],
-        estimator: Estimator,
+        estimator: Estimator | str,
         optimizer: Optimizer,
         params: Any,
         state: Any,
@@ -121,9 +111,7 @@ class Learner(LearnsLater):
                 "'stop', because a donated step cannot be taken back. Leave one of the two out."
             )
         require_dynamics(_MAKE, dynamics)
-        require_estimator(_MAKE, estimator)
         self.dynamics = dynamics
-        self.estimator = estimator
         self.optimizer = require_optimizer(_MAKE, optimizer)
         backend = self.backend
         start = Progress(backend.from_host(params), backend.from_host(state), None, None)
@@ -132,7 +120,7 @@ class Learner(LearnsLater):
                 mismatch(_MAKE, "params", "at least one floating-point number", "none")
             )
         self._stepper = Stepper(
-            Update(dynamics, estimator, self.optimizer),
+            Update(dynamics, as_estimator(_MAKE, estimator), self.optimizer),
             start,
             seed=seed,
             signs=None if signs is None else require_stream("Learner(signs=...)", signs),
@@ -146,6 +134,18 @@ class Learner(LearnsLater):
     def backend(self) -> Backend:
         """Backend of the dynamics."""
         return self.dynamics.backend
+
+    @property
+    def estimator(self) -> Estimator:
+        """Estimator; an `uoro.estimators.Auto` until the first item decides."""
+        return self._stepper.update.estimator
+
+    def describe(self) -> str:
+        """Return how the model is differentiated, and by which estimator, chosen for what reason.
+
+        Before the first step neither is known whole.
+        """
+        return described(self.dynamics, self.estimator, self._stepper.chosen)
 
     @property
     def steps(self) -> int:

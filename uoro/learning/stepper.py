@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from uoro.algebra import entry, norm, working_precision
 from uoro.backend import Backend, CompilesSteps
 from uoro.errors import DerivativeError, NonFiniteError, SettingError, StreamError
 from uoro.estimator import Estimate
+from uoro.estimators.chosen import Chosen, chosen_for, is_auto
 from uoro.learning.carry import Progress
 from uoro.learning.chunks import Attempt, Chunks, Items
 from uoro.learning.nonfinite import CALL, LOSS, Fault, NonfinitePolicy, cause_of, fault_of
@@ -36,7 +38,9 @@ class Stepper:
         steps: Number of steps taken.
         seed: Seed of every random draw.
         policy: What happens to an item that gives a number that is not finite.
-        update: One step as a pure function.
+        update: One step as a pure function; its estimator is chosen at the first item, if it is to
+            be chosen.
+        chosen: Which estimator was chosen, and why.
         donates: Whether a compiled step may overwrite the arrays it starts from.
         example: First item seen since the learner was built or restored.
 
@@ -61,23 +65,36 @@ class Stepper:
         self.seed = seed
         self.policy = policy
         self.example: Any = None
-        self.update = update
+        self.chosen: Chosen | None = None
         self._key = self.backend.key(seed)
         self._signs = signs
         self.donates = donate
         self._probed = False
         self._before: Callable[[], Any] = lambda: None
         self._compiles = compile or self.backend.compiled
-        compile_step = self.backend.compile
+        self._compile_step = self.backend.compile
         if compile and not self.backend.compiled:
             if not isinstance(self.backend, CompilesSteps):
                 raise SettingError(
                     "Learner(compile=True): expected a backend with a compiler, got "
                     f"'{self.backend.name}'. Leave compile out, or try 'torch' or 'jax'."
                 )
-            compile_step = partial(self.backend.compile_step, donate=donate)
-        self._advance = compile_step(update.advance)
-        self._chunks = Chunks(update, donate=donate)
+            self._compile_step = partial(self.backend.compile_step, donate=donate)
+        self._use(update)
+
+    def _use(self, update: Update) -> None:
+        self.update = update
+        self._advance = self._compile_step(update.advance)
+        self._chunks = Chunks(update, donate=self.donates)
+
+    def _choose(self, now: Progress, inputs: Any) -> None:
+        """Choose the estimator by an item, if it is still to be chosen."""
+        update = self.update
+        if is_auto(update.estimator):
+            estimator, self.chosen = chosen_for(
+                update.estimator, update.dynamics, now.params, now.state, inputs
+            )
+            self._use(replace(update, estimator=estimator))
 
     def step(self, inputs: Any) -> Estimate:
         """Take one step on an item; `uoro.Learner.step` documents it."""
@@ -117,6 +134,13 @@ class Stepper:
     def restore(self, saved: Saved, inputs: Any, call: str) -> None:
         """Load what `export` returned; change nothing if it does not fit."""
         counts = require_counts(saved, call)
+        if inputs is not None:
+            self._choose(self.progress, inputs)
+        elif counts["started"] and is_auto(self.update.estimator):
+            raise SettingError(
+                f"{call}: expected an item of the stream, by which estimator='auto' chooses, got "
+                "none. Pass inputs=item, or name the estimator."
+            )
         self.progress = restore_progress(self.update, self.progress, saved, inputs, call)
         self.example = self.example if inputs is None else inputs
         self._probed, self._before = False, lambda: None
@@ -133,6 +157,7 @@ class Stepper:
         if self._probed:
             return
         self.update.check(self.progress, inputs)
+        self._choose(self.progress, inputs)
         if self.progress.carry is None:
             self.progress = self.update.start(self.progress, inputs)
         self.example = inputs

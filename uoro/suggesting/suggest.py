@@ -26,10 +26,10 @@ from uoro.estimator import Estimator
 from uoro.estimators.recommending import facts_of, recommended
 from uoro.estimators.spelling import parse_estimator
 from uoro.learning import Adam
+from uoro.learning.ahead import Ahead
 from uoro.learning.learner import Learner
 from uoro.learning.stream import read
 from uoro.optimizer import Optimizer
-from uoro.suggesting.ahead import Ahead
 from uoro.suggesting.candidates import chosen, fitting, ready
 from uoro.suggesting.measuring import FEWEST, Measuring
 from uoro.suggesting.suggestion import Suggestion
@@ -147,7 +147,7 @@ def suggest(
     stream = require_stream(call, items)
 
     say("the model")
-    ahead = None if learn == 0 else Ahead(backend, stream)
+    ahead = None if learn == 0 else Ahead(backend, stream, call)
     wanted = steps or (STEPS if backend.compiled else EAGER_STEPS)
     most = max(3 * WINDOW, AT_MOST // size(backend, params) // WINDOW * WINDOW)
     stretch = (None, 0) if ahead else read(backend, stream, min(wanted, most))

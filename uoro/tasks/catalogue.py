@@ -59,11 +59,13 @@ class Entry:
         return "network" in self.defaults
 
 
-_FEW = ("uoro", "tbptt:1", "tbptt:16")
+_FEW = ("auto", "uoro", "tbptt:1", "tbptt:16,rolling")
 
 TASKS: dict[str, Entry] = {
     "anbn": Entry(anbn, "adam", "inverse_sqrt", _FEW),
-    "brackets": Entry(distant_brackets, "adam", "inverse_sqrt", ("uoro", "tbptt:4")),
+    "brackets": Entry(
+        distant_brackets, "adam", "inverse_sqrt", ("auto", "uoro", "tbptt:16,rolling")
+    ),
     "copy": Entry(copying, "adam", "inverse", _FEW),
     "influence-balancing": Entry(
         influence_balancing,
@@ -71,7 +73,9 @@ TASKS: dict[str, Entry] = {
         "inverse_sqrt",
         ("uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"),
     ),
-    "recall": Entry(recall, "adam", "constant", ("kron:2", "uoro", "tbptt:32,rolling", "rtrl")),
+    "recall": Entry(
+        recall, "adam", "constant", ("auto", "uoro", "tbptt:16,rolling", "tbptt:32,rolling", "rtrl")
+    ),
     "text": Entry(text, "adam", "inverse_sqrt", _FEW),
 }
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from uoro.learning.stream import BlockStream
 from uoro.models import Model
 from uoro.optimizer import Optimizer
@@ -41,3 +43,14 @@ class Task:
     entropy_rate: float | None
     settings: dict[str, Any]
     alphabet: str | None = None
+
+    def example(self) -> Any:
+        """Return an item like those of the stream; nothing is read where the stream may wait."""
+        if self.alphabet is not None:
+            return {"symbol": np.int32(0), "target": np.int32(0)}
+        items = self.stream(0).take(1)
+        return (
+            items[0]
+            if isinstance(items, np.ndarray)
+            else {name: leaf[0] for name, leaf in items.items()}
+        )

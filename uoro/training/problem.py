@@ -17,14 +17,17 @@ from uoro.derivatives.unroll import unroll
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
-from uoro.estimators.spelling import parse_estimator
+from uoro.estimators.chosen import Chosen, choose, is_auto
+from uoro.estimators.spelling import Choice, parse_estimator
 from uoro.learning.host_noise import map_host
 from uoro.optimizer import Optimizer
 from uoro.registry import load_backend
 from uoro.tasks import TASKS, Task, make_task
 from uoro.training.factory import load_factory
 from uoro.training.optimizer import make_optimizer, optimizer_of_task
+from uoro.training.peeking import peek
 from uoro.training.settings import Settings
+from uoro.training.tap import Tap
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Problem:
         loss_scale: Factor from the model's loss to that unit.
         entropy_rate: Smallest mean loss that any predictor can reach, in that unit, if known.
         task: Built-in task, if the problem is one.
+        chosen: Which estimator was chosen for ``"auto"``, and why.
     """
 
     dynamics: Dynamics[Any, Any, Any]
@@ -59,6 +63,7 @@ class Problem:
     loss_scale: float = 1.0
     entropy_rate: float | None = None
     task: Task | None = None
+    chosen: Chosen | None = None
 
     @property
     def backend(self) -> Backend:
@@ -83,6 +88,9 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
     else:
         problem, settings = _of_task(settings)
     choice = parse_estimator(settings.estimator)
+    if problem.estimator is None and is_auto(choice.estimator):
+        problem, choice = _choose(problem, settings)
+        settings = structs.replace(settings, estimator=choice.name)
     if choice.span is None:
         raise SettingError(
             f"train(estimator={settings.estimator!r}): expected updates during the run, got one "
@@ -107,6 +115,21 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
         ),
         settings,
     )
+
+
+def _choose(problem: Problem, settings: Settings) -> tuple[Problem, Choice]:
+    """Choose the estimator that fits the model, by an item of the stream; lose no item."""
+    if problem.task is not None:
+        item = problem.task.example()
+    else:
+        item, stream = peek(problem.backend, problem.stream)
+        problem = replace(problem, stream=stream)
+    backend, dtype = problem.backend, settings.dtype
+    as_made = problem.task is not None or dtype == "as made"
+    with nullcontext() if dtype == "as made" else backend.precision(str(dtype)):
+        item = Tap(backend, [item], dtype=None if as_made else dtype).first()
+        chosen = choose(problem.dynamics, problem.params, problem.state, item)
+    return replace(problem, chosen=chosen), parse_estimator(chosen.spelling)
 
 
 def _of_task(settings: Settings) -> tuple[Problem, Settings]:

@@ -12,6 +12,7 @@ from msgspec import to_builtins
 from uoro.checkpoint.folder import Checkpoints
 from uoro.checkpoint.lock import run_lock
 from uoro.errors import SettingError
+from uoro.estimators.chosen import Chosen
 from uoro.learning.log import LOGGER
 from uoro.monitors import make_monitor
 from uoro.training.config import SETTINGS, settings_of, write_settings
@@ -86,6 +87,11 @@ class Run:
     def loss_name(self) -> str:
         """Return the name of the loss, with its unit."""
         return self._problem.loss_name
+
+    @property
+    def chosen(self) -> Chosen | None:
+        """Which estimator was chosen, and why; ``None`` where the settings name one."""
+        return self._problem.chosen
 
     def go(
         self,

@@ -88,8 +88,8 @@ class Settings(Section, frozen=True, kw_only=True):
         about("float32, float64, or 'as made', what a factory returned", "float32; as made"),
     ] = None
     estimator: Annotated[
-        str, about("Estimator: uoro, uoro:rank=4, uoro:memory=16, rtrl, tbptt:10, …")
-    ] = "uoro"
+        str, about("Estimator: auto (one that fits the model), kron:2, uoro, joint:4, rtrl, …")
+    ] = "auto"
     optimizer: Annotated[
         dict[str, Any], about("name of an optimizer, and its arguments", "the task's")
     ] = {}

@@ -8,3 +8,4 @@ from uoro.lab.compare.comparison import Compared as Compared
 from uoro.lab.compare.comparison import Comparison as Comparison
 from uoro.lab.compare.comparison import write_json as write_json
 from uoro.lab.compare.figure import draw as draw
+from uoro.lab.compare.resolving import resolve as resolve

@@ -18,16 +18,17 @@ class Ahead:
     Args:
         backend: Backend of the items.
         stream: Stream of items.
+        call: The call, as the user wrote it.
 
     Raises:
         StreamError: If there is no item.
     """
 
-    def __init__(self, backend: Backend, stream: Iterator[Any]) -> None:
+    def __init__(self, backend: Backend, stream: Iterator[Any], call: str) -> None:
         self._backend, self._stream = backend, stream
         self.first, count = read(backend, stream, 1)
         if not count:
-            raise StreamError(mismatch("suggest(…)", "items", "at least 2", "0"))
+            raise StreamError(mismatch(call, "", "a stream with items", "one without"))
         self._held = True
 
     def __iter__(self) -> Ahead:
