@@ -34,7 +34,7 @@ gradient, optimizer = online(model.transition), optax.adam(1e-3)
 
 @jax.jit
 def train(params, carry, moments, items, keys):
-    """Run UORO over a stack of items, with an update of the parameters after each."""
+    """Learn from a stack of items, with an update after each."""
 
     def step(carried, inputs):
         params, carry, moments = carried
@@ -49,9 +49,10 @@ def train(params, carry, moments, items, keys):
 numbers = jax.random.rademacher(keys[2], (STEPS + 1, 1), dtype=jnp.float32)
 items, step_keys = (numbers[1:], numbers[:-1]), jax.random.split(jax.random.key(1), STEPS)
 
-carry = gradient.init(model.params, model.state)
+first = jax.tree.map(lambda leaf: leaf[0], items)
+carry = gradient.init(model.params, model.state, item=first)
 moments = optimizer.init(model.params)
 (params, *_), losses = train(model.params, carry, moments, items, step_keys)
 trained = model.restore(params)  # an Equinox module again
-print(gradient.dynamics.describe())
+print(gradient.describe())
 print(f"squared error: {losses[:200].mean():.2f} at first, {losses[-200:].mean():.4f} at last")

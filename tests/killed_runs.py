@@ -90,6 +90,7 @@ def beginning(backend: str, folder: Path) -> list[str]:
     checkpoint_every, log_every = BEATS[backend]
     return [
         *("anbn", "--backend", backend, "--model", "rnn", "--units", "4", "--out", str(folder)),
+        *("--estimator", "uoro"),
         *("--checkpoint-every", str(checkpoint_every), "--log-every", str(log_every)),
         *("--set", "chunk=10", "--set", "metrics.recent=100"),
     ]

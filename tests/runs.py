@@ -22,6 +22,7 @@ TIMINGS = ("seconds", "throughput", "resident")
 TINY: dict[str, Any] = {
     "task": "anbn",
     "backend": "autograd",
+    "estimator": "uoro",
     "network": {"cell": "rnn", "units": 3},
     "steps": 40,
     "chunk": 10,

@@ -795,6 +795,7 @@ def test_what_a_run_writes_can_be_looked_at(
     done = command(
         *("train", "text", "--file", "book.txt", "--backend", "autograd", "--units", "4"),
         *("--steps", "40", "--log-every", "10", "--tensorboard", "--monitors", "pair,radius"),
+        *("--estimator", "uoro"),
     )
     assert done.status == 0, done.errors
     folder = tmp_path / "runs" / "text-1"

@@ -63,7 +63,7 @@ def from_module(module: Any, loss: Callable[[Any, Any], Any] | None, state: Any)
         >>> network = Network(eqx.nn.GRUCell(2, 4, key=jax.random.key(0)))
         >>> model = from_module(network, None, jnp.zeros(4))
         >>> core = online(model.transition)
-        >>> carry = core.init(model.params, model.state)
+        >>> carry = core.init(model.params, model.state, item=jnp.ones(2))
         >>> def loss(params, carry, x, target, key):
         ...     carry, output = core(params, carry, x, key)
         ...     return ((output - target) ** 2).mean(), carry

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -17,11 +17,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from uoro.arguments import require_choice
 from uoro.backend import Backend
 from uoro.cli.backends import installed_backends
+from uoro.cli.compared import table_of
 from uoro.cli.flags import FLAGS
 from uoro.cli.help import console as make_console
 from uoro.cli.help import old_flag, renamed_flag, words
@@ -41,14 +41,6 @@ from uoro.lab.compare import (
 from uoro.lab.compare import compare as run_cells
 from uoro.registry import load_backend
 from uoro.tasks import TASKS, Network, Task, make_task
-
-COLOURS = {
-    "converged": "green",
-    "learning": "cyan",
-    "flat": "yellow",
-    "undecided": "yellow",
-    "diverged": "red",
-}
 
 
 def compare(
@@ -221,8 +213,9 @@ def run_comparison(
         longest = max(choice.span or 1 for choice in choices)
         eager_steps = min(steps, max(1000, steps // 10, longest)) if mixed else steps
     require_folder("compare", out)
-    choices, chosen = resolve(task, backends[0], choices, seed, dtype)
     plan = Comparison(task, backends, choices, steps, eager_steps, seed, dtype)
+    choices, chosen = resolve(task, backends[0], choices, seed, dtype)
+    plan = replace(plan, choices=choices)
     console.print(f"[bold]{escape(task.title)}[/], seed {seed}, {dtype}, {steps:,} items")
     if chosen is not None:
         console.print(f"Estimator: {chosen.describe()}", markup=False, highlight=False)
@@ -249,7 +242,7 @@ def run_comparison(
         interrupted = True
 
     if cells:
-        console.print(_table(plan, cells))
+        console.print(table_of(plan, cells))
         write_json(out / "compare.json", plan, cells, complete=not interrupted)
         draw(out / "compare.png", plan, cells)
         written = f"Written: {out / 'compare.json'}, {out / 'compare.png'}"
@@ -272,35 +265,3 @@ def _progress(console: Console) -> Progress:
         TextColumn("{task.fields[loss]}"),
         console=console,
     )
-
-
-def _table(plan: Comparison, cells: list[Compared]) -> Table:
-    reference = plan.backends[0].name
-    table = Table(
-        title=f"{plan.task.loss_name}; gradients against {reference}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1),
-    )
-    table.add_column("backend")
-    table.add_column("estimator")
-    for heading in ("items", "recent", "final"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    for heading in ("items/s", "deviation"):
-        table.add_column(heading, justify="right")
-    for cell in cells:
-        fewer = f" of {cell.asked:,}" if cell.items < cell.asked else ""
-        throughput = "-" if cell.items_per_second is None else f"{cell.items_per_second:,.0f}"
-        deviation = "-" if cell.deviation is None else f"{cell.deviation:.1e}"
-        table.add_row(
-            cell.backend,
-            cell.estimator,
-            f"{cell.items:,}{fewer}",
-            f"{cell.recent_loss:.3g}",
-            f"{cell.final_loss:.3g}",
-            f"[{COLOURS[cell.verdict]}]{cell.verdict}[/]" + (f", {cell.note}" if cell.note else ""),
-            throughput,
-            "reference" if cell.backend == reference else deviation,
-        )
-    return table

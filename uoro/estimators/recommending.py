@@ -86,11 +86,12 @@ def facts_of(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs:
 
 
 def _is_local(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any) -> bool:
+    """Return whether units do not move each other; of one unit alone that says nothing."""
     try:
-        require_local(find_locality(dynamics, params, state, inputs))
+        locality = require_local(find_locality(dynamics, params, state, inputs))
     except StructureError:
         return False
-    return True
+    return len(locality.colours) < locality.size
 
 
 @dataclass(frozen=True)
