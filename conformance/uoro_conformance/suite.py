@@ -162,8 +162,7 @@ def _derivative_laws(dtype: str, profile: Profile) -> Iterator[Case]:
     few = profile.few[:2]
     for name, law in DERIVATIVE_LAWS.items():
         gallery = few if name == "mapped" else None
-        check = at_first_step(law) if name == "linear" else at_every_step(law)
-        yield on_systems(f"{dtype}/derivatives/{name}", dtype, check, gallery=gallery)
+        yield on_systems(f"{dtype}/derivatives/{name}", dtype, at_every_step(law), gallery=gallery)
     yield on_systems(f"{dtype}/derivatives/sweeps", dtype, sweep_several, gallery=few)
     yield on_systems(f"{dtype}/derivatives/many", dtype, many_streams, gallery=few)
     for name, law in (DERIVATIVE_LAWS | {"many": check_many}).items():

@@ -48,7 +48,7 @@ KILLERS: dict[str, Callable[[Trial, Any], Finding]] = {
 DERIVATIVE_KILLERS: dict[str, Callable[[Trial, int], Finding]] = {
     "true": at_every_step(check_truth),
     "adjoint": at_every_step(check_adjointness),
-    "linear": at_first_step(check_linearity),
+    "linear": at_every_step(check_linearity),
     "mapped": at_first_step(check_mapped),
     "many": many_streams,
 }

@@ -100,6 +100,31 @@ def _at_item(number: int, factor: float, what: str) -> Callable[[Trial], Any]:
     return build
 
 
+def _pulled_at(number: int, change: Callable[..., tuple[Any, Any]]) -> Callable[[Trial], Any]:
+    """Build dynamics whose pullback is changed at one item of the trial alone."""
+
+    def build(trial: Trial) -> Any:
+        dynamics, where = trial.dynamics, trial.items[number]["x"][0]
+        backend = dynamics.backend
+
+        def vjp(params: Any, state: Any, inputs: Any) -> Any:
+            outcome, pullback = dynamics.vjp(params, state, inputs)
+
+            def pulled(*given: Any) -> Any:
+                here = backend.xp.where(inputs["x"][0] == where, 1.0, 0.0)
+                right, wrong = pullback(*given), change(backend, pullback, *given)
+                return tuple(
+                    backend.combine((1.0 - here, each), (here, other))
+                    for each, other in zip(right, wrong, strict=True)
+                )
+
+            return outcome, pulled
+
+        return Altered(dynamics, vjp=vjp)
+
+    return build
+
+
 def _length(backend: Any, tree: Any) -> Any:
     return backend.inner(tree, tree) ** 0.5
 
@@ -208,6 +233,8 @@ WRONG_DYNAMICS: tuple[WrongDynamics, ...] = (
     WrongDynamics("jvp of the wrong sign at the last item", "adjoint", _at_item(-1, -1.0, "jvp")),
     WrongDynamics("vjp clipped to 100", "linear", _pulled(_clips)),
     WrongDynamics("vjp below 1e-5 is zero", "linear", _pulled(_flushes)),
+    WrongDynamics("vjp clipped at the third item alone", "linear", _pulled_at(2, _clips)),
+    WrongDynamics("vjp flushed at the last item alone", "linear", _pulled_at(-1, _flushes)),
     WrongDynamics("jvp of tangents clipped to 100", "linear", _clips_tangents),
     WrongDynamics("the output's cotangent alone taken as 1", "linear", _pulled(_one_alone)),
     WrongDynamics("the state's cotangent alone pulls less", "linear", _pulled(_smaller_alone)),
