@@ -120,7 +120,7 @@ def _families(draws: Any, leaves: Mapping[str, slice]) -> Iterator[tuple[str, Fa
     parts = [draws[..., where] for where in leaves.values() if draws[..., where].size]
     sums = [part.sum(dtype=np.int64) for part in [*parts, draws]]
     yield "leaves and all", Family(sums, [part.size for part in [*parts, draws]])
-    yield "offsets in the order of draws", _offsets(draws)
+    yield from _offsets(draws)
     if width <= WIDEST and width > 1:
         wide = rows.astype(np.float32)
         products = wide.T @ wide
@@ -153,23 +153,34 @@ def _chosen(leaves: Mapping[str, slice], most: int) -> list[int]:
     return sorted(turns[:most])
 
 
-def _offsets(draws: Any) -> Family:
-    """Return autocorrelations along the order of draws, at every distance up to half the run."""
+def _offsets(draws: Any) -> Iterator[tuple[str, Family]]:
+    """Yield correlations along the order of draws, of each run with itself and of two runs.
+
+    Distances go up to half a run, so that a transform of one and a half runs wraps nothing round.
+    """
     flat = draws.reshape(len(draws), -1)
     count = flat.shape[1]
-    size = 1 << (2 * count - 1).bit_length()
-    total = np.zeros(size)
-    for row in flat:
-        spectrum = np.fft.rfft(row.astype(np.float64), size)
-        total = total + np.fft.irfft(np.abs(spectrum) ** 2, size)
     reach = max(1, count // 2)
+    size = _room(count + reach)
+    spectra = [np.fft.rfft(row.astype(np.float64), size) for row in flat]
+    total = np.fft.irfft(sum(np.abs(each) ** 2 for each in spectra), size)
     sums = np.rint(total[1 : reach + 1])
-    return Family(sums, len(flat) * (count - np.arange(1, len(sums) + 1)))
+    same = Family(sums, len(flat) * (count - np.arange(1, len(sums) + 1)))
+    yield "offsets in the order of draws", same
+    for one, other in combinations(range(min(len(flat), 4)), 2):
+        crossed = np.rint(np.fft.irfft(spectra[one] * np.conj(spectra[other]), size))
+        shifts = np.arange(-min(reach, count - 1), min(reach, count - 1) + 1)
+        yield f"runs {one} and {other}", Family(crossed[shifts], count - np.abs(shifts))
+
+
+def _room(least: int) -> int:
+    """Return a length of fast transforms: a power of two, or three or five times one."""
+    return min(base << ((least - 1) // base).bit_length() for base in (1, 3, 5))
 
 
 def _across(draws: Any) -> Iterator[tuple[str, Family]]:
-    """Yield products of streams with streams and of runs with runs."""
-    runs, _, streams, _ = draws.shape
+    """Yield products of streams with streams."""
+    streams = draws.shape[2]
     if streams > 1:
         rows = np.moveaxis(draws, 2, 0).reshape(streams, -1).astype(np.float32)
         products = rows @ rows.T
@@ -178,15 +189,6 @@ def _across(draws: Any) -> Iterator[tuple[str, Family]]:
         triples = list(combinations(range(min(streams, 8)), 3))
         sums = [float((rows[a] * rows[b] * rows[c]).sum()) for a, b, c in triples]
         yield "triples of streams", Family(sums, rows.shape[1])
-    for one, other in combinations(range(min(runs, 4)), 2):
-        first, second = (draws[n].reshape(-1).astype(np.float64) for n in (one, other))
-        count = len(first)
-        size = 1 << (2 * count - 1).bit_length()
-        product = np.fft.rfft(first, size) * np.conj(np.fft.rfft(second, size))
-        crossed = np.rint(np.fft.irfft(product, size))
-        reach = count // 2
-        shifts = np.arange(-reach, reach + 1)
-        yield f"runs {one} and {other}", Family(crossed[shifts], count - np.abs(shifts))
 
 
 def _of_more(draws: Any, leaves: Mapping[str, slice]) -> Iterator[tuple[str, Family]]:
