@@ -26,7 +26,8 @@ LAYERS = (
     {"uoro"},  # what one imports
     {"uoro_autograd", "uoro_torch", "uoro_jax"},
     {"uoro.files", "uoro.drawing", "uoro.models"},
-    {"uoro.checkpoint", "uoro.tasks"},
+    {"uoro.checkpoint", "uoro.tables"},
+    {"uoro.tasks"},
     {"uoro.training", "uoro.transition"},
     {"uoro_conformance"},
     {"uoro.lab.jobs", "uoro.lab.replicas"},

@@ -16,6 +16,7 @@ from uoro.cli.check import check
 from uoro.cli.compare import compare
 from uoro.cli.flags import in_flags
 from uoro.cli.help import FLAG, Command, Group
+from uoro.cli.predict import predict
 from uoro.cli.report import report
 from uoro.cli.reproduce import reproduce
 from uoro.cli.runs import plot, runs
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    backends, compare, suggest, reproduce, report, bench, check, runs, plot, train, sample
+    backends, compare, suggest, reproduce, report, bench, check, runs, plot, train, sample, predict
 ):  # fmt: skip
     app.command(cls=Command)(command)
 

@@ -18,15 +18,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from uoro.arguments import require_choice
 from uoro.backend import Backend
 from uoro.cli.backends import installed_backends
-from uoro.cli.compared import table_of
+from uoro.cli.building import build_task
+from uoro.cli.compared import shown
 from uoro.cli.flags import FLAGS
 from uoro.cli.help import console as make_console
 from uoro.cli.help import old_flag, renamed_flag, words
 from uoro.cli.interrupt import deferred_interrupt
-from uoro.errors import MissingFrameworkError, SettingError, UnknownNameError
+from uoro.cli.tables import remarks, table_of
+from uoro.errors import MissingFrameworkError
 from uoro.files.folder import require_folder
 from uoro.lab.compare import (
     Choice,
@@ -40,7 +41,7 @@ from uoro.lab.compare import (
 )
 from uoro.lab.compare import compare as run_cells
 from uoro.registry import load_backend
-from uoro.tasks import TASKS, Network, Task, make_task
+from uoro.tasks import TASKS, Task
 
 
 def compare(
@@ -91,9 +92,27 @@ def compare(
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="text: file to read; may be repeated",
+            help="text, table: file to read; may be repeated",
             show_default="Shakespeare's plays",
         ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="NAMES", help=FLAGS["options.target"].help)
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help=FLAGS["options.horizon"].help, show_default="1")
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(metavar="NAMES", help=FLAGS["options.inputs"].help)
+    ] = None,
+    drop: Annotated[
+        str | None, typer.Option(metavar="NAMES", help=FLAGS["options.drop"].help)
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="NAME", help=FLAGS["options.time"].help)
+    ] = None,
+    laps: Annotated[
+        int | None, typer.Option(help=FLAGS["options.laps"].help, show_default="no end; once")
     ] = None,
     encoding: Annotated[
         str | None, typer.Option(help="text: utf-8 or bytes", show_default="utf-8")
@@ -124,12 +143,22 @@ def compare(
     Example: uoro compare influence-balancing --estimators uoro,rtrl,tbptt:10 --steps 100000
 
     Example: uoro compare text --file book.txt --model gru --units 64 --steps 20000
+
+    Example: uoro compare readings.csv --target temperature --horizon 12
     """
+    _, table, files = table_of(task, [str(path) for path in file or []])
+    task = table or task
     options = {
         "learning_rate": renamed_flag("--rate", "--learning-rate", rate, learning_rate),
         "units": units,
         "minus": minus,
-        "file": file or None,
+        "file": files or None,
+        "target": target,
+        "horizon": horizon,
+        "inputs": inputs,
+        "drop": drop,
+        "time": time,
+        "laps": laps,
         "encoding": encoding,
         "malformed": malformed,
         "model": model,
@@ -147,43 +176,6 @@ def compare(
         out=out or Path("results") / task,
         device=device,
     )
-
-
-NETWORK = {"model": "cell", "units": "units", "layers": "layers"}
-OPTIONS = {"file": "paths"}
-
-
-def build_task(name: str, given: dict[str, Any], command: str = "compare") -> Task:
-    """Build the task of a name from the options of a command.
-
-    Args:
-        name: Name of the task.
-        given: Options that were given.
-        command: Command to name in errors.
-
-    Raises:
-        UnknownNameError: If there is no such task; names the nearest.
-        SettingError: If the task has no such option, or its value is out of range.
-    """
-    if name not in TASKS:
-        raise UnknownNameError(f"{command} {name!r}", "task", name, TASKS)
-    entry = TASKS[name]
-    network: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    for option, value in given.items():
-        if entry.has_network and option in NETWORK:
-            network[NETWORK[option]] = value
-        elif OPTIONS.get(option, option) in entry.defaults:
-            options[OPTIONS.get(option, option)] = value
-        else:
-            raise SettingError(f"{command} {name}: it has no option --{option}. Leave it out.")
-    for option, choices in (("encoding", ("utf-8", "bytes")), ("malformed", ("stop", "skip"))):
-        if option in options:
-            require_choice(f"{command} {name}", f"--{option}", options[option], choices)
-    if "units" in options and "minus" not in options:
-        # In the paper's proportion, if only the number of units was given.
-        options["minus"] = (13 * options["units"] + 11) // 23
-    return make_task(f"{command} {name}", name, options, Network(**network))
 
 
 def run_comparison(
@@ -242,7 +234,9 @@ def run_comparison(
         interrupted = True
 
     if cells:
-        console.print(table_of(plan, cells))
+        console.print(shown(plan, cells))
+        for line in remarks(cells):
+            console.print(line, markup=False, highlight=False)
         write_json(out / "compare.json", plan, cells, complete=not interrupted)
         draw(out / "compare.png", plan, cells)
         written = f"Written: {out / 'compare.json'}, {out / 'compare.png'}"

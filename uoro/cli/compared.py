@@ -16,7 +16,7 @@ COLOURS = {
 }
 
 
-def table_of(plan: Comparison, cells: list[Compared]) -> Table:
+def shown(plan: Comparison, cells: list[Compared]) -> Table:
     """Return the table of a comparison, one row for each run."""
     reference = plan.backends[0].name
     table = Table(

@@ -83,8 +83,21 @@ FLAGS: dict[str, Flag] = {
     "network.units": of_setting("network.units", "--units"),
     "network.layers": of_setting("network.layers", "--layers"),
     "options.paths": Flag(
-        "--file", list[str], "text: file to read, or - for standard input; may be repeated",
+        "--file", list[str], "text, table: file, or - for standard input; may be repeated",
         "Shakespeare's plays", "PATH",
+    ),
+    "options.target": Flag(
+        "--target", str, "table: columns to predict, separated by commas", "the only numbers",
+        "NAMES",
+    ),
+    "options.horizon": Flag("--horizon", int, "table: number of rows ahead to predict", "1"),
+    "options.inputs": Flag(
+        "--inputs", str, "table: columns to read beside the targets",
+        "all of numbers or few words", "NAMES",
+    ),
+    "options.drop": Flag("--drop", str, "table: columns to leave out", value="NAMES"),
+    "options.time": Flag(
+        "--time", str, "table: column of times", "the first of dates", "NAME"
     ),
     "options.encoding": Flag(
         "--encoding", str, "text: utf-8 or bytes", "utf-8; bytes for standard input"
@@ -93,14 +106,18 @@ FLAGS: dict[str, Flag] = {
         "--alphabet", str, "text: all characters, or ascii, or bytes", "what the files hold"
     ),
     "options.follow": Flag(
-        "--follow", bool, "text: wait for more at the end of the file, like tail -f", value=FLAG
+        "--follow", bool, "text, table: wait for more at the end of the file, like tail -f",
+        value=FLAG,
     ),
-    "options.laps": Flag("--laps", int, "text: number of times to read the files", "no end"),
+    "options.laps": Flag(
+        "--laps", int, "text, table: number of times to read the files", "no end; table: once"
+    ),
     "options.malformed": Flag(
-        "--malformed", str, "text: stop at a character outside the alphabet, or skip it", "stop"
+        "--malformed", str,
+        "text: stop at a character outside the alphabet, or skip it; table: at a bad cell", "stop",
     ),
     "options.resume": Flag(
-        "--stdin", str, "text, --resume: standard input restarts at its first byte, or continues "
+        "--stdin", str, "text, table, --resume: standard input restarts at its first byte, or continues "
         "after the last byte read", "restarts",
     ),
     "stall": of_setting("stall"),
@@ -116,8 +133,8 @@ FLAGS: dict[str, Flag] = {
 
 _OPTIONS = {name.partition(".")[2]: name for name in FLAGS if name.startswith("options.")}
 _ARGUMENT = re.compile(rf"\b({'|'.join(_OPTIONS)})=('[^']*'|-?\w+)")
-_OPENED = re.compile(r"""\bText\.open\(('[^']*'|"[^"]*")((?:, [^)]*)?)\)""")
-_READ = re.compile(r"\b(Text|Pipe)\.(stream|seek)\([^)]*\)")
+_OPENED = re.compile(r"""\b(?:Text\.open|table)\(('[^']*'|"[^"]*")((?:, [^)]*)?)\)""")
+_READ = re.compile(r"\b(Text|Pipe|table)\.(stream|seek)\([^)]*\)")
 
 
 def in_flags(message: str) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from uoro.cli.flags import in_flags
 from uoro.training.logfile import LOG
-from uoro.training.record import FIGURE, Live
+from uoro.training.record import FIGURE, FORECAST, Live
 from uoro.training.run import Run
 from uoro.training.session import Ended
 
@@ -60,7 +60,9 @@ def show_end(console: Console, run: Run, ended: Ended) -> None:
             f"{ended.step:,} steps; recent {run.loss_name} {ended.recent:.4g}, of the whole run "
             f"{ended.cumulated:.4g}. Overhead: {spent or 'none'}."
         )
-    files = [name for name in (FIGURE, LOG) if (run.folder / name).exists()]
+        for remark in ended.remarks:
+            line(remark)
+    files = [name for name in (FIGURE, FORECAST, LOG) if (run.folder / name).exists()]
     line(f"Written: {run.folder} ({', '.join(files)}, …)")
     if ended.state != "done":
         line(f"To resume: uoro train --resume {run.folder}")

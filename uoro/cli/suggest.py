@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +14,8 @@ from rich.table import Table
 from uoro import suggest as measure
 from uoro.arguments import require_choice
 from uoro.cli.backends import installed_backends
+from uoro.cli.building import build_task
 from uoro.cli.check import made_by
-from uoro.cli.compare import build_task
 from uoro.cli.help import FLAG
 from uoro.cli.help import console as make_console
 from uoro.errors import MissingFrameworkError, SettingError
@@ -179,7 +178,7 @@ def _of_task(
     with on.precision(dtype):
         start = task.model.init(np.random.default_rng(seed))
         params, state = (on.from_host(tree, dtype=dtype) for tree in start)
-        dynamics = on.dynamics(partial(task.model.transition, on.xp))
+        dynamics = task.dynamics(on)
         point = dynamics, params, state, task.stream(seed)
         items = LEARN if learn is None else learn
         return _measured(console, point, learn=items, optimizer=task.optimizer, **options)

@@ -15,6 +15,7 @@ from uoro.cli.flags import with_flags
 from uoro.cli.help import FLAG, console, old_flag, renamed_flag
 from uoro.cli.interrupt import deferred_signals
 from uoro.cli.progress import show_end, watching
+from uoro.cli.tables import table_of
 from uoro.errors import SettingError
 from uoro.training.config import SETTINGS, read_settings, renewed
 from uoro.training.run import Run
@@ -68,6 +69,8 @@ def train(
 
     Example: tail -c +1 -f log | uoro train text --file -
 
+    Example: uoro train readings.csv --target temperature --horizon 12
+
     Example: uoro train --resume runs/anbn --steps 2000000
     """
     if resume is not None and out is not None:
@@ -78,12 +81,14 @@ def train(
     given["optimizer.learning_rate"] = renamed_flag(
         "--rate", "--learning-rate", rate, given["optimizer.learning_rate"]
     )
-    given["options.paths"] = given["options.paths"] or None
+    name, given["task"], paths = table_of(task, given["options.paths"] or [])
+    given["options.paths"] = paths or None
     unspecified = given["options.encoding"] is None and given["options.alphabet"] is None
-    if given["options.paths"] == ["-"] and unspecified and resume is None:
+    of_text = given["task"] != "table" and unspecified and resume is None
+    if given["options.paths"] == ["-"] and of_text:
         given["options.encoding"] = "bytes"
     chosen = gather(config, resume, given, set_ or [])
-    folder = resume or out or new_folder(chosen.task if chosen is not None else "run")
+    folder = resume or out or new_folder(name or (chosen.task if chosen is not None else "run"))
     sys.exit(run_training(console(), chosen, folder, resume=resume is not None, force=force))
 
 

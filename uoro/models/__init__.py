@@ -12,3 +12,4 @@ from uoro.models.recurrent import GRU as GRU
 from uoro.models.recurrent import LSTM as LSTM
 from uoro.models.recurrent import SymbolModel as SymbolModel
 from uoro.models.recurrent import Tanh as Tanh
+from uoro.models.series import SeriesModel as SeriesModel

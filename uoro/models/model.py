@@ -25,6 +25,6 @@ class Model(Protocol):
         """
         ...
 
-    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
-        """Compute one step: ``(next_state, loss)``."""
+    def transition(self, xp: Any, params: Any, state: Any, inputs: Any) -> Any:
+        """Compute one step: ``(next_state, loss)``, and third what a forecast predicts."""
         ...

@@ -18,6 +18,7 @@ from uoro.estimators import (
     KroneckerSum,
     ParallelEstimator,
 )
+from uoro.monitors.prequential import Prequential, PrequentialCarry
 from uoro.monitors.shadow import ShadowCarry, Shadowed
 
 
@@ -110,15 +111,23 @@ class Looks(ABC):
 
 
 def unwrap(carry: Any) -> Any:
-    """Return the carry of the estimator that all shadows surround."""
-    while isinstance(carry, ShadowCarry):
+    """Return the carry of the estimator within all that surround it."""
+    while isinstance(carry, ShadowCarry | PrequentialCarry):
         carry = carry.estimator
     return carry
 
 
+def prequential(carry: Any) -> PrequentialCarry:
+    """Return the carry of `Prequential`, within shadows."""
+    while isinstance(carry, ShadowCarry):
+        carry = carry.estimator
+    assert isinstance(carry, PrequentialCarry)
+    return carry
+
+
 def unwrap_estimator(estimator: Estimator) -> Estimator:
-    """Return the estimator that all shadows surround."""
-    while isinstance(estimator, Shadowed):
+    """Return the estimator within all that surround it."""
+    while isinstance(estimator, Shadowed | Prequential):
         estimator = estimator.estimator
     return estimator
 

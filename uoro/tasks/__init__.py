@@ -10,6 +10,7 @@ from uoro.tasks.catalogue import make_task as make_task
 from uoro.tasks.copying import Copy as Copy
 from uoro.tasks.copying import copying as copying
 from uoro.tasks.corpus import Text as Text
+from uoro.tasks.forecast import Forecast as Forecast
 from uoro.tasks.growing import GrowingStream as GrowingStream
 from uoro.tasks.influence import influence_balancing as influence_balancing
 from uoro.tasks.pairs import PairStream as PairStream
@@ -17,6 +18,7 @@ from uoro.tasks.pipe import Pipe as Pipe
 from uoro.tasks.recall import Recall as Recall
 from uoro.tasks.recall import recall as recall
 from uoro.tasks.symbols import Network as Network
+from uoro.tasks.table import table as table
 from uoro.tasks.task import Task as Task
 from uoro.tasks.text import text as text
 from uoro.tasks.tmaze import Maze as Maze

@@ -15,6 +15,7 @@ from uoro.tasks.copying import copying
 from uoro.tasks.influence import influence_balancing
 from uoro.tasks.recall import recall
 from uoro.tasks.symbols import Network
+from uoro.tasks.table import table
 from uoro.tasks.task import Task
 from uoro.tasks.text import text
 
@@ -76,6 +77,7 @@ TASKS: dict[str, Entry] = {
     "recall": Entry(
         recall, "adam", "constant", ("auto", "uoro", "tbptt:16,rolling", "tbptt:32,rolling", "rtrl")
     ),
+    "table": Entry(table, "adam", "constant", ("auto", "uoro", "tbptt:16,rolling")),
     "text": Entry(text, "adam", "inverse_sqrt", _FEW),
 }
 

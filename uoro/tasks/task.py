@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from uoro.backend import Backend
+from uoro.dynamics import Dynamics
 from uoro.learning.stream import BlockStream
 from uoro.models import Model
 from uoro.optimizer import Optimizer
+from uoro.tasks.forecast import Forecast
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Task:
         entropy_rate: Smallest mean loss of any predictor, in that unit; ``None`` if unknown.
         settings: Settings of the task, for the record.
         alphabet: Symbols in the order of their numbers; ``None`` for other tasks.
+        forecast: What is predicted ahead of time; ``None`` for other tasks.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Task:
     entropy_rate: float | None
     settings: dict[str, Any]
     alphabet: str | None = None
+    forecast: Forecast | None = None
 
     def example(self) -> Any:
         """Return an item like those of the stream; nothing is read where the stream may wait."""
@@ -54,3 +60,8 @@ class Task:
             if isinstance(items, np.ndarray)
             else {name: leaf[0] for name, leaf in items.items()}
         )
+
+    def dynamics(self, backend: Backend) -> Dynamics[Any, Any, Any]:
+        """Return the model on a backend."""
+        transition = partial(self.model.transition, backend.xp)
+        return backend.dynamics(transition, has_aux=self.forecast is not None)

@@ -74,6 +74,12 @@ def _draw_losses(axes: Any, curves: list[RunCurve]) -> None:
         axes.plot(*recent, color=colour(i), linewidth=1.8, marker=lone(recent[0]), zorder=3)
         samples.append(sample(label, color=colour(i), lw=2.5))
         _draw_events(axes, curve.events, recent, colour(i), marks)
+        last_known = drawable(*curve.column("persistence"))
+        if len(last_known[0]):
+            dots = {"color": colour(i), "linestyle": (0, (1, 2)), "linewidth": 1.2}
+            axes.plot(*last_known, **dots, zorder=2)
+            samples.append(sample("persistence", color=colour(i), ls=(0, (1, 2)), lw=1.2))
+            shown += last_known[1].tolist()
         shown += [*loss[1], *recent[1]]
         starts += [float(value) for value in loss[1][:1] if value > 0]
     rates = sorted({curve.entropy_rate for curve in curves if curve.entropy_rate is not None})

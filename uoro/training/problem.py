@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +21,15 @@ from uoro.estimators.spelling import Choice, parse_estimator
 from uoro.learning.host_noise import map_host
 from uoro.optimizer import Optimizer
 from uoro.registry import load_backend
-from uoro.tasks import TASKS, Task, make_task
+from uoro.tasks import TASKS, Forecast, Task, make_task
 from uoro.training.factory import load_factory
 from uoro.training.optimizer import make_optimizer, optimizer_of_task
 from uoro.training.peeking import peek
 from uoro.training.settings import Settings
 from uoro.training.tap import Tap
+
+EAGER_CHUNK = 16
+"""Number of steps between two looks at a run where Python runs each step."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Problem:
         """Backend of the dynamics."""
         return self.dynamics.backend
 
+    @property
+    def forecast(self) -> Forecast | None:
+        """What a built-in task predicts ahead of time, if it does."""
+        return None if self.task is None else self.task.forecast
+
 
 def make_problem(settings: Settings) -> tuple[Problem, Settings]:
     """Build the problem that the settings describe.
@@ -105,12 +112,16 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
         settings.optimizer, problem.backend, params, task=settings.task
     )
     dynamics = problem.dynamics
+    estimator = problem.estimator or choice.estimator
+    if problem.forecast is not None:
+        rows = choice.span * max(settings.chunk, EAGER_CHUNK)
+        estimator = problem.forecast.judged(estimator, rows)
     return (
         replace(
             problem,
             params=params,
             dynamics=unroll(dynamics, choice.span) if choice.span > 1 else dynamics,
-            estimator=problem.estimator or choice.estimator,
+            estimator=estimator,
             optimizer=optimizer,
         ),
         settings,
@@ -133,9 +144,10 @@ def _choose(problem: Problem, settings: Settings) -> tuple[Problem, Choice]:
 
 
 def _of_task(settings: Settings) -> tuple[Problem, Settings]:
-    if settings.task == "text" and settings.options.get("paths"):
+    if settings.task in ("table", "text") and settings.options.get("paths"):
         # The run may be resumed in another working folder.
         paths = settings.options["paths"]
+        paths = [paths] if isinstance(paths, str) else paths
         if isinstance(paths, list):
             absolute = [path if path == "-" else str(Path(path).absolute()) for path in paths]
             settings = _with_options(settings, paths=absolute)
@@ -143,6 +155,10 @@ def _of_task(settings: Settings) -> tuple[Problem, Settings]:
     if settings.task == "text":
         # A growing file may receive a character that the model has no output for.
         settings = _with_options(settings, alphabet=task.settings["alphabet"])
+    if settings.task == "table":
+        # Later rows, and those of a resumed run, are read as the first ones were.
+        found = {name: task.settings[name] for name in ("target", "cycles", "columns")}
+        settings = _with_options(settings, **found)
     dtype: Literal["float32", "float64"]
     dtype = "float64" if settings.dtype == "float64" else "float32"
     settings = structs.replace(settings, dtype=dtype)
@@ -152,7 +168,7 @@ def _of_task(settings: Settings) -> tuple[Problem, Settings]:
     with backend.precision(dtype):
         params, state = backend.from_host(host_params, dtype=dtype), backend.from_host(host_state)
     problem = Problem(
-        dynamics=backend.dynamics(partial(task.model.transition, backend.xp)),
+        dynamics=task.dynamics(backend),
         params=params,
         state=state,
         stream=task.stream(settings.seed),

@@ -16,14 +16,16 @@ from uoro.learning.learner import Learner
 from uoro.learning.log import LOGGER
 from uoro.training.curve import METRICS
 from uoro.training.figure import draw_runs
+from uoro.training.forecast_figure import draw_forecast
 from uoro.training.log import MetricsLog
 from uoro.training.meter import Meter
 from uoro.training.problem import Problem
+from uoro.training.scores import Scores
 from uoro.training.settings import Settings
 from uoro.training.status import write_status
 from uoro.training.tensorboard import TensorBoardWriter
 
-FIGURE, BOARD = "curve.png", "tensorboard"
+FIGURE, FORECAST, BOARD = "curve.png", "forecast.png", "tensorboard"
 STATUS_SECONDS = 2.0
 """Seconds between two writes of the status of a run at work."""
 _THROUGHPUT_SECONDS = 0.5
@@ -64,6 +66,7 @@ class Record:
 
     Attributes:
         meter: Means of the loss.
+        scores: Errors of predictions made ahead of time, if there are any.
         seconds: Seconds that the run was at work, in all its lives.
     """
 
@@ -74,6 +77,8 @@ class Record:
         self._problem, self._learner = problem, learner
         self._span = problem.dynamics.span
         self.meter = Meter(self._span, problem.loss_scale, settings.metrics.recent)
+        forecast = problem.forecast
+        self.scores = None if forecast is None else Scores(forecast, settings.metrics.recent)
         self._log = MetricsLog(folder / METRICS)
         self._board: TensorBoardWriter | None = None
         self._spent: dict[str, float] = dict.fromkeys(_COSTS, 0.0)
@@ -105,6 +110,8 @@ class Record:
     def restore(self, document: dict[str, Any], step: int) -> None:
         """Load what `export` returned after ``step`` steps."""
         self.meter.restore(document["meter"])
+        if self.scores is not None:
+            self.scores.restore(document["scores"])
         self.seconds = self._status_at = _seconds(document["seconds"])
         self._spent = {name: _seconds(document["spent"][name]) for name in _COSTS}
         self._started = str(document["started"])
@@ -117,6 +124,7 @@ class Record:
             "seconds": self.seconds,
             "spent": dict(self._spent),
             "started": self._started,
+            "scores": None if self.scores is None else self.scores.export(),
         }
 
     def tick(self) -> None:
@@ -140,8 +148,13 @@ class Record:
 
     def take(self, losses: list[float]) -> None:
         """Add the losses of steps to the means, and write the events among them."""
-        self.meter.add(losses)
         learner = self._learner
+        if self.scores is not None:
+            # A skipped step leaves the carry as it is.
+            count = len(losses) - (learner.skipped - self._counted[0])
+            span, backend = self._span, learner.backend
+            losses = self.scores.take(backend, learner.carry, count * span, span)
+        self.meter.add(losses)
         counts = learner.skipped, learner.resets
         for kind, now, before in zip(("skipped", "reset"), counts, self._counted, strict=True):
             if now > before:
@@ -194,12 +207,22 @@ class Record:
             "malformed": getattr(self._problem.stream, "skipped", 0),
             "resident": None if memory is None else round(memory / 2**20, 1),
         }
+        record |= self._counts()
+        if self.scores is not None:
+            record |= self.scores.measure()
         self._log.write(record | seen | ({"partial": True} if partial else {}))
         if self._board is not None:
             self._board.write(self._learner.steps, record | seen)
         if not partial:
             self.meter.next_line()
         self._line_at = self._learner.steps, self.seconds
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return lines on the errors by target, and on what the stream has counted."""
+        counts = self._counts() | {"malformed": getattr(self._problem.stream, "skipped", 0)}
+        words = [f"{name} {count:,}" for name, count in counts.items() if count]
+        counted = [f"counted: {', '.join(words)}"] if self._counts() else []
+        return (*(self.scores.lines() if self.scores is not None else ()), *counted)
 
     def flush(self) -> bool:
         """Write the lines that wait in memory; return whether none is left."""
@@ -229,6 +252,8 @@ class Record:
             "device": problem.backend.device,
             "estimator": self._settings.estimator,
         }
+        if self.scores is not None:
+            status |= self._counts() | self.scores.measure()
         try:
             write_status(self._folder, status)
         except CheckpointError as error:
@@ -240,8 +265,14 @@ class Record:
             return
         try:
             draw_runs(self._folder / FIGURE, [self._folder])
+            if self.scores is not None and self._learner.steps:
+                draw_forecast(self._folder / FORECAST, self._problem.title, self.scores)
         except (OSError, UOROError) as error:
             LOGGER.warning("%s cannot be drawn: %s", FIGURE, error)
+
+    def _counts(self) -> dict[str, Any]:
+        """Return what the stream has counted, such as gaps."""
+        return dict(getattr(self._problem.stream, "counts", {}))
 
     def _place(self) -> dict[str, int]:
         return {"step": self._learner.steps, "items": self._learner.steps * self._span}

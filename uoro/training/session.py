@@ -13,7 +13,7 @@ from uoro.learning.learner import Learner
 from uoro.learning.log import LOGGER
 from uoro.learning.stream import Growing
 from uoro.monitors import Monitor
-from uoro.training.problem import Problem
+from uoro.training.problem import EAGER_CHUNK, Problem
 from uoro.training.record import Live, Record
 from uoro.training.saving import Saving
 from uoro.training.settings import Settings
@@ -21,7 +21,6 @@ from uoro.training.tap import Tap
 
 IDLE_SECONDS = 5.0
 """Seconds without input after which a checkpoint of what was learned is written."""
-EAGER_CHUNK = 16
 
 
 class Ended(NamedTuple):
@@ -34,6 +33,7 @@ class Ended(NamedTuple):
         recent: Recent loss.
         cumulated: Mean loss of the whole run.
         overhead: Part of the time spent on ``"checkpoints"``, ``"metrics"`` and ``"monitors"``.
+        remarks: Lines on what else was measured and counted, such as errors by target, and gaps.
     """
 
     state: str
@@ -42,6 +42,7 @@ class Ended(NamedTuple):
     recent: float
     cumulated: float
     overhead: dict[str, float]
+    remarks: tuple[str, ...] = ()
 
 
 class _StopError(Exception):
@@ -87,7 +88,9 @@ class Session:
             signs=signs,
             on_nonfinite=settings.on_nonfinite,
         )
-        as_made = problem.task is not None or settings.dtype == "as made"
+        as_made = settings.dtype == "as made"
+        if problem.task is not None and problem.forecast is None:
+            as_made = True  # Its items are integers.
         self.tap = Tap(
             problem.backend,
             problem.stream,
@@ -215,4 +218,5 @@ class Session:
         (LOGGER.error if state == "failed" else LOGGER.info)("%s: %s", state, reason)
         record.draw()
         meter = record.meter
-        return Ended(state, reason, step, meter.recent, meter.cumulated, record.overhead())
+        means = meter.recent, meter.cumulated
+        return Ended(state, reason, step, *means, record.overhead(), record.remarks())

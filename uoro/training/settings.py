@@ -75,7 +75,7 @@ class Settings(Section, frozen=True, kw_only=True):
     task: Annotated[
         str,
         about(
-            "anbn, brackets, copy, influence-balancing, text, or package.module:factory, a "
+            "anbn, brackets, copy, influence-balancing, table, text, or package.module:factory, a "
             "function that returns dynamics, params, state and stream"
         ),
     ]

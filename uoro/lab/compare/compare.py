@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,20 @@ from uoro.derivatives.unroll import unroll
 from uoro.errors import NonFiniteError
 from uoro.estimators.spelling import Choice
 from uoro.lab.compare.comparison import Compared, Comparison
-from uoro.lab.compare.curve import Curve
+from uoro.lab.compare.curve import RECENT, Curve
 from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import SharedNoise, map_host
 from uoro.learning.learner import Learner
 from uoro.learning.windows import Windows
 from uoro.tasks import Task
+from uoro.training.scores import Scores
+from uoro.training.tap import Tap
 
 EARLY = 8
 INTERRUPTED = "interrupted"
 EAGER_CHUNK = 50
+LONGEST = 1000
+"""Largest number of updates between two looks at a learner."""
 PROBES_PER_DECADE = 8
 
 Gradient = list[Any]
@@ -92,11 +95,17 @@ def _run(
     # A loss that is not finite is reported; warnings of NumPy are not needed.
     with backend.precision(plan.dtype), np.errstate(over="ignore", invalid="ignore"):
         learner = _learner(plan, backend, choice, span)
-        items = task.stream(plan.seed)
-        stream = Windows(backend, items, span) if span > 1 else items
+        items, scores = task.stream(plan.seed), None
+        stream: Any = Windows(backend, items, span) if span > 1 else items
+        if task.forecast is not None:
+            stream = Tap(backend, items, span, dtype=plan.dtype)
+            scores = Scores(task.forecast, RECENT)
 
         def report(metrics: Metrics) -> None:
-            curve.add(metrics.losses)
+            losses = metrics.losses
+            if scores is not None:
+                losses = scores.take(backend, learner.carry, len(losses) * span, span)
+            curve.add(losses)
             progress(curve.items, curve.recent)
 
         try:
@@ -118,6 +127,8 @@ def _run(
         except NonFiniteError as error:
             failed = True
             note = f"not finite at item {error.step * span:,}"
+        except StopIteration:
+            note = "the stream has ended"
         except KeyboardInterrupt:
             note = INTERRUPTED
 
@@ -136,6 +147,8 @@ def _run(
         deviation=None,
         compared=0,
         curve=curve.finished(),
+        persistence=None if scores is None else scores.persistence,
+        errors={} if scores is None else scores.recent(),
     )
     return cell, gradients
 
@@ -150,7 +163,7 @@ def _stretches(updates: int, span: int) -> Iterator[int]:
         yield 1
         done += 1
         if EARLY <= done < updates:
-            items = 100 if done * span < 1000 else 1000
+            items = 100 if done * span < 1000 else LONGEST
             count = min(max(2, items // span), updates - done)
             yield count
             done += count
@@ -161,10 +174,12 @@ def _learner(plan: Comparison, backend: Backend, choice: Choice, span: int) -> L
     params, state = plan.task.model.init(np.random.default_rng(plan.seed))
     state = map_host(lambda leaf: leaf.astype(plan.dtype), state)
     signs = SharedNoise(choice.estimator.draw, state, plan.seed)
-    dynamics = backend.dynamics(partial(plan.task.model.transition, backend.xp))
+    dynamics, estimator = plan.task.dynamics(backend), choice.estimator
+    if plan.task.forecast is not None:
+        estimator = plan.task.forecast.judged(estimator, LONGEST * span)
     return Learner(
         unroll(dynamics, span) if span > 1 else dynamics,
-        choice.estimator,
+        estimator,
         plan.task.optimizer,
         backend.from_host(params, dtype=plan.dtype),
         backend.from_host(state),

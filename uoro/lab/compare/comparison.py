@@ -48,6 +48,9 @@ class Compared:
             backend; ``None`` for the reference itself.
         compared: Number of updates compared.
         curve: Mean losses along the run.
+        persistence: Recent loss of the last known value, where the task predicts ahead of time.
+        errors: By target, the recent error of the predictions and of the last known value: roots of
+            the mean squares, in the target's unit.
     """
 
     backend: str
@@ -64,6 +67,8 @@ class Compared:
     deviation: float | None
     compared: int
     curve: list[Point] = field(repr=False)
+    persistence: float | None = None
+    errors: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

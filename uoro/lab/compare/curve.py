@@ -44,18 +44,19 @@ class Curve:
         self._count = 0
 
     def add(self, losses: list[float]) -> None:
-        """Append the losses of consecutive steps."""
+        """Append the losses of consecutive steps; NaN, one that is not known, is left out."""
         done = 0
         while done < len(losses):
             # Up to and with the step that leaves the present bin.
             left = max(1, -(-(_next_bin(self.items) - self.items) // self._span))
             new = [loss * self._scale / self._span for loss in losses[done : done + left]]
-            if not self.items:
-                self.first = new[0]
-            self.last = new[-1]
-            self._recent.extend(new)
-            self._sum += sum(new)
-            self._count += len(new)
+            known = [loss for loss in new if not math.isnan(loss)]
+            if known:
+                self.first = known[0] if math.isnan(self.first) else self.first
+                self.last = known[-1]
+            self._recent.extend(known)
+            self._sum += sum(known)
+            self._count += len(known)
             self.items += len(new) * self._span
             done += len(new)
             if len(new) == left:
@@ -75,7 +76,8 @@ class Curve:
         return self.points
 
     def _close(self) -> None:
-        self.points.append(Point(self.items, self._sum / self._count))
+        if self._count:
+            self.points.append(Point(self.items, self._sum / self._count))
         self._sum, self._count = 0.0, 0
 
 
