@@ -117,8 +117,8 @@ FLAGS: dict[str, Flag] = {
         "text: stop at a character outside the alphabet, or skip it; table: at a bad cell", "stop",
     ),
     "options.resume": Flag(
-        "--stdin", str, "text, table, --resume: standard input restarts at its first byte, or continues "
-        "after the last byte read", "restarts",
+        "--stdin", str, "text, table, --resume: standard input restarts at its first byte, or "
+        "continues after the last byte read", "restarts",
     ),
     "stall": of_setting("stall"),
     "on_nonfinite": of_setting("on_nonfinite"),

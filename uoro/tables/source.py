@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,19 +112,20 @@ def open_table(
 
         found = matrix_of(columns, head)
         return Source(columns, found, _ends(head, files), False, arrays, name)
-    dialect, head = read_beginning(call, files[0], follow=follow, malformed=malformed)
-    columns = before or wanted.columns(f"{call}: {str(files[0])!r}", head)
-    columns.require_in(f"{call}: {str(files[0])!r}", dialect.header)
+    if before is None:
+        head = read_beginning(call, files[0], follow=follow, malformed=malformed)
+    columns = before or wanted.columns(call, head)
     parser = Parser(columns, malformed)
 
     def texts() -> Rows:
         return TextRows(files, parser, laps=laps, follow=follow)
 
     reader = TextRows(files[:1], parser, follow=follow)
-    beginning = reader.read(HEAD_ROWS)
+    beginning, whole = reader.read(HEAD_ROWS), False
     if beginning is None:
         raise StreamError(f"{call}: expected rows below the header, got none: {str(files[0])!r}.")
-    whole = not follow and len(files) == 1 and reader.read(1) is None
+    with suppress(StreamError):  # Of a later row, which is read when it is its turn.
+        whole = not follow and len(files) == 1 and reader.read(1) is None
     return Source(columns, beginning, whole, follow, texts, name)
 
 

@@ -18,8 +18,8 @@ from uoro.tables.lines import NOTHING, Malformed, Parser, read_head
 
 def read_beginning(
     call: str, path: Path, *, follow: bool = False, malformed: Malformed = "stop"
-) -> tuple[Dialect, Any]:
-    """Return how a file is written, and its first rows as an Arrow table.
+) -> Any:
+    """Return the first rows of a file as an Arrow table, with the types that its cells show.
 
     Raises:
         StreamError: If the file cannot be read, or has no header or no rows.
@@ -28,7 +28,7 @@ def read_beginning(
     _, block = behind_mark(BEGINNING, content.block(call, path, 0, 0))
     dialect = _dialect(call, path, block)
     final = block.ends and not follow
-    return dialect, read_head(call, block.data, dialect, final=final, malformed=malformed)
+    return read_head(call, block.data, dialect, final=final, malformed=malformed)
 
 
 def _dialect(call: str, path: Path, block: Block) -> Dialect:
