@@ -61,7 +61,7 @@ def _blocks(*documents: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "block",
-    _blocks("README.md", "docs/conformance.md", "docs/torch.md", "docs/which.md"),
+    _blocks("README.md", "docs/conformance.md", "docs/torch.md", "docs/which.md", "docs/tables.md"),
     ids=lambda block: block.splitlines()[0][:40],
 )
 def test_python_blocks_of_the_documents_run(block: str, tmp_path: Path) -> None:

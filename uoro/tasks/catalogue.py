@@ -74,10 +74,7 @@ TASKS: dict[str, Entry] = {
         "inverse_sqrt",
         ("uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"),
     ),
-    "recall": Entry(
-        recall, "adam", "constant", ("auto", "uoro", "tbptt:16,rolling", "tbptt:32,rolling", "rtrl")
-    ),
-    "table": Entry(table, "adam", "constant", ("auto", "uoro", "tbptt:16,rolling")),
+    "table": Entry(table, "adam", "inverse_sqrt", ("auto", "uoro", "tbptt:16,rolling")),
     "text": Entry(text, "adam", "inverse_sqrt", _FEW),
 }
 

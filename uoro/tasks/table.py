@@ -21,6 +21,7 @@ from uoro.arguments import (
 from uoro.errors import SettingError, StreamError, spelled
 from uoro.learning.optimizers import Adam
 from uoro.models import CELLS, SeriesModel
+from uoro.schedules import inverse_sqrt
 from uoro.tables import Columns, Wanted, open_table
 from uoro.tables.arrow import Matrix
 from uoro.tables.columns import SECONDS
@@ -43,7 +44,7 @@ Names = str | Sequence[str]
 
 
 def table(
-    paths: Sequence[str | Path] | str | Path,
+    paths: Sequence[str | Path] | str | Path = (),
     target: Names = (),
     horizon: int = 1,
     *,
@@ -58,9 +59,12 @@ def table(
     follow: bool = False,
     resume: Resume = "restarts",
     network: Network | None = None,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-4,
+    decay: float = 3e-3,
 ) -> Task:
     """Return the task of predicting columns of a table some rows ahead, with Adam.
+
+    The learning rate is ``γ/(1+α sqrt(t))``.
 
     The prediction is a change from the last known value, in units of the usual change over as many
     rows. So the loss of a prediction that is the last known value, *persistence*, is about 1.
@@ -89,7 +93,8 @@ def table(
         resume: How standard input behaves when a run resumes: it ``"restarts"`` at its first byte,
             or ``"continues"`` after the last byte read.
         network: The network; default one GRU layer of 64 units.
-        learning_rate: Learning rate.
+        learning_rate: γ, the learning rate at t = 0.
+        decay: α, the decay of the learning rate.
 
     Raises:
         StreamError: If a file cannot be read, or a column holds something else than it must.
@@ -99,6 +104,11 @@ def table(
     """
     given = [paths] if isinstance(paths, (str, Path)) else require_list("table", "paths", paths)
     files = [require_path("table(paths)", "path", path) for path in given]
+    if not files:
+        raise SettingError(
+            "table(paths): expected the path of a table, got none. Give a file, a folder, or '-', "
+            "which is standard input."
+        )
     call = f"table({str(files[0])!r})" if len(files) == 1 else "table(paths)"
     for what, count in (("horizon", horizon), ("laps", laps)):
         require_count(f"{call}: {what}={spelled(count)}", what, count)
@@ -150,7 +160,7 @@ def table(
         f"{network.layers} x {network.units} {network.cell.upper()}",
         model=SeriesModel((cell(network.units),) * network.layers, layout.width, len(targets)),
         stream=lambda seed: kind(source.rows(), layout, backwards=malformed),
-        optimizer=Adam(learning_rate),
+        optimizer=Adam(inverse_sqrt(learning_rate, decay)),
         loss_name="squared error (usual change = 1)",
         loss_scale=1.0,
         solved_below=None,
@@ -168,11 +178,12 @@ def table(
             "laps": laps,
             "follow": follow,
             "learning_rate": learning_rate,
+            "decay": decay,
             "model": network.cell,
             "units": network.units,
             "layers": network.layers,
         },
-        forecast=Forecast(targets, horizon, _shown(apart)),
+        forecast=Forecast(targets, horizon, _shown(apart), layout.width),
     )
 
 

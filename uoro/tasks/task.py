@@ -54,6 +54,8 @@ class Task:
         """Return an item like those of the stream; nothing is read where the stream may wait."""
         if self.alphabet is not None:
             return {"symbol": np.int32(0), "target": np.int32(0)}
+        if self.forecast is not None:
+            return self.forecast.example()
         items = self.stream(0).take(1)
         return (
             items[0]

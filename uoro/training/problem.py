@@ -136,7 +136,7 @@ def _choose(problem: Problem, settings: Settings) -> tuple[Problem, Choice]:
         item, stream = peek(problem.backend, problem.stream)
         problem = replace(problem, stream=stream)
     backend, dtype = problem.backend, settings.dtype
-    as_made = problem.task is not None or dtype == "as made"
+    as_made = dtype == "as made" or (problem.task is not None and problem.forecast is None)
     with nullcontext() if dtype == "as made" else backend.precision(str(dtype)):
         item = Tap(backend, [item], dtype=None if as_made else dtype).first()
         chosen = choose(problem.dynamics, problem.params, problem.state, item)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from uoro.backend import Backend
@@ -32,8 +30,8 @@ def resolve(
     params, state = task.model.init(np.random.default_rng(seed))
     with backend.precision(dtype):
         params, state = (backend.from_host(tree, dtype=dtype) for tree in (params, state))
-        dynamics = backend.dynamics(partial(task.model.transition, backend.xp))
-        chosen = choose(dynamics, params, state, backend.from_host(task.example()))
+        dynamics = task.dynamics(backend)
+        chosen = choose(dynamics, params, state, backend.from_host(task.example(), dtype=dtype))
     named = {
         choice.name: choice
         for choice in (
