@@ -13,7 +13,7 @@ import pytest
 import uoro
 
 CORE = Path(uoro.__file__).parent
-OUTER = {"files", "models", "tasks", "checkpoint", "training", "lab", "cli", "drawing.py"}
+OUTER = {"files", "models", "tables", "tasks", "checkpoint", "training", "lab", "cli", "drawing.py"}
 FRAMEWORKS = {"numpy", "torch", "jax", "autograd", "optax", "optree", "matplotlib", "rich", "typer"}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from uoro.lab.compare import Compared
 from uoro.tables.source import is_table
+from uoro.tasks import TASKS
 
 STANDARD_INPUT = "-"
 
@@ -22,7 +23,8 @@ def table_of(task: str | None, files: Sequence[str]) -> tuple[str | None, str | 
         A name for the folder of a run, if it is a table; the task; and all files.
     """
     paths = list(files)
-    if task is not None and (task == STANDARD_INPUT or is_table(Path(task))):
+    named = task in TASKS or not task or ":" in task
+    if task is not None and not named and (task == STANDARD_INPUT or is_table(Path(task))):
         paths.insert(0, task)
         stem = Path(task).name.partition(".")[0] or Path(task).resolve().name
         return (stem if task != STANDARD_INPUT else "table"), "table", paths

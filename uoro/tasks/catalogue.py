@@ -13,7 +13,6 @@ from uoro.tasks.anbn import anbn
 from uoro.tasks.brackets import distant_brackets
 from uoro.tasks.copying import copying
 from uoro.tasks.influence import influence_balancing
-from uoro.tasks.recall import recall
 from uoro.tasks.symbols import Network
 from uoro.tasks.table import table
 from uoro.tasks.task import Task
