@@ -91,8 +91,9 @@ def live(arguments: list[str], folder: Path, *, end: int = 0, by: int = 0) -> in
     begun = (folder / "config.toml").exists()
     asked = ["--resume", str(folder)] if begun else [*arguments, "--out", str(folder)]
     command = [sys.executable, "-c", "import sys; from uoro.cli import main; sys.exit(main())"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([*command, "train", *asked], **quiet)
+    process = subprocess.Popen(
+        [*command, "train", *asked], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     began = time.monotonic()
     while end and process.poll() is None:
         time.sleep(0.02)
@@ -104,7 +105,7 @@ def live(arguments: list[str], folder: Path, *, end: int = 0, by: int = 0) -> in
     _, errors = process.communicate(timeout=PATIENCE)
     if not end and process.returncode:
         raise SystemExit(errors.decode())
-    return process.returncode
+    return int(process.returncode)
 
 
 def newest(folder: Path) -> int:

@@ -15,6 +15,7 @@ import pytest
 from uoro.errors import SettingError, StreamError, UnknownNameError, UOROError
 from uoro.models import GRU, SeriesModel
 from uoro.tables import Wanted, open_table
+from uoro.tables.pipe_rows import Resume
 from uoro.tasks import table
 
 ROWS = 300
@@ -102,7 +103,7 @@ def test_items_are_those_of_a_formula_that_sees_no_later_row(readings: Path) -> 
 
 
 def test_inputs_hold_times_cycles_and_categories(readings: Path) -> None:
-    task = table(readings, "warm")
+    task: Any = table(readings, "warm")
     assert task.settings["cycles"] == [86400.0, 604800.0]
     # warm, load, open and the time since the last row, each with a mask; N, S, W, other; 2 cycles.
     assert task.model.inputs == 2 * 4 + 4 + 2 * 2
@@ -117,12 +118,12 @@ def test_inputs_hold_times_cycles_and_categories(readings: Path) -> None:
 
 
 def test_items_do_not_depend_on_how_many_are_taken_nor_on_a_stop(readings: Path) -> None:
-    task = table(readings, ["warm", "load"], 5, laps=2)
+    task: Any = table(readings, ["warm", "load"], 5, laps=2)
     whole = _all(task.stream(0))
     assert task.stream(0).take(1)["inputs"].shape == (1, task.model.inputs)
     _require_equal(whole, _all(task.stream(0), (1, 7, 64, 3)))
     parts = []
-    stream = task.stream(0)
+    stream: Any = task.stream(0)
     while (items := stream.take(29)) is not None:
         parts.append(items)
         position = json.loads(json.dumps(stream.position))
@@ -171,9 +172,9 @@ def test_every_form_gives_the_same_items(tmp_path: Path, form: str) -> None:
     wanted = _all(table(plain, "warm", 2).stream(0), (17,))
     task = table(path, "warm", 2)
     _require_equal(wanted, _all(task.stream(0)))
-    stream = task.stream(0)
+    stream: Any = task.stream(0)
     stream.take(150)
-    later = task.stream(0)
+    later: Any = task.stream(0)
     later.seek(json.loads(json.dumps(stream.position)))
     _require_equal(_all(stream), _all(later, (11,)))
 
@@ -241,7 +242,7 @@ def test_rows_before_a_malformed_one_are_returned_first(tmp_path: Path) -> None:
     task = table(_written(path, lines), "warm")
     lines[200] = "2024-02-29 07:50:00,1"
     whole = _all(task.stream(0))
-    stream = table(_written(path, lines), "warm", columns=task.settings["columns"]).stream(0)
+    stream: Any = table(_written(path, lines), "warm", columns=task.settings["columns"]).stream(0)
     parts = []
     while stream.counts["rows"] < 199:
         parts.append(stream.take(64))
@@ -252,7 +253,7 @@ def test_rows_before_a_malformed_one_are_returned_first(tmp_path: Path) -> None:
     assert stream.counts["rows"] == 199
     position = stream.position
     lines[200] = "2024-03-01 07:10:00,1,2,N,true"
-    again = table(_written(path, lines), "warm", columns=task.settings["columns"]).stream(0)
+    again: Any = table(_written(path, lines), "warm", columns=task.settings["columns"]).stream(0)
     again.seek(position)
     assert len(_all(again)["target"]) == 101
 
@@ -302,6 +303,10 @@ def test_what_is_asked_of_columns_is_checked(readings: Path, tmp_path: Path) -> 
     assert [c["name"] for c in table(many, "a").settings["columns"]] == ["a"]
 
 
+def _fresh(path: Path) -> Any:
+    return table(path, "a").stream(0)
+
+
 def test_other_columns_are_refused_in_a_later_file_and_at_resume(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a,b\n1,2\n2,3\n4,5\n")
     (tmp_path / "2.csv").write_text("c,b,a\n1,2,3\n2,3,4\n")
@@ -312,15 +317,15 @@ def test_other_columns_are_refused_in_a_later_file_and_at_resume(tmp_path: Path)
         _all(task.stream(0))
     with pytest.raises(StreamError, match="got none of the name 'b'"):
         table(tmp_path / "2.csv", "a", columns=task.settings["columns"])
-    stream = table(tmp_path / "1.csv", "a").stream(0)
+    stream: Any = table(tmp_path / "1.csv", "a").stream(0)
     stream.take(2)
     position = stream.position
     (tmp_path / "1.csv").write_text("a,b\n7,2\n2,3\n4,5\n")
     with pytest.raises(StreamError, match="as it was read, got other bytes"):
-        table(tmp_path / "1.csv", "a").stream(0).seek(position)
+        _fresh(tmp_path / "1.csv").seek(position)
     for damaged in ({}, {**position, "running": {}}, {**position, "rows": 3}, 5):
         with pytest.raises(StreamError, match=r"table\.seek"):
-            table(tmp_path / "1.csv", "a").stream(0).seek(damaged)
+            _fresh(tmp_path / "1.csv").seek(damaged)
 
 
 def test_a_target_that_never_changes_is_an_error_at_the_end(tmp_path: Path) -> None:
@@ -371,7 +376,8 @@ def test_a_growing_table_and_a_pipe_give_what_the_whole_file_does(tmp_path: Path
         expected.append(rows)
     os.close(reading)
     np.testing.assert_array_equal(np.concatenate(got), np.concatenate(expected))
-    for resume, rest in (("restarts", text), ("continues", b"")):
+    cases: tuple[tuple[Resume, bytes], ...] = (("restarts", text), ("continues", b""))
+    for resume, rest in cases:
         reading, writing = os.pipe()
         columns = plain.columns.record()
         fresh = open_table(

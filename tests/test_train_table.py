@@ -56,7 +56,7 @@ def _table(path: Path, **over: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_predictions_are_judged_as_a_model_in_use_makes_them(readings: Path, horizon: int) -> None:
-    task = table(readings, "warm", horizon, network=Network("rnn", 3))
+    task: Any = table(readings, "warm", horizon, network=Network("rnn", 3))
     backend = load_backend("autograd")
     generator = np.random.default_rng(0)
     params, state = task.model.init(generator)
@@ -240,6 +240,8 @@ def test_commands_take_a_path_and_draw_a_figure(
     wanted = "readings.csv': there is no column for target 'warn'. Did you mean 'warm'?"
     assert wanted in refused.errors
     assert refused.errors.startswith("uoro: --file '")
+    refused = command("train", "readings.csv", "--target", "warm", "--on-nonfinite", "skip")
+    assert "Try --on-nonfinite reset" in refused.errors or "on_nonfinite='reset'" in refused.errors
     refused = command("predict", tmp_path, "--file", later)
     assert "there is no run in this folder" in refused.errors
 

@@ -114,6 +114,11 @@ def make_problem(settings: Settings) -> tuple[Problem, Settings]:
     dynamics = problem.dynamics
     estimator = problem.estimator or choice.estimator
     if problem.forecast is not None:
+        if settings.on_nonfinite == "skip":
+            raise SettingError(
+                f"train {settings.task}: on_nonfinite='skip': expected no row to be left out, as "
+                "predictions wait for their rows by number. Try on_nonfinite='reset'."
+            )
         rows = choice.span * max(settings.chunk, EAGER_CHUNK)
         estimator = problem.forecast.judged(estimator, rows)
     return (
