@@ -169,7 +169,11 @@ def test_a_learner_that_is_really_compiled_is_the_eager_one() -> None:
 @pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     "estimator",
-    [UORO(rank=2), JointUORO(2, scaling="rows"), RTRL()],
+    [
+        JointUORO(2, scaling="rows"),
+        pytest.param(UORO(rank=2), marks=pytest.mark.thorough),
+        pytest.param(RTRL(), marks=pytest.mark.thorough),
+    ],
     ids=str,
 )
 def test_estimators_that_map_are_compiled_too(estimator: Estimator) -> None:

@@ -193,6 +193,7 @@ def test_a_learner_clips_in_one_loop_as_step_by_step(backend: Backend) -> None:
         )
 
 
+@pytest.mark.thorough
 def test_torch_compiles_a_step_that_clips() -> None:
     backend = load_backend("torch")
     with backend.precision("float64"):
