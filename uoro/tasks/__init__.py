@@ -17,6 +17,8 @@ from uoro.tasks.pairs import PairStream as PairStream
 from uoro.tasks.pipe import Pipe as Pipe
 from uoro.tasks.recall import Recall as Recall
 from uoro.tasks.recall import recall as recall
+from uoro.tasks.sensor import Sensor as Sensor
+from uoro.tasks.sensor import sensor as sensor
 from uoro.tasks.symbols import Network as Network
 from uoro.tasks.table import table as table
 from uoro.tasks.task import Task as Task

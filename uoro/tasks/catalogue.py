@@ -13,6 +13,8 @@ from uoro.tasks.anbn import anbn
 from uoro.tasks.brackets import distant_brackets
 from uoro.tasks.copying import copying
 from uoro.tasks.influence import influence_balancing
+from uoro.tasks.recall import recall
+from uoro.tasks.sensor import sensor
 from uoro.tasks.symbols import Network
 from uoro.tasks.table import table
 from uoro.tasks.task import Task
@@ -73,6 +75,10 @@ TASKS: dict[str, Entry] = {
         "inverse_sqrt",
         ("uoro", "rtrl", "tbptt:200", "tbptt:100", "tbptt:10"),
     ),
+    "recall": Entry(
+        recall, "adam", "constant", ("auto", "uoro", "tbptt:16,rolling", "tbptt:32,rolling", "rtrl")
+    ),
+    "sensor": Entry(sensor, "adam", "constant", _FEW),
     "table": Entry(table, "adam", "inverse_sqrt", ("auto", "uoro", "tbptt:16,rolling")),
     "text": Entry(text, "adam", "inverse_sqrt", _FEW),
 }
