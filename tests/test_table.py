@@ -266,6 +266,9 @@ HEADS = {
     "a text as target": ("a,b\nx,4\ny,5\n", "target 'a': expected a column of numbers, got 'x' in"),
     "an empty target": ("a,b\n,4\n,5\n", "target 'a': expected numbers, got an empty column"),
     "a short table": ("a,b\n1,4\n2,5\n", "expected more rows than the horizon, 4, got 2"),
+    "broken lines": ("a,b\n" + '1,"x\ny"\n' * 9, "got cells in quotes with line breaks"),
+    "Latin-1": ("a,b\n" + "1,\udcdf\n" * 9, "the column 'b' holds text that is not UTF-8"),
+    "a long line": ("a\n" + "1" * 70_000, "line 2: expected a line below 65536 bytes"),
     "a ragged head": ("a,b\n1,4\n2\n", "line 3: expected 2 cells, as in the header, got 1"),
 }
 
@@ -273,7 +276,7 @@ HEADS = {
 @pytest.mark.parametrize("case", HEADS)
 def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, case: str) -> None:
     text, words = HEADS[case]
-    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "t.csv").write_text(text, errors="surrogateescape")
     with pytest.raises(StreamError) as caught:
         table(tmp_path / "t.csv", "a", 4)
     assert words in str(caught.value)

@@ -57,7 +57,7 @@ def blocks_of(call: str, path: Path, first: int, names: Sequence[str] | None) ->
     except (OSError, ValueError, TypeError, KeyError) as error:  # Arrow's errors are of these.
         raise StreamError(
             f"{call}: expected a {'NumPy' if path.suffix == '.npy' else 'Parquet'} file that can "
-            f"be read, got {str(path)!r}: {error}."
+            f"be read, got {str(path)!r}: {str(error).rstrip('.')}."
         ) from error
 
 

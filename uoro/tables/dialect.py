@@ -43,7 +43,7 @@ def dialect_of(call: str, line: bytes, following: bytes) -> Dialect:
         StreamError: If the first line names no columns.
     """
     try:
-        text, more = line.decode().strip("\r\n"), following.decode()
+        text, more = line.decode().strip("\r\n"), following.decode(errors="replace")
     except UnicodeDecodeError as error:
         raise StreamError(
             f"{call}: the header is not UTF-8: {error.reason}. Convert the table with iconv."

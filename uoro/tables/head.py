@@ -120,6 +120,11 @@ class Wanted:
             return Column(name, BOOL)
         if _is_number(kind):
             return Column(name, NUMBER)
+        if types.is_binary(kind):
+            raise StreamError(
+                f"{call}: the column {name!r} holds text that is not UTF-8. Convert the table with "
+                f"iconv, or leave the column out: drop={name!r}."
+            )
         values = _values(head, name)
         if values is not None and 0 < len(values) <= MOST_VALUES:
             return Column(name, CATEGORY, tuple(values))

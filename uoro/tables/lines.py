@@ -41,6 +41,10 @@ class Parsed(NamedTuple):
     left_out: int
 
 
+BROKEN = (
+    "expected one line for each row, got cells in quotes with line breaks in them. Write the table "
+    "anew without them, as Parquet for example."
+)
 _NONE: Indices = np.zeros(0, np.int64)
 NOTHING = Parsed(np.zeros((0, 0)), _NONE, _NONE, _NONE, 0, 0, 0)
 
@@ -59,7 +63,7 @@ def read_head(
             half can be read as numbers is one of numbers.
 
     Raises:
-        StreamError: If there is no row, or one has another number of cells.
+        StreamError: If there is no row, or one has another number of cells or a line break in one.
     """
     ends = whole_lines(data, final=final)[: HEAD_ROWS + 1]
     text = data[int(ends[0]) : int(ends[-1])] if len(ends) > 1 else b""
@@ -68,6 +72,8 @@ def read_head(
     numbers, text = _without_blanks(text, whole_lines(text, final=True))
     bad: list[Any] = []
     table = _table(text, dialect, {}, None, bad)
+    if table.num_rows + len(bad) != len(numbers):
+        raise StreamError(f"{call}: {BROKEN}")
     if bad and malformed == "stop":
         line = f"line {int(numbers[bad[0].number - 1]) + 2}"
         raise StreamError(f"{call}: {line}: {_length(bad[0])}. {SKIP}")
@@ -173,6 +179,8 @@ class Parser:
                 ) from error
             each = [_careful(c, table.column(c.name), dialect, faults) for c in self.columns.each]
             found = np.stack(each, axis=1)
+        if len(found) + len(bad) != count:
+            raise StreamError(f"{call}: {BROKEN}")
         with np.errstate(invalid="ignore"):
             huge = np.abs(found) >= HUGE
         for row, place in zip(*np.nonzero(huge), strict=True):

@@ -28,6 +28,11 @@ def read_beginning(
     _, block = behind_mark(BEGINNING, content.block(call, path, 0, 0))
     dialect = _dialect(call, path, block)
     final = block.ends and not follow
+    if len(whole_lines(block.data, final=final)) < 2 and not block.ends:
+        raise StreamError(
+            f"{call}: line 2: expected a line below {BLOCK_BYTES} bytes, got a longer one. Cut the "
+            "table into narrower ones."
+        )
     return read_head(call, block.data, dialect, final=final, malformed=malformed)
 
 
