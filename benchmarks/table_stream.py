@@ -1,6 +1,6 @@
 """Train through a table of a million rows, undisturbed and killed twice; compare and print memory.
 
-    python benchmarks/table_stream.py FOLDER [--rows 1000000] [--estimator uoro] [--units 32]
+    python benchmarks/table_stream.py FOLDER [--rows 1000000] [--model lru] [--units 32]
 
 The table is a sensor with a daily cycle, a slow drift, a second column, four words, and 5 % of the
 cells missing. One run goes through it at once. Another one is ended by SIGKILL after a third and by
@@ -35,7 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--estimator", default="uoro")
+    parser.add_argument("--estimator", default="auto")
+    parser.add_argument("--model", default="lru")
     parser.add_argument("--units", type=int, default=32)
     parser.add_argument("--backend", default="jax")
     given = parser.parse_args()
@@ -47,7 +48,8 @@ def main() -> None:
     print(f"{table}: {given.rows:,} rows, {table.stat().st_size / 2**20:.1f} MiB")
     arguments = [
         *(str(table), "--target", "temperature", "--horizon", "12"),
-        *("--backend", given.backend, "--estimator", given.estimator, "--units", str(given.units)),
+        *("--backend", given.backend, "--estimator", given.estimator),
+        *("--model", given.model, "--units", str(given.units)),
         *("--log-every", "10000", "--checkpoint-every", "50000"),
     ]
     undisturbed, killed = given.folder / "undisturbed", given.folder / "killed"

@@ -18,7 +18,6 @@ from uoro.errors import SettingError, UnknownNameError, spelled
 from uoro.estimator import Estimator
 from uoro.estimators.chosen import Chosen, choose, is_auto
 from uoro.estimators.spelling import Choice, parse_estimator
-from uoro.learning.host_noise import map_host
 from uoro.optimizer import Optimizer
 from uoro.registry import load_backend
 from uoro.tasks import TASKS, Forecast, Task, make_task
@@ -169,9 +168,8 @@ def _of_task(settings: Settings) -> tuple[Problem, Settings]:
     settings = structs.replace(settings, dtype=dtype)
     backend = load_backend(settings.backend, device=settings.device or None)
     host_params, host_state = task.model.init(np.random.default_rng(settings.seed))
-    host_state = map_host(lambda leaf: np.asarray(leaf, dtype), host_state)
     with backend.precision(dtype):
-        params, state = backend.from_host(host_params, dtype=dtype), backend.from_host(host_state)
+        params, state = (backend.from_host(tree, dtype=dtype) for tree in (host_params, host_state))
     problem = Problem(
         dynamics=task.dynamics(backend),
         params=params,
