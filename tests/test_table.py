@@ -405,3 +405,16 @@ def test_the_model_begins_at_persistence() -> None:
     assert predicted.tolist() == [0.0, 0.0]
     assert loss == 2.0
     assert np.abs(state["0"]["h"]).max() > 0
+
+
+def test_takes_are_full_up_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each number of items that is taken is compiled for.
+    monkeypatch.setattr("uoro.tables.array_rows.BLOCK_ROWS", 50)
+    path = tmp_path / "a.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(300, 2)))
+    stream: Any = table(path, "0", laps=2).stream(0)
+    sizes = []
+    while (items := stream.take(64)) is not None:
+        sizes.append(len(items["weight"]))
+    assert sizes[:-1] == [64] * 9
+    assert sum(sizes) == 598

@@ -34,13 +34,13 @@ class TableStream:
         running: Statistics up to the last row.
     """
 
-    _grows = False
-
     def __init__(self, rows: Rows, layout: Layout, *, backwards: Literal["stop", "skip"]) -> None:
         self.running = Running(layout)
         self._rows, self._backwards = rows, backwards
         self._began, self._lap, self._back = False, 0, 0
         self._at = rows.position
+        # Rows that were refused, and are so again.
+        self._held: Matrix | None = None
 
     def __iter__(self) -> TableStream:
         return self
@@ -87,40 +87,58 @@ class TableStream:
         fresh.restore(running)
         self._rows.seek(position["rows"])
         self.running, self._lap, self._began, self._back = fresh, lap, began, back
-        self._at = position["rows"]
+        self._at, self._held = position["rows"], None
 
     def take(self, count: int) -> Any:
-        """Return at most ``count`` items; ``None`` at the end.
+        """Return at most ``count`` items, fewer at the end alone; ``None`` behind it.
 
         Raises:
-            StreamError: If the table cannot be read, or there is nothing to predict in it.
+            StreamError: If the table cannot be read, or there is nothing to predict in it, after
+                all earlier items were returned.
         """
-        while True:
-            made = self.advance(count)
+        parts: list[dict[str, Any]] = []
+        missing = count
+        while missing or not count:
+            try:
+                made = self.advance(missing)
+            except StreamError:
+                if parts:
+                    break
+                raise
             if made is None:
-                if not self._began:
+                if not (self._began or parts):
                     raise self._unjudged()
+                break
+            if not len(made.base):
+                return _joined(parts) if parts else self.nothing()
+            items = self._begin(made.items)
+            if items is not None:
+                parts.append(items)
+                missing -= len(items["weight"])
+        return _joined(parts) if parts else None
+
+    def _begin(self, items: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the items from the first that can be judged; ``None`` if none can."""
+        if not self._began:
+            judged = np.flatnonzero(items["weight"].any(axis=1))
+            if not len(judged):
                 return None
-            if len(made.base) or not self._grows:
-                if self._began:
-                    return made.items
-                judged = np.flatnonzero(made.items["weight"].any(axis=1))
-                if len(judged):
-                    self._began = True
-                    return {name: part[judged[0] :] for name, part in made.items.items()}
-            else:
-                return self.nothing()
+            self._began = True
+            return {name: part[judged[0] :] for name, part in items.items()}
+        return items
 
     def advance(self, count: int) -> Made | None:
         """Return what is made of at most ``count`` rows; ``None`` at the end."""
-        rows = self._rows.read(count)
+        rows = self._rows.read(count) if self._held is None else self._held
         if rows is None:
             return None
         if self._rows.lap != self._lap:
             self._lap = self._rows.lap
             self.running.restart()
         if len(rows) and (earlier := self.running.backwards(rows)) is not None:
+            self._held = rows
             self._require_forwards(rows, earlier)
+        self._held = None
         made = self.running.take(rows.reshape(len(rows), len(self.running.layout.columns.each)))
         self._at = self._rows.position
         return made
@@ -160,6 +178,12 @@ class TableStream:
         )
 
 
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 class GrowingTable(TableStream):
     """A stream of a table that still grows; it waits for the next row.
 
@@ -168,8 +192,6 @@ class GrowingTable(TableStream):
             returns false, `take` returns ``None`` as at the end, and a later call continues. By
             default it returns true: the stream waits forever.
     """
-
-    _grows = True
 
     def __init__(self, rows: Rows, layout: Layout, *, backwards: Literal["stop", "skip"]) -> None:
         super().__init__(rows, layout, backwards=backwards)
