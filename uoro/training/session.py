@@ -90,7 +90,7 @@ class Session:
         )
         as_made = settings.dtype == "as made"
         if problem.task is not None and problem.forecast is None:
-            as_made = True  # Its items are integers.
+            as_made = True
         self.tap = Tap(
             problem.backend,
             problem.stream,
