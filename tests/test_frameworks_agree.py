@@ -61,6 +61,7 @@ def _text() -> list[tuple[Any, Any]]:
     return [(np.int64(now), np.int64(then)) for now, then in pairwise(codes[: CHARACTERS + 1])]
 
 
+@pytest.mark.thorough
 def test_an_lstm_learns_the_same_in_torch_and_jax() -> None:
     torch.manual_seed(0)
     model, items = Characters().double(), _text()

@@ -369,7 +369,7 @@ def test_a_model_that_does_not_share_d_is_not_said_to(backend: Backend) -> None:
 def test_the_terms_are_those_of_a_dense_reduction(backend: Backend) -> None:
     dynamics, params, state, items = _schedule(backend, SMALL["rnn"], 4)
     trial = Trial(dynamics, params, state, items)
-    for rank in (1, 2, 3):
+    for rank in (2,) if backend.compiled else (1, 2, 3):
         check_terms_by_dense_reference(trial, KroneckerSum(rank)).require()
 
 

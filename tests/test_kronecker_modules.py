@@ -237,6 +237,7 @@ def test_under_autocast_rounding_is_that_of_its_dtype() -> None:
         assert torch.isfinite(loss)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning")
 def test_a_compiled_module_takes_the_steps_of_an_eager_one() -> None:
     found = []

@@ -57,7 +57,9 @@ def _gradients(system: Any, estimator: Any, signs: Any = None) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["autograd", "torch", "jax"])
+@pytest.mark.parametrize(
+    "name", ["autograd", "torch", pytest.param("jax", marks=pytest.mark.thorough)]
+)
 def test_the_bias_of_a_quiet_gradient_is_its_distance_from_the_exact_one(name: str) -> None:
     system = _system(load_backend(name), GRU(3))
     found = suggest(*system, estimators=["tbptt:1", "snap", "rtrl", "tbptt:16"])
@@ -367,6 +369,7 @@ def test_suggest_rank_names_what_replaces_it() -> None:
         suggest_rank(*_system(load_backend("autograd"), Tanh(2), 6), ranks=(2,))
 
 
+@pytest.mark.thorough
 def test_noise_is_what_uoro_reproduce_measures() -> None:
     settings = ReproductionPlan().common("float64") | {
         **ANBN,
