@@ -141,3 +141,19 @@ def test_the_measurements_of_estimators_are_those_of_the_files(
     copy.write_text("prose\n", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"expected .*Below"):
         which.write(copy, which.RESULTS)
+
+
+@pytest.mark.parametrize("name", ["peers", "right"])
+def test_a_page_of_results_is_that_of_its_files(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module({"peers": "peers_conform", "right": "right_models"}[name])
+    committed = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert module.page(module.RESULTS) == committed
+    for file in module.RESULTS.iterdir():
+        text = file.read_text(encoding="utf-8")
+        changed = text.replace('"all": ', '"all": 7').replace('"status": 0', '"status": 1')
+        assert changed != text
+        (tmp_path / file.name).write_text(changed, encoding="utf-8")
+    assert module.page(tmp_path) != committed
