@@ -30,8 +30,8 @@ from uoro.tasks import Network, Task, make_task
 
 FOLDER = Path(__file__).parent.parent / "docs" / "monday"
 ROWS = {
-    "sensor": "auto,uoro,tbptt:1,tbptt:16,rolling",
-    "recall": "auto,uoro,joint:4,tbptt:1,tbptt:16,rolling,tbptt:32,rolling",
+    "sensor": "auto,kron:2,uoro,tbptt:1,tbptt:16,rolling",
+    "recall": "auto,kron:2,uoro,joint:4,tbptt:1,tbptt:16,rolling,tbptt:32,rolling",
 }
 CHUNK = 250
 

@@ -51,7 +51,7 @@ def _network(backend: Any, units: int, *, mixes: bool = True) -> tuple[Any, Any,
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(
     ("units", "mixes", "expected"),
-    [(4, True, RTRL()), (40, True, KroneckerSum(2)), (40, False, BlockRTRL())],
+    [(4, True, RTRL()), (56, True, KroneckerSum(2)), (40, False, BlockRTRL())],
 )
 def test_the_structure_and_the_sizes_decide(
     name: str, units: int, mixes: bool, expected: Any
@@ -201,8 +201,8 @@ def test_jax_chooses_by_the_item_of_init(estimator: str | None) -> None:
             gradients.append(gradient)
         assert all(jnp.array_equal(gradients[0][leaf], gradients[1][leaf]) for leaf in params)
     assert "RTRL(), chosen by 'auto'" in core.describe()
-    wide = {"w": jnp.eye(40), "u": jnp.ones(40)}
-    core.init(wide, jnp.zeros(40), item=0.1)  # One function, models of several sizes.
+    wide = {"w": jnp.eye(64), "u": jnp.ones(64)}
+    core.init(wide, jnp.zeros(64), item=0.1)  # One function, models of several sizes.
     assert "KroneckerSum" in core.describe()
 
 

@@ -21,7 +21,7 @@ EXACT_WORTH = 1.5
 """How many times the time of the best other an exact gradient is worth."""
 BIASED_WORTH = 0.5
 """Share of the best unbiased estimator's cost up to which a biased one is worth it."""
-SMALL = 1_000_000
+SMALL = 4_000_000
 """Multiply-adds of a step up to which exact RTRL is taken unmeasured."""
 AFFORDABLE = 200_000_000
 """Multiply-adds of a step up to which a Kronecker sum is taken unmeasured."""
