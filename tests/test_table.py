@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uoro.errors import SettingError, StreamError, UnknownNameError, UOROError
+from uoro.errors import (
+    MissingFrameworkError,
+    SettingError,
+    StreamError,
+    UnknownNameError,
+    UOROError,
+)
 from uoro.models import GRU, SeriesModel
 from uoro.tables import Wanted, open_table
 from uoro.tables.pipe_rows import Resume
@@ -329,6 +336,12 @@ def test_other_columns_are_refused_in_a_later_file_and_at_resume(tmp_path: Path)
     for damaged in ({}, {**position, "running": {}}, {**position, "rows": 3}, 5):
         with pytest.raises(StreamError, match=r"table\.seek"):
             _fresh(tmp_path / "1.csv").seek(damaged)
+
+
+def test_a_missing_reader_is_named(readings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingFrameworkError, match=r"pip install 'uoro\[table\]'"):
+        table(readings, "warm")
 
 
 def test_a_target_that_never_changes_is_an_error_at_the_end(tmp_path: Path) -> None:

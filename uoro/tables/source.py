@@ -112,9 +112,9 @@ def open_table(
 
         found = matrix_of(columns, head)
         return Source(columns, found, _ends(head, files), False, arrays, name)
-    if before is None:
-        head = read_beginning(call, files[0], follow=follow, malformed=malformed)
-    columns = before or wanted.columns(call, head)
+    columns = before or wanted.columns(
+        call, read_beginning(call, files[0], follow=follow, malformed=malformed)
+    )
     parser = Parser(columns, malformed)
 
     def texts() -> Rows:

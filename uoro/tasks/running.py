@@ -90,7 +90,7 @@ class Running:
         self._numbers, self._categories = layout.columns.numbers, layout.columns.categories
         self._place_of_time = layout.columns.time
         many, targets, h = layout.scaled, len(layout.targets), layout.horizon
-        self.counts = dict.fromkeys(("rows", "gaps", "other", "clipped"), 0)
+        self.counts: dict[str, int] = dict.fromkeys(("rows", "gaps", "other", "clipped"), 0)
         self.missing = np.zeros(targets)
         self._first = np.full(many, np.nan)
         self._sums = np.zeros((3, many))

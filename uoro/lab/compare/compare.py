@@ -172,7 +172,7 @@ def _stretches(updates: int, span: int) -> Iterator[int]:
 def _learner(plan: Comparison, backend: Backend, choice: Choice, span: int) -> Learner:
     """Build a learner that starts from equal bits on every backend, with signs from NumPy."""
     params, state = plan.task.model.init(np.random.default_rng(plan.seed))
-    state = map_host(lambda leaf: leaf.astype(plan.dtype), state)
+    state = map_host(lambda leaf: leaf.astype(_like(leaf, plan.dtype)), state)
     signs = SharedNoise(choice.estimator.draw, state, plan.seed)
     dynamics, estimator = plan.task.dynamics(backend), choice.estimator
     if plan.task.forecast is not None:
@@ -186,6 +186,11 @@ def _learner(plan: Comparison, backend: Backend, choice: Choice, span: int) -> L
         seed=plan.seed,
         signs=signs if signs.used else None,
     )
+
+
+def _like(leaf: Any, dtype: str) -> Any:
+    """Return the dtype of a precision for real numbers, or for complex ones."""
+    return np.result_type(dtype, np.complex64) if np.iscomplexobj(leaf) else np.dtype(dtype)
 
 
 def _differences(mine: dict[int, Gradient], theirs: dict[int, Gradient]) -> list[float]:
