@@ -11,6 +11,7 @@ from uoro.errors import BrokenBackendError as BrokenBackendError
 from uoro.errors import CheckpointError as CheckpointError
 from uoro.errors import DerivativeError as DerivativeError
 from uoro.errors import DerivativeWarning as DerivativeWarning
+from uoro.errors import DivergenceWarning as DivergenceWarning
 from uoro.errors import LockedError as LockedError
 from uoro.errors import MissingFrameworkError as MissingFrameworkError
 from uoro.errors import NonFiniteError as NonFiniteError
@@ -21,6 +22,7 @@ from uoro.errors import StructureError as StructureError
 from uoro.errors import UnknownNameError as UnknownNameError
 from uoro.errors import UnseekableError as UnseekableError
 from uoro.errors import UOROError as UOROError
+from uoro.errors import UOROWarning as UOROWarning
 from uoro.estimator import Estimate as Estimate
 from uoro.estimator import Estimator as Estimator
 from uoro.estimators import RTRL as RTRL

@@ -67,35 +67,44 @@ class DerivativeError(UOROError, RuntimeError):
     """A model cannot be differentiated correctly, or is not a pure function."""
 
 
-class DerivativeWarning(UserWarning):
+class UOROWarning(UserWarning):
+    """Base class of the warnings that this library issues, except deprecations."""
+
+
+class DerivativeWarning(UOROWarning):
     """The derivatives of a model may differ from those of its forward pass."""
+
+
+class DivergenceWarning(UOROWarning):
+    """The loss, or what an estimator carries, is far above its usual level."""
 
 
 class NonFiniteError(UOROError, ArithmeticError):
     """A loss or a gradient is infinite or not a number.
 
     Attributes:
-        step: Index of the learner step, counted from 0.
+        step: Index of the learner step, counted from 0; ``None`` if it is not known.
     """
 
     def __init__(
         self,
         call: str,
-        step: int,
+        step: int | None,
         what: str,
         value: float,
         *,
         kept: bool = True,
+        held: str | None = None,
         hint: str | None = None,
     ) -> None:
         self.step = step
-        holds = (
+        holds = held or (
             "The learner keeps the parameters, the hidden state and the carry of the step before."
             if kept
             else "The previous step's buffers were donated (donate=True); reload a checkpoint."
         )
         super().__init__(
-            f"{call}: {what} is {value} at step {step}. {holds} "
+            f"{call}: {what} is {value}{'' if step is None else f' at step {step}'}. {holds} "
             f"{hint or 'Try a smaller learning rate.'}"
         )
 

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from uoro.arguments import mismatch, require_callable
+from uoro.arguments import mismatch
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimate, Estimator
-from uoro.estimators.chosen import Chosen, as_estimator, chosen_for, described, is_auto
+from uoro.estimators.chosen import Chosen, chosen_for, described, is_auto
 from uoro.prediction import Prediction, predicting
 from uoro_jax import rule
-from uoro_jax.backend import JaxBackend
+from uoro_jax.faults import (
+    Carry,
+    Faults,
+    OnNonfinite,
+    judge,
+    masked,
+    masked_unless_finite,
+    require_finite,
+)
 from uoro_jax.pullback import Form, Pullback
 from uoro_jax.trees import require_arrays
-
-
-class Carry(NamedTuple):
-    """What goes from one step to the next: a pytree.
-
-    Attributes:
-        state: Hidden state of the model.
-        influence: Estimate of the influence, the sensitivity of the hidden state to the
-            parameters: for UORO a pair (s̃, θ̃). Whatever the estimator carries.
-    """
-
-    state: Any
-    influence: Any
 
 
 @dataclass(frozen=True)
@@ -44,10 +38,12 @@ class OnlineGradient:
     Attributes:
         dynamics: The model. ``dynamics.describe()`` says how the model is differentiated.
         estimator: The estimator, or an `uoro.estimators.Auto` in its place.
+        on_nonfinite: What happens at a step that is not finite; see `online`.
     """
 
     dynamics: Dynamics[Any, Any, Any]
     estimator: Estimator
+    on_nonfinite: OnNonfinite = "raise"
     _chosen: dict[Chosen, None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def describe(self) -> str:
@@ -76,7 +72,19 @@ class OnlineGradient:
         params, state = jax.tree.map(jnp.asarray, (params, state))
         estimator = self._estimator(params, state, item)
         influence = estimator.init(self.dynamics, params, state, inputs=item)
-        return Carry(state, influence)
+        return Carry(state, influence, Faults.none(self.on_nonfinite))
+
+    def check(self, carry: Carry, losses: Any = None) -> None:
+        """Raise if what a compiled run returned is not finite; call it between two runs.
+
+        Args:
+            carry: Carry of the last step. It is waited for.
+            losses: Losses of the run, to name the first step that was not finite.
+
+        Raises:
+            NonFiniteError: If a loss, the state or the influence estimate is not finite.
+        """
+        require_finite(carry, losses)
 
     def __call__(self, params: Any, carry: Carry, item: Any, key: Any) -> tuple[Carry, Any]:
         """Run the model on one item; `jax.grad` of any loss of the output is the online gradient.
@@ -164,7 +172,10 @@ class OnlineGradient:
         influence, state, estimate = self._estimator(params, carry.state, item).step(
             self.dynamics, params, carry.influence, carry.state, item, signs
         )
-        return Carry(state, influence), estimate
+        after = Carry(state, influence)
+        call = "OnlineGradient.step"
+        after, counts = judge(self.on_nonfinite, call, carry, after, estimate[:2])
+        return after, estimate._replace(gradient=masked(counts, estimate.gradient))
 
     def _advance(
         self, params: Any, carry: Carry, item: Any, signs: Any
@@ -173,13 +184,20 @@ class OnlineGradient:
         influence, state, prediction = estimator.advance(
             self.dynamics, params, carry.influence, carry.state, item, signs
         )
-        return Carry(state, influence), prediction
+        after = Carry(state, influence)
+        after, counts = judge(self.on_nonfinite, "OnlineGradient(...)", carry, after, ())
+        pull = prediction.pull
+        prediction.pull = lambda given: masked(counts, self._whole(pull(given)))
+        return after, prediction
+
+    def _whole(self, gradient: Any) -> Any:
+        return masked_unless_finite(self.on_nonfinite, gradient)
 
     def _gradient(self, params: Any, carry: Carry, item: Any, cotangent: Any) -> Any:
-        estimator = self._predicting(params, carry, item)
-        return estimator.gradient(
+        gradient = self._predicting(params, carry, item).gradient(
             self.dynamics, params, carry.influence, carry.state, item, cotangent
         )
+        return self._whole(gradient)
 
     def _predicting(self, params: Any, carry: Carry, item: Any) -> Any:
         estimator = self._estimator(params, carry.state, item)
@@ -214,67 +232,3 @@ class OnlineGradient:
             call = f"OnlineGradient.{method}(key=...)"
             got, expected = f"{spelled(key)} ({error})", "a PRNG key, such as jax.random.key(0)"
             raise StructureError(mismatch(call, "", expected, got)) from error
-
-
-def online(
-    transition: Callable[..., Any] | Dynamics[Any, Any, Any],
-    estimator: Estimator | str | None = None,
-    *,
-    has_aux: bool = False,
-    check: bool = True,
-) -> OnlineGradient:
-    """Build a model step that `jax.grad` differentiates online, without backpropagation in time.
-
-    The result is a pure function ``core(params, carry, item, key) -> (carry, output)``, with its
-    ``init``. The first step runs a model check: at the numbers of that step or, under a
-    transformation, at numbers of the same shapes.
-
-    Args:
-        transition: Function ``(params, state, item) -> (next_state, output)``, where the output is
-            any pytree of arrays, or dynamics built from one, as by `uoro.unroll`.
-        estimator: Gradient estimator, or its name as on the command line. By default ``"auto"``:
-            one that fits the model, chosen by the ``item`` of `init`; `OnlineGradient.describe`
-            says which, and why.
-        has_aux: Whether the transition returns a third element, passed on as ``estimate.aux``.
-        check: Whether the first step runs a model check. Has no effect on dynamics.
-
-    Raises:
-        SettingError: If the transition is not callable, or the estimator is none.
-
-    Example:
-        Learn to remember the number seen one step ago, with optax and one `jax.lax.scan`:
-
-        >>> import jax, jax.numpy as jnp, optax
-        >>> from uoro_jax import online
-        >>> def transition(params, state, x):
-        ...     state = jnp.tanh(params["W"] @ state + params["u"] * x)
-        ...     return state, params["c"] @ state
-        >>> core, optimizer = online(transition), optax.adam(3e-3)
-        >>> def loss(params, carry, x, target, key):
-        ...     carry, output = core(params, carry, x, key)
-        ...     return (output - target) ** 2, carry
-        >>> def step(carried, inputs):
-        ...     params, carry, moments = carried
-        ...     (error, carry), gradient = jax.value_and_grad(loss, has_aux=True)(
-        ...         params, carry, *inputs)
-        ...     updates, moments = optimizer.update(gradient, moments, params)
-        ...     return (optax.apply_updates(params, updates), carry, moments), error
-        >>> params = {"W": 0.5 * jnp.eye(8), "u": jnp.ones(8), "c": jnp.zeros(8)}
-        >>> numbers = jax.random.normal(jax.random.key(0), (2001,))
-        >>> keys = jax.random.split(jax.random.key(1), 2000)
-        >>> start = params, core.init(params, jnp.zeros(8), item=numbers[0]), optimizer.init(params)
-        >>> _, losses = jax.lax.scan(step, start, (numbers[1:], numbers[:-1], keys))
-        >>> bool(losses[-500:].mean() < losses[:500].mean())
-        True
-
-        A transition that returns its loss has a shorter loop: ``carry, estimate =
-        core.step(params, carry, item, key)``, with ``estimate.loss`` and ``estimate.gradient``.
-    """
-    call = "online(transition, estimator)"
-    chosen = as_estimator(call, estimator)
-    given: Any = transition
-    if hasattr(given, "vjp"):
-        return OnlineGradient(given, chosen)
-    require_callable(call, "transition", transition, "a function (params, state, item)")
-    dynamics = JaxBackend().dynamics(given, has_aux=has_aux, check=check)
-    return OnlineGradient(dynamics, chosen)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import optree
 import torch
@@ -14,6 +15,7 @@ from uoro.derivatives.choosing import first_words
 from uoro.derivatives.differences import UNIT
 from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeError, SettingError
+from uoro.learning.log import say
 from uoro_torch.trees import differentiable_leaves
 
 LOOKS = 3
@@ -47,6 +49,7 @@ class CompiledStep:
         options: dict[str, Any] | None = {"cpp_wrapper": True} if device.type == "cpu" else None
         compiled = _in_place(function) if donate else function
         self._compiled = torch.compile(compiled, fullgraph=True, dynamic=False, options=options)
+        self._context: Callable[[], Any] = nullcontext
         self._looks = 0
 
     def __call__(self, *arguments: Any) -> Any:
@@ -57,8 +60,16 @@ class CompiledStep:
             SettingError: If PyTorch cannot compile it as a whole.
         """
         dynamo: Any = torch._dynamo
+        if not self._looks:
+            say("compile=True: compiling the step, for about a minute; the next steps are fast")
         try:
-            return self._run(*arguments)
+            try:
+                return self._run(*arguments)
+            except dynamo.exc.Unsupported as error:
+                if self._context is _RecurrentLayers or "RNN, GRU, or LSTM" not in str(error):
+                    raise
+                self._context = _RecurrentLayers
+                return self._run(*arguments)
         except (dynamo.exc.Unsupported, dynamo.exc.BackendCompilerFailed) as error:
             raise SettingError(
                 "compile=True: expected a step that torch.compile can take as a whole, got "
@@ -72,9 +83,11 @@ class CompiledStep:
         if self._donate:
             if not self._looks:
                 first = optree.tree_map(lambda leaf: leaf.detach().clone(), first)
-            result = (first, *self._compiled(first, *rest))
+            with self._context():
+                result = (first, *self._compiled(first, *rest))
         else:
-            result = self._compiled(*arguments)
+            with self._context():
+                result = self._compiled(*arguments)
         if looks:
             self._compare(result, plain)
             self._looks += 1
@@ -121,6 +134,29 @@ def require_no_draws(dynamics: Dynamics[Any, Any, Any], params: Any, state: Any,
             "random numbers, as in dropout; forward, JVP and VJP of one compiled step would not "
             "see the same. Leave compile out."
         )
+
+
+class _RecurrentLayers:
+    """A context in which `nn.RNN`, `nn.GRU` and `nn.LSTM` are compiled like any other layer.
+
+    Dynamo refuses them by default, as their loops are unrolled, which for one step is what is
+    wanted. The LSTM of oneDNN is opaque to it.
+    """
+
+    def __enter__(self) -> None:
+        self._config, self._onednn = (
+            cast(Any, torch._dynamo).config,
+            cast(Any, torch.backends).mkldnn,
+        )
+        self._before = getattr(self._config, "allow_rnn", None), self._onednn.enabled
+        if self._before[0] is not None:
+            self._config.allow_rnn = True
+        self._onednn.enabled = False
+
+    def __exit__(self, *_: object) -> None:
+        allowed, self._onednn.enabled = self._before
+        if allowed is not None:
+            self._config.allow_rnn = allowed
 
 
 def _as_tensor(leaf: Any) -> Tensor:

@@ -112,14 +112,15 @@ def require_state(call: str, state: Any) -> None:
             )
 
 
-def require_fresh(backend: Backend, fresh: Any, initial: Any) -> None:
+def require_fresh(
+    backend: Backend, fresh: Any, initial: Any, *, call: str = "Online.reset(state=...)"
+) -> None:
     """Raise if a state to start anew from is not like the initial one.
 
     Raises:
         StructureError: If structure, a shape or a dtype differs, or a leaf is no tensor.
         SettingError: If a leaf requires a gradient.
     """
-    call = "Online.reset(state=...)"
     require_state(call, fresh)
     require_like(backend, fresh, initial, call=call, hint="Keep the initial form.")
 

@@ -16,6 +16,7 @@ from uoro.derivatives.routes import Routed
 from uoro.errors import DerivativeError, SettingError
 from uoro.estimator import ParallelEstimator
 from uoro_torch.backend import TorchBackend
+from uoro_torch.broadcasting import warn_of_broadcast
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.draws import seed_of
 from uoro_torch.guards import (
@@ -34,6 +35,7 @@ from uoro_torch.parts import parts_of
 from uoro_torch.places import attributes_restored
 from uoro_torch.probing import observe, routed
 from uoro_torch.remembering import Then, remember
+from uoro_torch.trees import detach
 
 
 class TrainedModule:
@@ -71,7 +73,7 @@ class TrainedModule:
             require_callable(self._call, "loss", loss, "a function of output and target.")
         require_plain_module(self._call, module)
         self._module = steppable(getattr(module, "_orig_mod", module))  # what torch.compile wrapped
-        self._taken = 1 if loss is None else 2
+        self._taken, self._loss = (1 if loss is None else 2), loss
         self._step = "online(input)" if loss is None else "Online.step(input, target)"
         self._streams = streams
         self._rows = range(0) if streams is None else streams.rows
@@ -171,6 +173,8 @@ class TrainedModule:
             self.dynamics.forget()
         if self._streams is not None and self.dynamics.checks:
             self._require_independent_rows(state, item)
+        if self._taken == 2 and self.dynamics.checks and isinstance(item[1], Tensor):
+            self._look_at_target(state, item)
 
     def without_loss(self) -> TrainedModule:
         """Return the module to be stepped without the loss."""
@@ -245,6 +249,17 @@ class TrainedModule:
             seed_of((seed, step, first) if first else (seed, step)), dtype=torch.int64
         )
         return number.repeat(len(self._rows)) if self._rows else number
+
+    def _look_at_target(self, state: Any, item: Any) -> None:
+        """Warn if the target broadcasts against the output; of streams, look at the first row."""
+        transition = ModuleTransition(self._module, None, rows=self._streams is not None)
+        given = tuple(part for i, part in enumerate(item) if i != 1)
+        with observe(self._device, self._module):
+            _, output, _ = transition(self.params, state, given)
+        output, target = detach(output), item[1]
+        if self._streams is not None and isinstance(output, Tensor):
+            output, target = output[:1], target[:1]
+        warn_of_broadcast(self._loss, output, target)
 
     def _require_independent_rows(self, state: Any, item: Any) -> None:
         """Raise if the row of one stream changes the results of others."""

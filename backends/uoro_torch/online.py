@@ -28,12 +28,15 @@ from uoro_torch.output import off_graph, on_graph
 from uoro_torch.pending import PendingSteps
 from uoro_torch.prepared import Prepared
 from uoro_torch.restarting import restart_streams
-from uoro_torch.saving import NotPickled, first_carry, load_into, saved_of
+from uoro_torch.saving import SavedAsDict
+from uoro_torch.stepping import take
+from uoro_torch.threads import Threads
 from uoro_torch.trained import TrainedTransition
-from uoro_torch.trees import detach
+from uoro_torch.trees import copied, detach
+from uoro_torch.watching import OnNonfinite, Watch, Watched
 
 
-class Online(NotPickled):
+class Online(Watched, SavedAsDict):
     """Add online gradients to ``.grad``; for an `nn.Module`, see `for_module`.
 
     Args:
@@ -48,6 +51,10 @@ class Online(NotPickled):
         compile: Whether a step is compiled as a whole, at first for half a minute.
         late: Whether every step runs on copies of the parameters, so that they may change in place
             before its ``backward()``; by default only while an earlier output waits for its own.
+        on_nonfinite: What to do with a step whose loss, gradient or next state is not finite.
+            ``"raise"``: raise `uoro.NonFiniteError`, with all as it was before. ``"skip"``: leave
+            the item out. ``"reset"``: start the estimate anew, and the state if it is not finite,
+            and try again; skip if that does not help. Both warn once, count, and log.
 
     Raises:
         SettingError: If there is nothing to train, several streams are to be compiled, a step of
@@ -58,7 +65,7 @@ class Online(NotPickled):
         dynamics: The model; ``dynamics.describe()`` says how it is differentiated.
         state: Hidden state after the last step.
         carry: What the estimator carries from step to step; ``None`` before the first.
-        steps: Number of steps taken.
+        steps: Number of steps taken, those skipped included.
         seed: Seed of every random draw.
 
     Example:
@@ -93,6 +100,7 @@ class Online(NotPickled):
         seed: int = 0,
         compile: bool = False,
         late: bool = False,
+        on_nonfinite: OnNonfinite = "raise",
     ) -> None:
         backend = TorchBackend(device=str(require_params(params)))
         require_state("Online(state=...)", state)
@@ -105,8 +113,11 @@ class Online(NotPickled):
         self.dynamics: Any = trained.dynamics
         self.carry: Any = None
         self.steps = 0
-        self._initial, self._example, self._waiting = state, None, None
+        self._initial, self._example, self._waiting = copied(state), None, None
+        self._watch = Watch(on_nonfinite, self.estimator, self._initial)
+        self._threads = Threads(params, self._initial, self.estimator)
         self._chosen: Any = None
+        self._busy = False
         self._model = Prepared(trained, self.estimator, compile=compile)
         self._pending, self._encoded = PendingSteps(params, late=late), Encoded()
 
@@ -123,6 +134,7 @@ class Online(NotPickled):
         check: bool = True,
         compile: bool = False,
         late: bool = False,
+        on_nonfinite: OnNonfinite = "raise",
     ) -> Online:
         """Train the parameters of a module that require gradients.
 
@@ -145,6 +157,7 @@ class Online(NotPickled):
             check: Whether the module is checked before the first step.
             compile: Whether to compile the whole of a step by `torch.compile`.
             late: Whether every step runs on copies of the parameters; see `Online`.
+            on_nonfinite: What to do with a step that is not finite; see `Online`.
 
         Hooks on parameters see the gradient that is added to ``.grad``. Hooks on activations and
         modules see random signs as well; the model check refuses those that clip or rescale.
@@ -167,6 +180,7 @@ class Online(NotPickled):
             seed=seed,
             compile=compile,
             late=late,
+            on_nonfinite=on_nonfinite,
         )
         online._model = Prepared(trained, online.estimator, compile=compile)
         return online
@@ -190,19 +204,22 @@ class Online(NotPickled):
         Raises:
             DerivativeError: As `step`; from ``backward()`` if parameters or input changed in place,
                 or at a second pass without ``retain_graph``.
+            NonFiniteError: As `step`; from ``backward()`` if the gradient is not finite, outside
+                of autocast, where a scaler looks after that.
             SettingError: If nothing requires a gradient, or the input was computed from an output
                 of an `Online`.
         """
         model = self._model.without_loss
         given = model.trained.item(inputs, self.seed, self.steps)
         if not torch.is_grad_enabled():
-            taken = self._take(model, self.params, detach(given))
+            taken, _ = take(self, "online(x)", model, self.params, detach(given))
             return off_graph(taken.output)
         encoded = self._encoded.found(given, model.trained.transition)
         params, item = self._pending.copied(detach(given))
-        state, then = self.state, model.trained.remember()
-        prediction = self._take(model, params, item)
-        step = self._pending.add(prediction, params, state, item, then)
+        state, then, index = self.state, model.trained.remember(), self.steps
+        taken, kept = take(self, "online(x)", model, params, item)
+        step = self._pending.add(taken, params, state, item, then)
+        step.watched(self._watch, self._threads, index, kept=kept)
         if encoded:
             step.read_again(model.trained.transition, given)
         return on_graph(step, self.params, encoded)
@@ -226,16 +243,21 @@ class Online(NotPickled):
                 input and the target.
 
         Returns:
-            The loss, detached. A loss that is not finite is returned as it is: a check would wait
-            for the device at every step.
+            The loss, detached: ``.grad`` is filled, and there is nothing left for ``backward()``.
 
         Raises:
             DerivativeError: At the first step, if the model cannot be differentiated, or the rows
                 of a batch of streams depend on each other.
+            NonFiniteError: If loss, gradient or next state is not finite, unless ``on_nonfinite``
+                says otherwise.
         """
         item = self._model.trained.item(inputs, self.seed, self.steps)
-        estimate = self._take(self._model, self.params, item, with_loss=True)
-        accumulate(self.params, estimate.gradient)
+        estimate, kept = take(
+            self, "Online.step(...)", self._model, self.params, item, with_loss=True
+        )
+        if kept:
+            self._watch.adds(self.params, self._pending.updates)
+            accumulate(self.params, estimate.gradient)
         loss: Tensor = estimate.loss
         return loss
 
@@ -251,7 +273,7 @@ class Online(NotPickled):
             StructureError: If the mask is no boolean for each stream, or the state is not like the
                 initial one.
         """
-        fresh = self._initial if state is None else state
+        fresh = copied(self._initial) if state is None else state
         require_fresh(self.dynamics.backend, fresh, self._initial)
         if mask is None:
             self.state, self.carry, self._waiting = fresh, None, None
@@ -264,37 +286,3 @@ class Online(NotPickled):
         Before the first step neither is known whole.
         """
         return described(self.dynamics, self.estimator, self._chosen)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on, but for the model and its parameters.
-
-        It consists of what `torch.save` takes; each of several processes returns its own.
-        """
-        return saved_of(self)
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, for the same kind of model and estimator.
-
-        What only an item can complete, such as the window of `RollingTruncated`, is compared at the
-        next step.
-
-        Args:
-            saved: What `state_dict` returned. Before 0.2 its key ``"carry"`` was ``"memory"``.
-
-        Raises:
-            StructureError: If it is of another model or estimator; nothing is changed then.
-        """
-        load_into(self, saved)
-
-    def _take(self, model: Prepared, params: Any, item: Any, *, with_loss: bool = False) -> Any:
-        """Take a step, and return its estimate or prediction."""
-        model.prepare(self.params, self.state, item, self.carry)
-        self.estimator, self._chosen = model.estimator, model.chosen or self._chosen
-        if self.carry is None:
-            self.carry, self._waiting = first_carry(self, item), None
-        signs = model.draw(self.seed, self.steps, self.state)
-        take = model.step if with_loss else model.advance
-        self.carry, self.state, made = take(params, self.carry, self.state, item, signs)
-        self.steps, self._example = self.steps + 1, item
-        model.trained.keep(made.aux, self.steps)
-        return made

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import optree
@@ -12,6 +13,7 @@ from torch import Tensor
 from uoro.errors import DerivativeError, SettingError, StructureError, spelled
 from uoro_torch.gradients import in_memory_of_their_own
 from uoro_torch.pending import Pending
+from uoro_torch.threads import widen
 from uoro_torch.trees import coordinates_of, differentiable_leaves, map_leaves
 
 
@@ -119,13 +121,24 @@ def _pulled(
         each = iter(_filled(output, given))
         tree = map_leaves(lambda leaf: next(each) if coordinates_of(leaf) else None, output)
     pulled: list[Tensor | None] = [None] * len(names)
-    with pending.as_it_was():
+    threads = 0 if pending.threads is None else pending.threads.narrow()
+    with pending.as_it_was(), _widened(threads):
         if any(needed[: len(names)]):
             gradient = pending.prediction.pull(tree)
             pulled[:] = in_memory_of_their_own([gradient[name] for name in names])
+            if not pending.allows(pulled, given):
+                pulled[:] = [None] * len(names)
         if len(needed) > len(names):
             pulled += pending.pull_inputs(_filled(output, given))
     return [one if wanted else None for one, wanted in zip(pulled, needed, strict=True)]
+
+
+@contextmanager
+def _widened(threads: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        widen(threads)
 
 
 def _filled(output: Any, cotangents: Sequence[Tensor | None]) -> list[Tensor]:

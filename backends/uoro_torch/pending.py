@@ -18,7 +18,9 @@ from uoro.prediction import Prediction
 from uoro_torch.fused import FusedUpdates
 from uoro_torch.pullbacks import pull
 from uoro_torch.remembering import Then
-from uoro_torch.trees import detach, differentiable_leaves, requires_grad
+from uoro_torch.threads import Threads
+from uoro_torch.trees import copied, detach, differentiable_leaves, requires_grad
+from uoro_torch.watching import Watch
 
 
 class Pending:
@@ -49,6 +51,36 @@ class Pending:
         self._fused, self._updates = fused, 0 if fused is None else fused.count
         self._again: Callable[..., Any] | None = None
         self._marks = list[bool]()
+        self._watch: Watch | None = None
+        self.threads: Threads | None = None
+        self._index, self._scaled, self._kept = 0, False, True
+
+    def watched(self, watch: Watch, threads: Threads, index: int, *, kept: bool) -> None:
+        """Have the gradient of this step looked at.
+
+        Args:
+            watch: Looks at it.
+            threads: Sets the number of threads of the backward pass.
+            index: Index of the step.
+            kept: Whether the step was kept; one that was skipped has no gradient.
+        """
+        self._watch, self._index, self._kept, self.threads = watch, index, kept, threads
+        self._scaled = torch.is_autocast_enabled(self._read[0].device.type)
+        watch.waits()
+
+    def allows(self, gradients: list[Tensor | None], cotangents: Sequence[Tensor | None]) -> bool:
+        """Return whether gradients may be added to ``.grad``.
+
+        Raises:
+            NonFiniteError: If they are not finite, unless `Online` says otherwise.
+        """
+        if not self._kept:
+            return False
+        known = [each for each in cotangents if each is not None]
+        watch = self._watch
+        if watch is not None and self._fused is not None:  # Otherwise the params are copies.
+            watch.adds(self.params, self._fused.count)
+        return watch is None or watch.pulled(gradients, known, self._index, scaled=self._scaled)
 
     def read_again(self, transition: Callable[..., Any] | None, given: Any) -> None:
         """Keep what `pull_inputs` needs.
@@ -127,6 +159,11 @@ class PendingSteps:
         """Return a copy for copies of the params, for which no output waits."""
         return PendingSteps(deepcopy(self._params, memo), late=self._late)
 
+    @property
+    def updates(self) -> int:
+        """Number of updates of the params that their versions do not show."""
+        return self._fused.count
+
     def add(
         self, prediction: Prediction, params: dict[str, Tensor], state: Any, item: Any, then: Then
     ) -> Pending:
@@ -145,9 +182,7 @@ class PendingSteps:
             name: param.detach().clone().requires_grad_(param.requires_grad)
             for name, param in params.items()
         }
-        return copies, optree.tree_map(
-            lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, item
-        )
+        return copies, copied(item)
 
 
 def _tensors(tree: Any) -> list[Tensor]:

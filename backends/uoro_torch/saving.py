@@ -37,6 +37,31 @@ class NotPickled:
         )
 
 
+class SavedAsDict(NotPickled):
+    """Base of what is saved, and loaded, as a dict of tensors, numbers and lists."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on, but for the model and its parameters.
+
+        It consists of what `torch.save` takes; each of several processes returns its own.
+        """
+        return saved_of(self)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Load what `state_dict` returned, for the same kind of model and estimator.
+
+        What only an item can complete, such as the window of `RollingTruncated`, is compared at the
+        next step.
+
+        Args:
+            saved: What `state_dict` returned. Before 0.2 its key ``"carry"`` was ``"memory"``.
+
+        Raises:
+            StructureError: If it is of another model or estimator; nothing is changed then.
+        """
+        load_into(self, saved)
+
+
 def saved_of(online: Any) -> dict[str, Any]:
     """Return all that the next step depends on, in tensors, numbers and lists."""
     return {
@@ -78,13 +103,18 @@ def load_into(online: Any, saved: Any) -> None:
     online.carry, online._waiting = carry, waiting
 
 
-def first_carry(online: Any, item: Any) -> Any:
+def first_carry(online: Any, dynamics: Any, item: Any) -> Any:
     """Return the carry of the next step: that which was loaded, or a new one.
+
+    Args:
+        online: The `Online`.
+        dynamics: Dynamics of the step, with a loss or without.
+        item: Item of the step.
 
     Raises:
         StructureError: If what was loaded is of another model or estimator.
     """
-    carry = online.estimator.init(online.dynamics, online.params, online.state, inputs=item)
+    carry = online.estimator.init(dynamics, online.params, online.state, inputs=item)
     if online._waiting is None:
         return carry
     return filled(carry, online._waiting, "carry")

@@ -53,6 +53,11 @@ def detach(tree: Any) -> Any:
     return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
+def copied(tree: Any) -> Any:
+    """Return a tree with every tensor copied."""
+    return optree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
+
+
 def requires_grad(leaf: Any) -> bool:
     """Return whether a leaf is a tensor that requires a gradient."""
     return isinstance(leaf, Tensor) and leaf.requires_grad

@@ -14,6 +14,7 @@ from uoro.cli.backends import backends
 from uoro.cli.bench import bench
 from uoro.cli.check import check
 from uoro.cli.compare import compare
+from uoro.cli.export import export
 from uoro.cli.flags import in_flags
 from uoro.cli.help import FLAG, Command, Group
 from uoro.cli.predict import predict
@@ -35,7 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    backends, compare, suggest, reproduce, report, bench, check, runs, plot, train, sample, predict
+    backends, compare, suggest, reproduce, report, bench, check, runs, plot, train, sample,
+    predict, export,
 ):  # fmt: skip
     app.command(cls=Command)(command)
 

@@ -66,15 +66,26 @@ class NonfinitePolicy:
     Args:
         choice: ``"stop"``, ``"skip"`` or ``"reset"``; `uoro.Learner` explains them.
         initial_state: Hidden state to start from where the present one is not finite.
+        call: The call that errors name.
+        held: What is kept when the policy raises, for errors; by default, of a learner.
 
     Attributes:
         skipped: Number of items skipped.
         skipped_in_a_row: Number of them since the last update.
         resets: Number of resets of the carry.
+        call: The call that errors name.
     """
 
-    def __init__(self, choice: OnNonfinite, initial_state: Any) -> None:
+    def __init__(
+        self,
+        choice: OnNonfinite,
+        initial_state: Any,
+        *,
+        call: str = CALL,
+        held: str | None = None,
+    ) -> None:
         self.choice = choice
+        self.call, self._held = call, held
         self.skipped = 0
         self.skipped_in_a_row = 0
         self.resets = 0
@@ -116,7 +127,7 @@ class NonfinitePolicy:
         elif self.skipped_in_a_row + 1 >= PATIENCE:
             hint = f"{PATIENCE} items in a row were skipped. Check the stream."
         if self.choice == "stop" or hint is not None:
-            raise NonFiniteError(CALL, step, *fault, hint=hint or cause)
+            raise NonFiniteError(self.call, step, *fault, held=self._held, hint=hint or cause)
         self.skipped += 1
         self.skipped_in_a_row += 1
         LOGGER.warning("%s is %s at step %d: the item was skipped", *fault, step)

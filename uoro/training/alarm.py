@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uoro.estimator import ParallelEstimator
+from uoro.learning.divergence import PAIR, Level
 from uoro.learning.learner import Learner
 from uoro.monitors import spectral_radius
 from uoro.training.problem import Problem
-
-FACTOR = 1e3
-"""Growth of the norm of the influence estimate, over its median, that counts as divergence."""
-HISTORY = 16
-ENOUGH = 3
 
 
 class Divergence(NamedTuple):
@@ -40,21 +34,15 @@ class PairAlarm:
     """
 
     def __init__(self) -> None:
-        self._norms: deque[float] = deque(maxlen=HISTORY)
+        self._level = Level(PAIR)
 
     def look(self, norm: float) -> float | None:
         """Add a norm to the history.
 
         Returns:
-            Norm over the median of those before, if it exceeds ``FACTOR``.
+            Norm over the median of those before, if it exceeds `uoro.learning.divergence.PAIR`.
         """
-        before = list(self._norms)
-        if math.isfinite(norm):
-            self._norms.append(norm)
-        if len(before) < ENOUGH or not median(before) > 0.0:
-            return None
-        factor = norm / median(before)
-        return None if factor <= FACTOR else factor
+        return self._level.look(norm)
 
     def look_at(
         self, arrays: dict[str, Any], problem: Problem, learner: Learner, newest: Any

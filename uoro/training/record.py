@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from uoro.training.figure import draw_runs
 from uoro.training.forecast_figure import draw_forecast
 from uoro.training.log import MetricsLog
 from uoro.training.meter import Meter
+from uoro.training.metrics import OnMetrics
 from uoro.training.problem import Problem
 from uoro.training.scores import Scores
 from uoro.training.settings import Settings
@@ -63,6 +64,7 @@ class Record:
         settings: Complete settings.
         problem: Problem of the run.
         learner: Learner of the run.
+        on_metrics: Functions that every line of metrics is handed to.
 
     Attributes:
         meter: Means of the loss.
@@ -71,7 +73,12 @@ class Record:
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, problem: Problem, learner: Learner
+        self,
+        folder: Path,
+        settings: Settings,
+        problem: Problem,
+        learner: Learner,
+        on_metrics: Sequence[OnMetrics] = (),
     ) -> None:
         self._folder, self._settings = folder, settings
         self._problem, self._learner = problem, learner
@@ -80,7 +87,7 @@ class Record:
         forecast = problem.forecast
         self.scores = None if forecast is None else Scores(forecast, settings.metrics.recent)
         self._log = MetricsLog(folder / METRICS)
-        self._board: TensorBoardWriter | None = None
+        self._on_metrics = list(on_metrics)
         self._spent: dict[str, float] = dict.fromkeys(_COSTS, 0.0)
         self._started = _now()
         self._counted = (0, 0)
@@ -100,7 +107,8 @@ class Record:
         if not self._settings.metrics.tensorboard:
             yield
             return
-        with TensorBoardWriter(self._folder / BOARD) as self._board:
+        with TensorBoardWriter(self._folder / BOARD) as board:
+            self._on_metrics.append(board.on_metrics)
             yield
 
     def begin_anew(self) -> None:
@@ -211,8 +219,8 @@ class Record:
         if self.scores is not None:
             record |= self.scores.measure()
         self._log.write(record | seen | ({"partial": True} if partial else {}))
-        if self._board is not None:
-            self._board.write(self._learner.steps, record | seen)
+        for on_metrics in self._on_metrics:
+            on_metrics(self._learner.steps, record | seen)
         if not partial:
             self.meter.next_line()
         self._line_at = self._learner.steps, self.seconds

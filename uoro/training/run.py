@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from uoro.estimators.chosen import Chosen
 from uoro.learning.log import LOGGER
 from uoro.monitors import make_monitor
 from uoro.training.config import SETTINGS, settings_of, write_settings
+from uoro.training.loading import Trained, load_run
 from uoro.training.logfile import logging_to
+from uoro.training.metrics import OnMetrics
 from uoro.training.problem import make_problem
 from uoro.training.record import Live
 from uoro.training.saving import CHECKPOINTS
@@ -98,12 +100,14 @@ class Run:
         *,
         asked_to_stop: Callable[[], bool] = lambda: False,
         watch: Callable[[Live], None] = lambda live: None,
+        on_metrics: Sequence[OnMetrics] = (),
     ) -> Ended:
         """Run until the steps are done, the stream ends, or somebody asks to stop.
 
         Args:
             asked_to_stop: Called between two chunks, and while there is no input.
             watch: Called as often with the present state of the run.
+            on_metrics: Functions ``on_metrics(step, metrics)``, called once a line of metrics.
 
         Returns:
             How the run ended. A loss or gradient that is not finite and a stream that cannot be
@@ -128,7 +132,13 @@ class Run:
             # NumPy warns of overflows; a loss that is not finite is reported anyway.
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
             session = Session(
-                self.folder, self.settings, self._problem, self._monitors, asked_to_stop, watch
+                self.folder,
+                self.settings,
+                self._problem,
+                self._monitors,
+                asked_to_stop,
+                watch,
+                on_metrics,
             )
             if self._resume:
                 session.resume()
@@ -137,3 +147,11 @@ class Run:
             for name in self._changed:
                 LOGGER.warning("resuming with another setting: %s", name)
             return session.go()
+
+    def load(self) -> Trained:
+        """Load what the run has learned: parameters and model, without pair and optimizer.
+
+        Raises:
+            CheckpointError: If there is no checkpoint yet, or none is whole.
+        """
+        return load_run(self.folder)

@@ -13,6 +13,7 @@ from uoro.learning.learner import Learner
 from uoro.learning.log import LOGGER
 from uoro.learning.stream import Growing
 from uoro.monitors import Monitor
+from uoro.training.metrics import OnMetrics
 from uoro.training.problem import EAGER_CHUNK, Problem
 from uoro.training.record import Live, Record
 from uoro.training.saving import Saving
@@ -59,6 +60,7 @@ class Session:
         monitors: Monitors of the run.
         asked_to_stop: Called between two chunks, and while there is no input.
         watch: Called as often with the present state of the run.
+        on_metrics: Functions that every line of metrics is handed to.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Session:
         monitors: Sequence[Monitor],
         asked_to_stop: Callable[[], bool],
         watch: Callable[[Live], None],
+        on_metrics: Sequence[OnMetrics] = (),
     ) -> None:
         self.settings, self.problem, self.monitors = settings, problem, monitors
         self.asked_to_stop, self.watch = asked_to_stop, watch
@@ -97,7 +100,7 @@ class Session:
             problem.dynamics.span,
             dtype=None if as_made else settings.dtype,
         )
-        self.record = Record(folder, settings, problem, self.learner)
+        self.record = Record(folder, settings, problem, self.learner, on_metrics)
         self.saving = Saving(folder, settings, problem, self.learner, self.tap, self.record, signs)
         self.logged_at = 0
         self.stalled = False

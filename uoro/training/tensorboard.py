@@ -60,6 +60,10 @@ class TensorBoardWriter:
                 event.summary.CopyFrom(self._scalar(name, number))
                 self._attempt("write_event", event)
 
+    def on_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Write the metrics of a step, as `uoro.training.OnMetrics`."""
+        self.write(step, metrics)
+
     def flush(self) -> None:
         """Flush the file."""
         self._attempt("flush")
