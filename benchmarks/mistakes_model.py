@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import mse_loss
 from uoro_torch import Online
 
 from uoro import UORO
 
+mse_loss: Any = nn.functional.mse_loss
 NAN = math.nan
 X, Y, ZERO = torch.tensor([0.5, -1.0]), torch.tensor([0.3]), torch.zeros(4)
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mistakes_model import NAN, ZERO, X, Y, made, plain_loss
+from mistakes_model import NAN, ZERO, X, Y, made, mse_loss, plain_loss
 from torch import nn
-from torch.nn.functional import mse_loss
 from uoro_torch import Online
 
 from uoro import UORO
@@ -76,7 +75,7 @@ def _() -> Any:
 def _() -> Any:
     """A derivative that is infinite: `sqrt` of an output at zero."""
     params = {"w": torch.ones(2, requires_grad=True)}
-    online = Online(lambda p, s, x: (s, (p["w"] * x).sum().sqrt()), params, ZERO, estimator=UORO())  # type: ignore[arg-type]
+    online = Online(lambda p, s, x: (s, (p["w"] * x).sum().sqrt()), params, ZERO, estimator=UORO())
     online.step(torch.zeros(2))
 
 
@@ -109,7 +108,7 @@ def _() -> Any:
     def transition(params: Any, state: Any, x: Any) -> Any:
         return 1.08 * state + 1e-6 * params["w"] * x, 1e-9 * torch.tanh(state).sum()
 
-    online = Online(transition, params, torch.ones(2), estimator=UORO())  # type: ignore[arg-type]
+    online = Online(transition, params, torch.ones(2), estimator=UORO())
     for _ in range(400):
         online.step(torch.ones(2))
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mistakes_model import ZERO, Model, X, Y, made
+from mistakes_model import ZERO, Model, X, Y, made, mse_loss
 from torch import nn
-from torch.nn.functional import mse_loss
 from uoro_torch import Online
 
 from uoro import UORO
@@ -34,7 +33,8 @@ def _() -> Any:
 @mistake
 def _() -> Any:
     """`loss.backward()` on the loss that `online.step` returned."""
-    made().step(X, Y).backward()
+    loss: Any = made().step(X, Y)
+    loss.backward()
 
 
 @mistake

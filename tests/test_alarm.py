@@ -71,6 +71,7 @@ def test_a_run_whose_state_does_not_forget_says_so(
         table = {
             "task": "unstable.py:factory",
             "options": {"growth": growth},
+            "estimator": "uoro",
             "dtype": "as made",
             "optimizer": {"name": "sgd", "learning_rate": 1e-12},
             "steps": 200,

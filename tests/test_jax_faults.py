@@ -54,7 +54,7 @@ def equal(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("where", ["item", "target"])
 def test_a_compiled_run_shows_a_nan_for_ever_and_check_raises(where: str) -> None:
-    core = online(transition)
+    core = online(transition, UORO())
     items = ITEMS.at[3].set(jnp.nan) if where == "item" else ITEMS
     targets = TARGETS.at[3].set(jnp.nan) if where == "target" else TARGETS
     _, carry, losses, _ = scanned(core, items, targets)
@@ -146,7 +146,7 @@ def test_what_is_not_compiled_raises_at_once() -> None:
     ):
         core.step(PARAMS, carry, (jnp.nan, 0.0), KEYS[0])
     with pytest.raises(NonFiniteError, match="Nothing was returned"):
-        online(outputs)(PARAMS, carry, jnp.nan, KEYS[0])
+        online(outputs, UORO())(PARAMS, carry, jnp.nan, KEYS[0])
     with pytest.raises(SettingError, match="expected one of 'raise', 'skip', 'reset'"):
         online(transition, on_nonfinite="stop")  # type: ignore[arg-type]
 

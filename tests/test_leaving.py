@@ -123,8 +123,8 @@ def test_online_trains_the_plain_module_itself() -> None:
         online = Online.for_module(model)
         online(torch.randn(2)).sum().backward()
         names = list(module.state_dict())
-        assert names == list(make().state_dict())  # type: ignore[no-untyped-call]
-        make().load_state_dict(module.state_dict())  # type: ignore[no-untyped-call]
+        assert names == list(make().state_dict())
+        make().load_state_dict(module.state_dict())
         assert all(param.grad is not None for param in module.parameters())
 
 
@@ -149,7 +149,7 @@ def test_one_protocol_serves_every_writer(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(MissingFrameworkError, match="pip install wandb"):
         WandbWriter(project="mine")
     fake = FakeWandb()
-    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "wandb", fake)
     run = Run(settings("anbn", network={"cell": "rnn", "units": 4}), tmp_path / "run")
     with (
         WandbWriter(project="mine", mode="offline") as writer,

@@ -43,8 +43,8 @@ def test_layers_of_pytorch_are_compiled_and_said_to_be(
             gradients.append([online.step(x, y), *(p.grad.clone() for p in core.parameters())])
         torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    assert not torch._dynamo.config.allow_rnn  # type: ignore[attr-defined]
-    assert torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
+    assert not torch._dynamo.config.allow_rnn
+    assert torch.backends.mkldnn.enabled
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "compiling the step, for about a minute" in said

@@ -31,7 +31,7 @@ from uoro import (
 from uoro.estimators import Truncated
 from uoro.learning.divergence import Alarm
 
-MSE = nn.functional.mse_loss
+MSE: Any = nn.functional.mse_loss
 UNITS, NAN = 5, math.nan
 
 
@@ -137,7 +137,7 @@ def test_a_carry_that_is_lost_is_named_and_reset() -> None:
 
     for choice in ("raise", "reset"):
         params = {"w": torch.ones(3, requires_grad=True)}
-        online = Online(transition, params, torch.ones(2), estimator=UORO(), on_nonfinite=choice)  # type: ignore[arg-type]
+        online = Online(transition, params, torch.ones(2), estimator=UORO(), on_nonfinite=choice)
         online.step(torch.ones(3))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -174,14 +174,16 @@ def test_a_mask_in_the_state_may_be_infinite_and_a_scaler_may_overflow() -> None
         online(X).sum().backward()
     with torch.autocast("cpu", torch.bfloat16):
         output = online(X)
-    (output.sum() * math.inf).backward()
+    loss: Any = output.sum() * math.inf
+    loss.backward()
     assert not bool(params["w"].grad.isfinite().all())  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.complex64])
 def test_one_number_among_many_tensors_is_found(dtype: Any) -> None:
     finite = Finite()
-    for make in (lambda t: t, lambda t: t.reshape(2, 3).T):
+    makes: list[Any] = [lambda t: t, lambda t: t.reshape(2, 3).T]
+    for make in makes:
         for bad in (NAN, math.inf):
             tensors = [make(torch.ones(6, dtype=dtype)) for _ in range(3)]
             kept = [tensor.clone() for tensor in tensors]
@@ -279,7 +281,9 @@ def test_a_target_that_broadcasts_is_told() -> None:
     for outputs, shape, streams in ((4, (4, 1), None), (1, (4,), None), (4, (4, 1), 2)):
         with pytest.warns(UOROWarning, match=told):
             step(outputs, *shape, streams=streams)
-    step(4, 4), step(4), step(1, 1, 1), step(4, 4, streams=2), step(1, streams=2)
+    right: list[Any] = [(4, (4,), None), (4, (), None), (1, (1, 1), None), (4, (4,), 2), (1, (), 2)]
+    for outputs, shape, streams in right:
+        step(outputs, *shape, streams=streams)
     step(4, 4, 1, of=lambda output, target: (output - target.view_as(output)).square().mean())
 
 
@@ -337,7 +341,10 @@ def test_gradients_that_are_not_cleared_or_not_used_are_told(back: bool, fused: 
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run("sz", 30), run("sz", 30, set_to_none=False), run("zs", 30), run("", 30)
+        run("sz", 30)
+        run("sz", 30, set_to_none=False)
+        run("zs", 30)
+        run("", 30)
     with pytest.warns(UOROWarning, match="updates in a row after which they were kept"):
         run("s", SEEN + 2)
     if not back and not fused:
@@ -356,7 +363,7 @@ def test_one_online_takes_one_step_at_a_time() -> None:
         return params["w"] * state + x, state.sum()
 
     params = {"w": torch.ones(2, requires_grad=True)}
-    online = Online(transition, params, torch.ones(2), estimator=Truncated())  # type: ignore[arg-type]
+    online = Online(transition, params, torch.ones(2), estimator=Truncated())
     online.step(torch.ones(2))
     online.step(torch.ones(2))
     assert len(told) == 1
