@@ -147,7 +147,9 @@ def _row(title: str, row: dict[str, Any]) -> str:
         whole += f" ± {error['all']:.3f}"
     leaves = [part for name, part in carried.items() if name != "all"]
     none = sum(abs(part) < 1e-6 for part in leaves)
-    verdict = {"holds": "unbiased" if runs > 1 else "exact"}.get(row["verdict"], row["verdict"])
+    verdict = str(row["verdict"])
+    if verdict == "holds":
+        verdict = "unbiased" if runs > 1 else "exact"
     if none and row["verdict"] == "holds":
         verdict += ", but for what carries nothing"
     off = f"{row['off']:.1%}" if row["off"] > 1e-6 else f"{row['off']:.0e}"

@@ -59,7 +59,7 @@ class TableStream:
     @property
     def counts(self) -> dict[str, int]:
         """Number of rows, gaps, values of no known category, and inputs cut off."""
-        return dict(self.running.counts)
+        return {str(name): count for name, count in self.running.counts.items()}
 
     @property
     def position(self) -> dict[str, Any]:
