@@ -216,9 +216,8 @@ def _by_sizes(facts: Facts) -> Recommendation:
         return Recommendation(
             "kron:2", f"Unbiased, nearly exact, and affordable: {work:,} multiply-adds a step."
         )
-    return Recommendation(
-        "joint:4", "Unbiased, at a cost that grows with the params alone; the model is large."
-    )
+    why = "Unbiased, at a cost that grows with the params alone; the model is large."
+    return Recommendation("joint:4", why)
 
 
 _LOCAL = "Units do not move each other: this is exact, and takes about as long as UORO."
