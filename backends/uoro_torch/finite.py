@@ -25,31 +25,27 @@ class Finite:
         The kernel of PyTorch's gradient scaler looks at all tensors at once. It multiplies them by
         one, so it is given none that is a view.
         """
-        if not tensors:
+        plain, others = list[Tensor](), list[Tensor]()
+        for each in tensors:
+            fits = each.is_contiguous() and not each._is_view() and each.dtype.is_floating_point
+            (plain if fits and (not plain or each.dtype is plain[0].dtype) else others).append(each)
+        if plain and not self._plain_finite(plain):
+            return False
+        # A sum may overflow where no number is infinite.
+        return all(isfinite(each.sum().item()) or bool(each.isfinite().all()) for each in others)
+
+    def _plain_finite(self, tensors: list[Tensor]) -> bool:
+        device = tensors[0].device
+        if self._found.device != device or not self._found.numel():
+            self._found, self._one = (torch.full((), x, device=device) for x in (0.0, 1.0))
+        try:
+            torch._amp_foreach_non_finite_check_and_unscale_(tensors, self._found, self._one)
+        except (RuntimeError, NotImplementedError):  # Not for this device, or these tensors.
+            return all(bool(each.isfinite().all()) for each in tensors)
+        if not float(self._found):
             return True
-        first = tensors[0]
-        dtype, device = first.dtype, first.device
-        if dtype.is_floating_point and all(
-            each.dtype is dtype and each.is_contiguous() and not each._is_view() for each in tensors
-        ):
-            if self._found.device != device or not self._found.numel():
-                self._found, self._one = (
-                    torch.zeros((), device=device),
-                    torch.ones((), device=device),
-                )
-            try:
-                torch._amp_foreach_non_finite_check_and_unscale_(tensors, self._found, self._one)
-            except (
-                RuntimeError,
-                NotImplementedError,
-            ):  # A device, or tensors, that it cannot take.
-                pass
-            else:
-                if not float(self._found):
-                    return True
-                self._found.zero_()
-                return False
-        return all(bool(each.isfinite().all()) for each in tensors)
+        self._found.zero_()
+        return False
 
     def lost(self, before: Any, after: Any) -> float | None:
         """Return a number that is not finite in a state, in a place where one before was.

@@ -21,6 +21,7 @@ from uoro.learning.update import Update
 from uoro_torch.clearing import Clearing
 from uoro_torch.distributed import DistributedStreams
 from uoro_torch.finite import Finite, first_unfinite, size_of
+from uoro_torch.gradients import in_memory_of_their_own
 from uoro_torch.guards import require_fresh
 from uoro_torch.trees import differentiable_leaves
 
@@ -108,7 +109,10 @@ class Watch:
             value = float(made.loss)
             if value - value != 0.0:
                 return LOSS, value
-            gradients = [leaf for leaf in made.gradient.values() if leaf is not None]
+            # Cloned here where they are views, and not again when they are added to ``.grad``.
+            names = list(made.gradient)
+            gradients = in_memory_of_their_own([made.gradient[name] for name in names])
+            made.gradient.update(zip(names, gradients, strict=True))
             if not self._finite(gradients):
                 return GRADIENT, first_unfinite(gradients)
             if self._several:  # The state is that of this process alone.
