@@ -240,6 +240,7 @@ def test_commands_take_a_path_and_draw_a_figure(
     wanted = "readings.csv': there is no column for target 'warn'. Did you mean 'warm'?"
     assert wanted in refused.errors
     assert refused.errors.startswith("uoro: --file '")
+    assert command("compare", "x" * 5000).errors.startswith("uoro: compare")
     refused = command("train", "readings.csv", "--target", "warm", "--on-nonfinite", "skip")
     assert "Try --on-nonfinite reset" in refused.errors or "on_nonfinite='reset'" in refused.errors
     refused = command("predict", tmp_path, "--file", later)

@@ -48,8 +48,11 @@ class Source:
 
 def is_table(path: Path) -> bool:
     """Return whether a path names a table: by its suffix, or a folder that holds one."""
-    if path.is_dir():
-        return any(_suffix(inner) in (*TEXTS[:3], *ARRAYS) for inner in path.iterdir())
+    try:
+        if path.is_dir():
+            return any(_suffix(inner) in (*TEXTS[:3], *ARRAYS) for inner in path.iterdir())
+    except (OSError, ValueError):  # A name that no file can have, or a folder that is closed.
+        return False
     return _suffix(path) in (*TEXTS[:3], *ARRAYS)
 
 
