@@ -126,8 +126,7 @@ def _run(
                 compiled.add(count)
         except NonFiniteError as error:
             failed = True
-            assert error.step is not None
-            note = f"not finite at item {error.step * span:,}"
+            note = f"not finite at item {(error.step or 0) * span:,}"
         except StopIteration:
             note = "the stream has ended"
         except KeyboardInterrupt:
