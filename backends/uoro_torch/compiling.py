@@ -73,7 +73,8 @@ class CompiledStep:
         except (dynamo.exc.Unsupported, dynamo.exc.BackendCompilerFailed) as error:
             raise SettingError(
                 "compile=True: expected a step that torch.compile can take as a whole, got "
-                f"{type(error).__name__}: {first_words(error)} Leave compile out."
+                f"{type(error).__name__}: {first_words(error)} Leave compile out. Or name "
+                "UORO(): what maps no products, as it does, may be taken where others are not."
             ) from error
 
     def _run(self, *arguments: Any) -> Any:
