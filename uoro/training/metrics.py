@@ -47,7 +47,7 @@ def reporting(*on_metrics: OnMetrics) -> Callable[[Metrics], None]:
         >>> backend = load_backend("autograd")
         >>> xp = backend.xp
         >>> dynamics = backend.dynamics(lambda w, s, x: (w * s + x, xp.sum(s) ** 2))
-        >>> learner = Learner(dynamics, UORO(), SGD(0.0), xp.array(0.5), xp.zeros(1))
+        >>> learner = Learner(dynamics, UORO(), SGD(1e-9), xp.array(0.5), xp.zeros(1))
         >>> report = reporting(lambda step, metrics: print(step, round(metrics["loss"], 3)))
         >>> _ = learner.run(repeat(1.0), steps=4, chunk=2, report=report)
         2 0.5
