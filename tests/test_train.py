@@ -165,7 +165,7 @@ def test_flags_a_file_and_assignments_give_the_same_settings(tmp_path: Path) -> 
     flags = {
         "task": "anbn", "steps": 40, "backend": "autograd", "network.cell": "rnn",
         "network.units": 3, "checkpoints.every": 10, "metrics.every": 7,
-        "optimizer.learning_rate": 0.5,
+        "optimizer.learning_rate": 0.5, "estimator": "uoro",
     }  # fmt: skip
     rest = ["chunk=10", "metrics.recent=20", "options.k=2"]
     table = TINY | {"optimizer": {"learning_rate": 0.5}, "options": {"k": 2}}
@@ -173,6 +173,7 @@ def test_flags_a_file_and_assignments_give_the_same_settings(tmp_path: Path) -> 
     spelled = [
         'task="anbn"', "steps=40", "backend=autograd", "network.cell=rnn", "network.units=3",
         "checkpoints.every=10", "metrics.every=7", "optimizer.learning_rate=0.5",
+        "estimator=uoro",
     ]  # fmt: skip
     wanted = Settings.of(table)
     assert gather(None, None, flags, rest) == wanted
@@ -499,6 +500,7 @@ def test_a_run_that_is_told_to_end_leaves_a_checkpoint(
     process = _process(
         *("anbn", "--backend", "autograd", "--model", "rnn", "--units", "3", "--out", folder),
         *("--log-every", "7", "--set", "metrics.recent=20", "--set", "chunk=10"),
+        *("--estimator", "uoro"),
     )
     while not (folder / "metrics.jsonl").exists():
         assert process.poll() is None
