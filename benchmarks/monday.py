@@ -120,9 +120,9 @@ def table_of(document: dict[str, Any]) -> str:
     ]
     for name, row in document["rows"].items():
         said = f"{name} (no estimator named)" if name == document["auto"] else name
-        seeds = ", ".join(f"{loss:.3g}" for loss in row["losses"])
+        seeds = ", ".join(f"{loss:.4f}" for loss in row["losses"])
         mean, seconds = statistics.mean(row["losses"]), statistics.median(row["seconds"])
-        lines.append(f"| {said} | {mean:.3g} | {seeds} | {seconds:.3g} |")
+        lines.append(f"| {said} | {mean:.4f} | {seeds} | {seconds:.3g} |")
     return "\n".join(lines)
 
 

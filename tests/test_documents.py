@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import subprocess
@@ -157,3 +158,15 @@ def test_a_page_of_results_is_that_of_its_files(
         assert changed != text
         (tmp_path / file.name).write_text(changed, encoding="utf-8")
     assert module.page(tmp_path) != committed
+
+
+def test_the_page_of_the_default_beside_truncation_has_the_measured_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monday = importlib.import_module("monday")
+    page = (ROOT / "docs" / "monday.md").read_text(encoding="utf-8")
+    found = sorted((ROOT / "docs" / "monday").glob("*.json"))
+    assert found
+    for path in found:
+        assert monday.table_of(json.loads(path.read_text(encoding="utf-8"))) in page, path.name
