@@ -12,6 +12,8 @@ from torch import Tensor
 from uoro.estimators.rolling import Window
 from uoro_torch.trees import as_real, differentiable_leaves, widen
 
+_private: Any = torch  # whose functions on lists are not exported
+
 
 class Finite:
     """Ask whether tensors are finite."""
@@ -39,7 +41,7 @@ class Finite:
         if self._found.device != device or not self._found.numel():
             self._found, self._one = (torch.full((), x, device=device) for x in (0.0, 1.0))
         try:
-            torch._amp_foreach_non_finite_check_and_unscale_(tensors, self._found, self._one)
+            _private._amp_foreach_non_finite_check_and_unscale_(tensors, self._found, self._one)
         except (RuntimeError, NotImplementedError):  # Not for this device, or these tensors.
             return all(bool(each.isfinite().all()) for each in tensors)
         if not float(self._found):
@@ -83,4 +85,4 @@ def size_of(carry: Any) -> float | None:
 
 def _norm(tree: Any) -> float:
     leaves = [widen(as_real(leaf)) for leaf in differentiable_leaves(tree)]
-    return math.hypot(*map(float, torch._foreach_norm(leaves))) if leaves else 0.0
+    return math.hypot(*map(float, _private._foreach_norm(leaves))) if leaves else 0.0
