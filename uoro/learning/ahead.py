@@ -9,10 +9,10 @@ from uoro.algebra import entry
 from uoro.arguments import mismatch
 from uoro.backend import Backend
 from uoro.errors import StreamError
-from uoro.learning.stream import read
+from uoro.learning.stream import Taking, read
 
 
-class Ahead:
+class Ahead(Taking):
     """Return the items of a stream, the first of which is read at once and returned again.
 
     Args:
@@ -31,13 +31,8 @@ class Ahead:
             raise StreamError(mismatch(call, "", "a stream with items", "one without"))
         self._held = True
 
-    def __iter__(self) -> Ahead:
-        return self
-
-    def __next__(self) -> Any:
-        items = self.take(1)
-        if items is None:
-            raise StopIteration
+    def _one_of(self, items: Any) -> Any:
+        """Return the first item of a stack."""
         return entry(self._backend, items, 0)
 
     def take(self, count: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Distribution
-from uoro.learning.stream import require_number
+from uoro.learning.stream import Taking, require_number
 
 BLOCK = 256
 NOISE = 1
@@ -89,7 +89,7 @@ def numpy_random_state_kept() -> Iterator[None]:
         np.random.set_state(state)
 
 
-class SharedNoise:
+class SharedNoise(Taking):
     """The random signs of an estimator as a stream of host trees, equal for every backend.
 
     Signs are drawn in blocks of steps, each from its own seed. The signs of a step therefore
@@ -114,11 +114,9 @@ class SharedNoise:
         """Whether the estimator draws any signs."""
         return self._at(0) is not None
 
-    def __iter__(self) -> SharedNoise:
-        return self
-
-    def __next__(self) -> Any:
-        return map_host(lambda leaf: leaf[0], self.take(1))
+    def _one_of(self, items: Any) -> Any:
+        """Return the first signs of a stack."""
+        return map_host(lambda leaf: leaf[0], items)
 
     @property
     def position(self) -> int:

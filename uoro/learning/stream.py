@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from uoro.backend import Backend
 from uoro.errors import StreamError
@@ -27,6 +28,27 @@ class BlockStream(Protocol):
             Fewer than ``count`` items if there are no more yet; ``None`` at the end of the stream.
         """
         ...
+
+
+class Taking(ABC):
+    """Base of a `BlockStream` that says how to take many items: one is the first of a stack."""
+
+    @abstractmethod
+    def take(self, count: int) -> Any:
+        """Return the next items as a stack; see `BlockStream`."""
+
+    def _one_of(self, items: Any) -> Any:
+        """Return the first item of a stack; by default of columns by name."""
+        return {name: column[0] for name, column in items.items()}
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        items = self.take(1)
+        if items is None:
+            raise StopIteration
+        return self._one_of(items)
 
 
 @runtime_checkable

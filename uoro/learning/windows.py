@@ -10,7 +10,7 @@ from uoro.arguments import mismatch, require_count, require_methods, require_str
 from uoro.backend import Backend
 from uoro.errors import StreamError, UnseekableError, spelled
 from uoro.estimator import ParallelEstimator
-from uoro.learning.stream import SeekableStream, TakesWindows, on_device, read
+from uoro.learning.stream import SeekableStream, TakesWindows, Taking, on_device, read
 from uoro.learning.update import Update, span_of
 
 
@@ -51,7 +51,7 @@ def windowed(update: Update, stream: Iterable[Any], call: str) -> Iterator[Any]:
     return items
 
 
-class Windows:
+class Windows(Taking):
     """Iterate over windows of a stream: consecutive stacks of ``length`` items.
 
     A rest shorter than a window is dropped at the end of the stream. The position is that of the
@@ -81,14 +81,9 @@ class Windows:
         self._left: Any = None
         self._left_over = 0
 
-    def __iter__(self) -> Windows:
-        return self
-
-    def __next__(self) -> Any:
-        windows = self.take(1)
-        if windows is None:
-            raise StopIteration
-        return entry(self._backend, windows, 0)
+    def _one_of(self, items: Any) -> Any:
+        """Return the first item of a stack."""
+        return entry(self._backend, items, 0)
 
     @property
     def window_length(self) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from uoro.learning.stream import Taking
 from uoro.tasks.pairs import PairStream, SymbolReader
 
 PAUSE = 0.2
@@ -16,7 +17,7 @@ def without_end(seconds: float) -> bool:
     return True
 
 
-class GrowingStream:
+class GrowingStream(Taking):
     """A stream of ``{"symbol", "target"}`` over a growing source; it waits for the first item.
 
     The last symbol has no target yet and is held back. No item is lost or repeated if waiting is
@@ -44,15 +45,6 @@ class GrowingStream:
         self._pairs = PairStream(reader)
         self._wait = wait
         self._catch_up = catch_up
-
-    def __iter__(self) -> GrowingStream:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        items = self.take(1)
-        if items is None:
-            raise StopIteration
-        return {name: column[0] for name, column in items.items()}
 
     @property
     def skipped(self) -> int:

@@ -7,23 +7,21 @@ from typing import Any
 import numpy as np
 
 from uoro.learning.optimizers import SGD
-from uoro.learning.stream import require_number
+from uoro.learning.stream import Taking, require_number
 from uoro.models import InfluenceBalancing
 from uoro.schedules import inverse_sqrt
 from uoro.tasks.task import Task
 
 
-class Idle:
+class Idle(Taking):
     """An endless stream of items that carry nothing."""
 
     def __init__(self) -> None:
         self._taken = 0
 
-    def __iter__(self) -> Idle:
-        return self
-
-    def __next__(self) -> Any:
-        return self.take(1)[0]
+    def _one_of(self, items: Any) -> Any:
+        """Return the first item of a stack."""
+        return items[0]
 
     @property
     def position(self) -> int:

@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from uoro.learning.host_noise import numbered_generator
-from uoro.learning.stream import not_a_position, require_numbers
+from uoro.learning.stream import Taking, not_a_position, require_numbers
 
 Columns: TypeAlias = Mapping[str, "np.ndarray[Any, np.dtype[Any]]"]
 """A stack of items: columns of equal length, by name."""
 
 
-class NumberStream:
+class NumberStream(Taking):
     """A stream of dicts of numbers, drawn block by block.
 
     Args:
@@ -26,12 +26,6 @@ class NumberStream:
         self._seed, self._draw = seed, block
         self._number, self._offset = 0, 0
         self._drawn: tuple[int, Columns] | None = None
-
-    def __iter__(self) -> NumberStream:
-        return self
-
-    def __next__(self) -> Any:
-        return {name: column[0] for name, column in self.take(1).items()}
 
     @property
     def position(self) -> dict[str, int]:

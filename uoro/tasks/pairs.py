@@ -9,7 +9,7 @@ import numpy as np
 
 from uoro.errors import StreamError, UnseekableError
 from uoro.learning.host_noise import numbered_generator
-from uoro.learning.stream import not_a_position, require_numbers
+from uoro.learning.stream import Taking, not_a_position, require_numbers
 
 Symbols: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,7 +42,7 @@ class SymbolReader(Protocol):
         ...
 
 
-class PairStream:
+class PairStream(Taking):
     """A stream of ``{"symbol", "target"}`` cut from a sequence of symbols.
 
     The items do not depend on the counts in which they are taken. The stream holds only the
@@ -59,15 +59,6 @@ class PairStream:
         self._symbols = symbols if isinstance(symbols, SymbolReader) else Blocks(symbols)
         self._lead = lead
         self._held: Symbols = np.zeros(0, np.int32)
-
-    def __iter__(self) -> PairStream:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        items = self.take(1)
-        if items is None:
-            raise StopIteration
-        return {name: column[0] for name, column in items.items()}
 
     @property
     def skipped(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from uoro.arguments import mismatch, require_count, require_kind, require_seed
 from uoro.errors import SettingError, spelled
 from uoro.learning.optimizers import Adam
+from uoro.learning.stream import Taking
 from uoro.models.answers import AnswerModel
 from uoro.tasks.pairs import Symbols, Synthetic
 from uoro.tasks.symbols import Network, symbol_model
@@ -79,7 +80,7 @@ class Recall:
         return codes
 
 
-class RecallStream:
+class RecallStream(Taking):
     """A stream of ``{"symbol", "target"}``: integers, the target -1, 0 or 1.
 
     Args:
@@ -88,12 +89,6 @@ class RecallStream:
 
     def __init__(self, codes: Synthetic) -> None:
         self._codes = codes
-
-    def __iter__(self) -> RecallStream:
-        return self
-
-    def __next__(self) -> Any:
-        return {name: column[0] for name, column in self.take(1).items()}
 
     @property
     def position(self) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from uoro.errors import StreamError
-from uoro.learning.stream import not_a_position
+from uoro.learning.stream import Taking, not_a_position
 from uoro.tables.arrow import Matrix
 from uoro.tables.rows import Rows
 from uoro.tasks import growing
@@ -18,7 +18,7 @@ from uoro.tasks.running import Layout, Made, Running
 NAMES = {"rows", "running", "lap", "began"}
 
 
-class TableStream:
+class TableStream(Taking):
     """A stream of the items of a table; see `uoro.tasks.running.Made`.
 
     Items begin at the first row at which a prediction can be judged. Each later row is an item,
@@ -41,15 +41,6 @@ class TableStream:
         self._at = rows.position
         # Rows that were refused, and are so again.
         self._held: Matrix | None = None
-
-    def __iter__(self) -> TableStream:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        items = self.take(1)
-        if items is None:
-            raise StopIteration
-        return {name: column[0] for name, column in items.items()}
 
     @property
     def skipped(self) -> int:

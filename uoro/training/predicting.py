@@ -13,6 +13,7 @@ from uoro.checkpoint.folder import Checkpoints
 from uoro.errors import CheckpointError, SettingError
 from uoro.learning.learner import Learner
 from uoro.learning.saved import Saved
+from uoro.learning.stream import Taking
 from uoro.monitors.monitor import prequential
 from uoro.tables.columns import SECONDS, TIMES
 from uoro.tasks import Task, make_task
@@ -156,21 +157,12 @@ class Predictor:
         return _Recorder(stream)
 
 
-class _Recorder:
+class _Recorder(Taking):
     """The stream of a table, of which every row is an item, with a record of what was taken."""
 
     def __init__(self, stream: TableStream) -> None:
         self._stream = stream
         self.made: list[Made] = []
-
-    def __iter__(self) -> _Recorder:
-        return self
-
-    def __next__(self) -> Any:
-        items = self.take(1)
-        if items is None:
-            raise StopIteration
-        return {name: column[0] for name, column in items.items()}
 
     def take(self, count: int) -> Any:
         return self.made[-1].items if self.advance(count) else None

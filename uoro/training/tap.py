@@ -11,7 +11,7 @@ from uoro.arguments import require_like
 from uoro.backend import Backend
 from uoro.errors import StreamError, StructureError, UnseekableError
 from uoro.learning.log import LOGGER
-from uoro.learning.stream import BlockStream, Growing, read
+from uoro.learning.stream import BlockStream, Growing, Taking, read
 from uoro.learning.windows import Windows
 
 # Number of items that are drawn at a time to be dropped.
@@ -165,7 +165,7 @@ class Tap:
         return True
 
 
-class Checked:
+class Checked(Taking):
     """Items of a stream that returns them one by one; an item unlike the first is refused.
 
     Items before a refused one, or before an exception of the stream, are returned first; the
@@ -189,14 +189,9 @@ class Checked:
         self._failed: tuple[Exception, Any] | None = None
         self.number = 0
 
-    def __iter__(self) -> Checked:
-        return self
-
-    def __next__(self) -> Any:
-        block = self.take(1)
-        if block is None:
-            raise StopIteration
-        return entry(self._backend, block, 0)
+    def _one_of(self, items: Any) -> Any:
+        """Return the first item of a stack."""
+        return entry(self._backend, items, 0)
 
     @property
     def position(self) -> Any:
