@@ -12,7 +12,6 @@ from uoro.checkpoint.folder import Checkpoints
 from uoro.cli.help import console as make_console
 from uoro.errors import CheckpointError, SettingError
 from uoro.models import SymbolModel
-from uoro.tasks.symbols import symbol_model
 from uoro.training import sample as draw_symbols
 from uoro.training import unflatten
 from uoro.training.config import settings_of
@@ -58,7 +57,7 @@ def run_sample(
     if not isinstance(alphabet, str):
         raise SettingError(f"{call}: expected a run of a symbol task, got '{settings.task}'.")
     as_bytes = settings.task == "text" and settings.options.get("encoding") == "bytes"
-    model: SymbolModel = symbol_model(call, settings.network.network(), len(alphabet))
+    model = SymbolModel(settings.network.network().cells(), len(alphabet))
     if prompt is None:
         prompt = "\n" if "\n" in alphabet else alphabet[0]
     symbols = prompt.encode().decode("latin-1") if as_bytes else prompt

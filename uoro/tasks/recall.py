@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from uoro.arguments import mismatch, require_count, require_kind, require_seed
+from uoro.arguments import mismatch, require_count, require_seed
 from uoro.errors import SettingError, spelled
 from uoro.learning.optimizers import Adam
 from uoro.learning.stream import Taking
-from uoro.models.answers import AnswerModel
+from uoro.models import AnswerModel, SymbolModel
 from uoro.tasks.pairs import Symbols, Synthetic
-from uoro.tasks.symbols import Network, symbol_model
+from uoro.tasks.symbols import Network
 from uoro.tasks.task import Task
 
 EPISODES = 256
@@ -133,16 +133,13 @@ def recall(
 
     Raises:
         SettingError: If a number is out of range.
-        UnknownNameError: If the cell of the network is unknown.
     """
     source = Recall(low, high)
-    network = Network(units=32) if network is None else network
-    require_kind("recall", "network", network, Network, "a uoro.tasks.Network")
-    title = f"Recall after {low} to {high} steps"
+    network = Network.given("recall", network, units=32)
     return Task(
         name="recall",
-        title=f"{title}, {network.layers} x {network.units} {network.cell.upper()}",
-        model=AnswerModel(symbol_model("recall", network, ALPHABET)),
+        title=f"Recall after {low} to {high} steps, {network.title}",
+        model=AnswerModel(SymbolModel(network.cells(), ALPHABET)),
         stream=source.stream,
         optimizer=Adam(learning_rate),
         loss_name="squared error of an answer",
@@ -153,8 +150,6 @@ def recall(
             "low": low,
             "high": high,
             "learning_rate": learning_rate,
-            "model": network.cell,
-            "units": network.units,
-            "layers": network.layers,
+            **network.settings,
         },
     )

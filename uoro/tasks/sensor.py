@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from uoro.arguments import mismatch, require_count, require_kind, require_number, require_seed
+from uoro.arguments import mismatch, require_count, require_number, require_seed
 from uoro.errors import SettingError, spelled
 from uoro.learning.optimizers import Adam
-from uoro.models import CELLS, SeriesModel
+from uoro.models import SeriesModel
 from uoro.tasks.numbers import Columns, NumberStream
 from uoro.tasks.symbols import Network
 from uoro.tasks.task import Task
@@ -112,17 +112,13 @@ def sensor(
 
     Raises:
         SettingError: If a number is out of range.
-        UnknownNameError: If the cell of the network is unknown.
     """
     source = Sensor(regime, noise)
-    network = Network(units=32) if network is None else network
-    require_kind("sensor", "network", network, Network, "a uoro.tasks.Network")
-    cells = (CELLS[network.cell](network.units),) * network.layers
+    network = Network.given("sensor", network, units=32)
     return Task(
         name="sensor",
-        title=f"Sensor, regimes of {regime} readings, {network.layers} x {network.units} "
-        f"{network.cell.upper()}",
-        model=SensorModel(SeriesModel(cells, 2)),
+        title=f"Sensor, regimes of {regime} readings, {network.title}",
+        model=SensorModel(SeriesModel(network.cells(), 2)),
         stream=source.stream,
         optimizer=Adam(learning_rate),
         loss_name="squared error",
@@ -133,8 +129,6 @@ def sensor(
             "regime": regime,
             "noise": noise,
             "learning_rate": learning_rate,
-            "model": network.cell,
-            "units": network.units,
-            "layers": network.layers,
+            **network.settings,
         },
     )

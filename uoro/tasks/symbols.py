@@ -50,6 +50,31 @@ class Network:
     units: int = 64
     layers: int = 1
 
+    @classmethod
+    def given(cls, call: str, network: Network | None, units: int = 64) -> Network:
+        """Return the network given; by default one GRU layer of some units.
+
+        Raises:
+            SettingError: If it is no network.
+        """
+        network = cls(units=units) if network is None else network
+        require_kind(call, "network", network, cls, "a uoro.tasks.Network")
+        return network
+
+    @property
+    def title(self) -> str:
+        """Return the sizes and the cell, for the title of a figure."""
+        return f"{self.layers} x {self.units} {self.cell.upper()}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings, for the record."""
+        return {"model": self.cell, "units": self.units, "layers": self.layers}
+
+    def cells(self) -> tuple[Any, ...]:
+        """Return the cell of each layer."""
+        return (CELLS[self.cell](self.units),) * self.layers
+
     def __post_init__(self) -> None:
         require_known("Network(cell=...)", "model", self.cell, CELLS)
         for what, number in (("units", self.units), ("layers", self.layers)):
@@ -76,16 +101,12 @@ def symbol_task(
         title: Title of a figure, one line; the network is appended.
         symbol: Word for one symbol; default ``"character"``.
         settings: Settings of source and optimizer, for the record.
-
-    Raises:
-        UnknownNameError: If the cell of the network is unknown.
     """
-    network = Network() if network is None else network
-    require_kind(name, "network", network, Network, "a uoro.tasks.Network")
+    network = Network.given(name, network)
     return Task(
         name=name,
-        title=f"{title}, {network.layers} x {network.units} {network.cell.upper()}",
-        model=symbol_model(name, network, len(source.alphabet)),
+        title=f"{title}, {network.title}",
+        model=SymbolModel(network.cells(), len(source.alphabet)),
         stream=source.stream,
         optimizer=optimizer,
         loss_name=f"loss (bits per {symbol})",
@@ -93,22 +114,5 @@ def symbol_task(
         solved_below=None,
         entropy_rate=source.entropy_rate,
         alphabet=source.alphabet,
-        settings=settings
-        | {"model": network.cell, "units": network.units, "layers": network.layers},
+        settings=settings | network.settings,
     )
-
-
-def symbol_model(call: str, network: Network, alphabet: int) -> SymbolModel:
-    """Return the model of a symbol task.
-
-    Args:
-        call: The call, for errors.
-        network: The network.
-        alphabet: Number of symbols.
-
-    Raises:
-        UnknownNameError: If the cell of the network is unknown.
-        SettingError: If a size is out of range.
-    """
-    cell = require_known(f"{call}(model={spelled(network.cell)})", "model", network.cell, CELLS)
-    return SymbolModel((cell(network.units),) * network.layers, alphabet)

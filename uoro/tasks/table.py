@@ -13,14 +13,13 @@ from uoro.arguments import (
     require_count,
     require_flag,
     require_kind,
-    require_known,
     require_list,
     require_number,
     require_path,
 )
 from uoro.errors import SettingError, StreamError, spelled
 from uoro.learning.optimizers import Adam
-from uoro.models import CELLS, SeriesModel
+from uoro.models import SeriesModel
 from uoro.schedules import inverse_sqrt
 from uoro.tables import Columns, Wanted, open_table
 from uoro.tables.arrow import Matrix
@@ -99,7 +98,7 @@ def table(
     Raises:
         StreamError: If a file cannot be read, or a column holds something else than it must.
         SettingError: If settings contradict each other, or a number is out of range.
-        UnknownNameError: If there is no column or no cell of a name.
+        UnknownNameError: If there is no column of a name.
         MissingFrameworkError: If ``pyarrow`` is not installed.
     """
     given = [paths] if isinstance(paths, (str, Path)) else require_list("table", "paths", paths)
@@ -149,16 +148,13 @@ def table(
         horizon,
         tuple(require_number(f"{call}: cycles", "cycle", c, "a number > 0") for c in cycles),
     )
-    network = Network() if network is None else network
-    require_kind("table", "network", network, Network, "a uoro.tasks.Network")
-    cell = require_known(f"table(model={spelled(network.cell)})", "model", network.cell, CELLS)
+    network = Network.given("table", network)
     ahead = f"{horizon} row{'s' if horizon > 1 else ''} ahead"
     kind = GrowingTable if source.grows else TableStream
     return Task(
         name="table",
-        title=f"{', '.join(targets)} of {source.name}, {ahead}, "
-        f"{network.layers} x {network.units} {network.cell.upper()}",
-        model=SeriesModel((cell(network.units),) * network.layers, layout.width, len(targets)),
+        title=f"{', '.join(targets)} of {source.name}, {ahead}, {network.title}",
+        model=SeriesModel(network.cells(), layout.width, len(targets)),
         stream=lambda seed: kind(source.rows(), layout, backwards=malformed),
         optimizer=Adam(inverse_sqrt(learning_rate, decay)),
         loss_name="squared error (usual change = 1)",
@@ -179,9 +175,7 @@ def table(
             "follow": follow,
             "learning_rate": learning_rate,
             "decay": decay,
-            "model": network.cell,
-            "units": network.units,
-            "layers": network.layers,
+            **network.settings,
         },
         forecast=Forecast(targets, horizon, _shown(apart), layout.width),
     )

@@ -15,10 +15,9 @@ from uoro.backend import Backend
 from uoro.checkpoint.folder import Checkpoints
 from uoro.errors import CheckpointError, SettingError, StructureError
 from uoro.files.atomic import write_atomically
-from uoro.models.model import Model
+from uoro.models import Model, SymbolModel
 from uoro.registry import load_backend
 from uoro.tasks.catalogue import make_task
-from uoro.tasks.symbols import symbol_model
 from uoro.training.config import settings_of
 from uoro.training.sample import unflatten
 from uoro.training.saving import CHECKPOINTS
@@ -62,7 +61,7 @@ class Trained:
                 "state_dict() into the module, or use params."
             )
         if self.alphabet is not None:
-            return symbol_model(call, settings.network.network(), len(self.alphabet))
+            return SymbolModel(settings.network.network().cells(), len(self.alphabet))
         options = {name: one for name, one in settings.options.items() if one is not None}
         return make_task(call, settings.task, options, settings.network.network()).model
 
