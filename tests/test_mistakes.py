@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BEGINNING = 60
-"""Number of characters of a message that are compared: later ones hold numbers and versions."""
+MEASURED = re.compile(r"\d\.\d+e[+-]\d+")
+"""Numbers that come out of a run of many steps, and are rounded differently on each machine."""
 SLOW = ("never learns", "between `backward()` and", "does not forget", "its scale", "broke", "JAX")
 
 
@@ -27,14 +27,14 @@ def committed() -> dict[str, str]:
     return {mistake: f"{kind} {words}" for mistake, kind, words in rows}
 
 
-def differing(mistakes: Any, wanted: dict[str, str], rows: Any) -> list[str]:
+def differing(wanted: dict[str, str], rows: Any) -> list[str]:
     """Return what mistakes say, where the page says something else."""
     told = [(row.mistake, f"{row.kind} {row.words}") for row in rows]
     return [
         words
         for mistake, words in told
-        if wanted.get(mistake, "").replace("&lt;", "<").replace("\\|", "|")[:BEGINNING]
-        != words[:BEGINNING]
+        if MEASURED.sub("", wanted[mistake].replace("&lt;", "<").replace("\\|", "|"))
+        != MEASURED.sub("", words)
     ]
 
 
@@ -46,13 +46,14 @@ def test_mistakes_say_what_the_page_says(mistakes: Any) -> None:
     quick = [one for one in known if not any(word in one.__doc__ for word in SLOW)]
     rows = [mistakes.said(one) for one in quick]
     assert len(rows) >= 40
-    assert not differing(mistakes, wanted, rows)
-    assert len(differing(mistakes, dict.fromkeys(wanted, "works"), rows)) == len(rows)
+    assert not differing(wanted, rows)
+    longer = {mistake: f"{words}." for mistake, words in wanted.items()}
+    assert len(differing(longer, rows)) == len(rows)
 
 
 @pytest.mark.thorough
 def test_every_mistake_says_what_the_page_says(mistakes: Any) -> None:
-    assert not differing(mistakes, committed(), mistakes.all_said())
+    assert not differing(committed(), mistakes.all_said())
 
 
 def test_no_mistake_is_silent_but_for_those_that_nobody_can_know() -> None:
