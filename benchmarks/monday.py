@@ -115,14 +115,17 @@ def table_of(document: dict[str, Any]) -> str:
         f"{document['task']}, {document['backend']}, {document['items']:,} items, "
         f"{document['loss']}:",
         "",
-        "| estimator | mean | seeds | seconds |",
-        "|---|---|---|---|",
+        "| estimator | mean | seeds | seconds | loss and time beside the first row |",
+        "|---|---|---|---|---|",
     ]
+    first: tuple[float, float] | None = None
     for name, row in document["rows"].items():
         said = f"{name} (no estimator named)" if name == document["auto"] else name
         seeds = ", ".join(f"{loss:.4f}" for loss in row["losses"])
         mean, seconds = statistics.mean(row["losses"]), statistics.median(row["seconds"])
-        lines.append(f"| {said} | {mean:.4f} | {seeds} | {seconds:.3g} |")
+        first = first or (mean, seconds)
+        ratios = f"{mean / first[0]:.2f}, {seconds / first[1]:.2f}"
+        lines.append(f"| {said} | {mean:.4f} | {seeds} | {seconds:.3g} | {ratios} |")
     return "\n".join(lines)
 
 
