@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from uoro import load_backend
 from uoro.errors import SettingError, StreamError
+from uoro.files.pipes import Resume
 from uoro.learning.stream import SeekableStream
 from uoro.learning.windows import Windows
 from uoro.tasks import GrowingStream, Network, Pipe, Text, text
 from uoro.tasks.alphabet import Alphabet, Malformed
-from uoro.tasks.pipe import Resume
 
 LETTERS = "abcdefghij é是🎭\n"
 MALFORMED: tuple[Malformed, ...] = ("stop", "skip")

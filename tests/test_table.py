@@ -20,9 +20,9 @@ from uoro.errors import (
     UnknownNameError,
     UOROError,
 )
+from uoro.files.pipes import Resume
 from uoro.models import GRU, SeriesModel
 from uoro.tables import Wanted, open_table
-from uoro.tables.pipe_rows import Resume
 from uoro.tasks import table
 
 ROWS = 300
@@ -408,6 +408,11 @@ def test_a_growing_table_and_a_pipe_give_what_the_whole_file_does(tmp_path: Path
             later.append(rows)
         os.close(reading)
         np.testing.assert_array_equal(np.concatenate(later), np.concatenate(expected)[80:])
+        with pytest.raises(StreamError, match="as 'dialect'"):
+            fresh.seek(middle | {"dialect": 5})
+        refused = "A pipe does not go back" if resume == "restarts" else "expected a new stream"
+        with pytest.raises(StreamError, match=rf"table\.seek.*{refused}"):
+            fresh.seek(middle)
 
 
 def test_the_model_begins_at_persistence() -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from uoro.errors import SettingError, StreamError
+from uoro.files.pipes import STANDARD_INPUT, Bytes, Resume
 from uoro.tables.array_rows import ArrayRows, array_head
 from uoro.tables.arrow import Matrix, matrix_of
 from uoro.tables.columns import Columns
 from uoro.tables.head import HEAD_ROWS, Wanted
 from uoro.tables.lines import Malformed, Parser
-from uoro.tables.pipe_rows import STANDARD_INPUT, Bytes, PipeRows, Resume, wait_for_beginning
+from uoro.tables.pipe_rows import CALL, PipeRows, wait_for_beginning
 from uoro.tables.rows import Rows
 from uoro.tables.text_rows import TextRows, read_beginning
 
@@ -140,7 +141,7 @@ def _standard_input(
     resume: Resume,
     descriptor: int,
 ) -> Source:
-    source, used = Bytes(descriptor), False
+    source, used = Bytes(CALL, descriptor), False
     data, dialect, head = b"", None, None
     if before is None:
         data, dialect, head = wait_for_beginning(source)

@@ -18,6 +18,7 @@ from uoro.arguments import (
     require_path,
 )
 from uoro.errors import SettingError, StreamError, spelled
+from uoro.files.pipes import Resume
 from uoro.learning.optimizers import Adam
 from uoro.models import SeriesModel
 from uoro.schedules import inverse_sqrt
@@ -25,7 +26,6 @@ from uoro.tables import Columns, Wanted, open_table
 from uoro.tables.arrow import Matrix
 from uoro.tables.columns import SECONDS
 from uoro.tables.lines import Malformed
-from uoro.tables.pipe_rows import Resume
 from uoro.tasks.forecast import Forecast
 from uoro.tasks.running import Layout
 from uoro.tasks.series import GrowingTable, TableStream

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from uoro.arguments import require_choice, require_list, require_path
 from uoro.errors import SettingError, StreamError
+from uoro.files.pipes import Resume
 from uoro.learning.optimizers import Adam
 from uoro.schedules import inverse_sqrt
 from uoro.tasks.alphabet import Alphabet, Encoding, Malformed
 from uoro.tasks.corpus import Text
-from uoro.tasks.pipe import Pipe, Resume
+from uoro.tasks.pipe import Pipe
 from uoro.tasks.symbols import Network, symbol_task
 from uoro.tasks.task import Task
 
