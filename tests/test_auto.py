@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from uoro_conformance import check_model
 
 from uoro import (
     RTRL,
@@ -21,9 +22,12 @@ from uoro import (
     Streams,
     load_backend,
 )
-from uoro.estimators import Auto, choose
+from uoro.estimators import Auto, Traces, choose
 from uoro.estimators.recommending import AFFORDABLE, SMALL, Facts, recommended
 from uoro.estimators.spelling import parse_estimator
+from uoro.lab.replicas import Replicas
+from uoro.monitors import Shadowed
+from uoro.suggesting import suggest
 from uoro.training.peeking import peek
 
 BACKENDS = ["autograd", "torch", "jax"]
@@ -213,8 +217,27 @@ def test_names_are_estimators_and_what_takes_several_items_is_refused() -> None:
     assert made.estimator == JointUORO(4)
     with pytest.raises(SettingError, match="one item a step, got 'tbptt:4'"):
         Online.for_module(torch.nn.GRUCell(2, 3), state=torch.zeros(3), estimator="tbptt:4")
-    with pytest.raises(SettingError, match="still to be chosen"):
-        Auto().draw(None, None)
+
+
+def test_an_estimator_that_is_to_be_chosen_is_refused_where_one_is_needed() -> None:
+    auto: Any = Auto()
+    assert not any(hasattr(auto, method) for method in ("init", "draw", "step"))
+    backend = load_backend("autograd")
+    dynamics, params, state = _network(backend, 3)
+    stack = backend.map(lambda leaf: backend.xp.stack([leaf] * 2), state)
+    starts: list[Any] = [(params, state)]
+    needs: list[Callable[[], Any]] = [
+        lambda: KroneckerSum(2, rest=auto),
+        lambda: Traces(auto, 0.9, 0.9),
+        lambda: Shadowed(RTRL(), auto),
+        lambda: Replicas(dynamics, auto, SGD(0.1), starts, seeds=[0]),
+        lambda: Streams(auto, 2).init(dynamics, params, stack),
+        lambda: check_model(dynamics, params, state, [0.1], estimator=auto),
+        lambda: suggest(dynamics, params, state, [0.1] * 99, estimators=["auto"]),
+    ]
+    for need in needs:
+        with pytest.raises(SettingError, match="an estimator, got 'auto', which is still to be"):
+            need()
 
 
 class _Blocks:

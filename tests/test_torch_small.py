@@ -77,7 +77,7 @@ def test_a_small_model_steps_on_one_thread_and_a_large_one_on_all() -> None:
             state = torch.zeros(*lead, units)
             online = Online.for_module(model, state=state, estimator=estimator, check=False)
             if units in (100, 600, 300, 400):
-                assert online._threads.single == (threads == 1)
+                assert online._stepper.threads.single == (threads == 1)
                 continue
             online(torch.randn(*lead, 2)).sum().backward()
             assert model.seen == {threads}

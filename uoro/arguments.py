@@ -255,21 +255,6 @@ def require_dynamics(call: str, dynamics: object) -> None:
     )
 
 
-def require_estimator(call: str, estimator: object) -> None:
-    """Check that an object is a `uoro.Estimator`.
-
-    Raises:
-        SettingError: If a method is missing.
-    """
-    require_methods(
-        call,
-        "estimator",
-        estimator,
-        ("init", "draw", "step"),
-        "a uoro.Estimator, such as UORO() or RTRL()",
-    )
-
-
 def require_optimizer(call: str, optimizer: Any) -> Optimizer:
     """Return a `uoro.Optimizer`; one that takes the parameters before the gradient is adapted.
 

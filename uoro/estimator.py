@@ -110,6 +110,26 @@ class Windowed(Protocol):
 
 
 @runtime_checkable
+class NeedsItem(Protocol):
+    """An estimator that says whether an item of the stream shapes its carry.
+
+    Law: `Estimator.init` raises a `SettingError` without ``inputs`` where one is needed, and looks
+    at none elsewhere. An estimator without this attribute needs none.
+
+    Attributes:
+        needs_item: Whether `Estimator.init` needs an item.
+    """
+
+    @property
+    def needs_item(self) -> bool: ...  # noqa: D102
+
+
+def needs_item(estimator: Any) -> bool:
+    """Return whether the carry of an estimator is built by an item of the stream."""
+    return isinstance(estimator, NeedsItem) and estimator.needs_item
+
+
+@runtime_checkable
 class ParallelEstimator(Estimator, Protocol):
     """An estimator that runs another on several streams at once, on one device or on many.
 
@@ -117,13 +137,13 @@ class ParallelEstimator(Estimator, Protocol):
     ``Streams(estimator, count)`` do; loss and gradient are the means over all `count` streams.
 
     Attributes:
-        estimator: Estimator of each stream.
+        estimator: Estimator of each stream, or an `uoro.estimators.Auto`.
         count: Number of streams in all.
         rows: Numbers of the streams that run here. All stacks have one row for each.
     """
 
     @property
-    def estimator(self) -> Estimator: ...  # noqa: D102
+    def estimator(self) -> Any: ...  # noqa: D102
     @property
     def count(self) -> int: ...  # noqa: D102
     @property

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from uoro.arguments import require_callable, require_choice
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
+from uoro.estimators.auto import Auto
 from uoro.estimators.chosen import as_estimator
 from uoro_jax.backend import JaxBackend
 from uoro_jax.faults import OnNonfinite
@@ -16,7 +17,7 @@ from uoro_jax.online_gradient import OnlineGradient
 
 def online(
     transition: Callable[..., Any] | Dynamics[Any, Any, Any],
-    estimator: Estimator | str | None = None,
+    estimator: Estimator | Auto | str | None = None,
     *,
     has_aux: bool = False,
     check: bool = True,

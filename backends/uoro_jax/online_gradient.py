@@ -13,6 +13,7 @@ from uoro.arguments import mismatch
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimate, Estimator
+from uoro.estimators.auto import Auto
 from uoro.estimators.chosen import Chosen, chosen_for, described, is_auto
 from uoro.prediction import Prediction, predicting
 from uoro_jax import rule
@@ -42,7 +43,7 @@ class OnlineGradient:
     """
 
     dynamics: Dynamics[Any, Any, Any]
-    estimator: Estimator
+    estimator: Estimator | Auto
     on_nonfinite: OnNonfinite = "raise"
     _chosen: dict[Chosen, None] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -12,6 +12,7 @@ from uoro.arguments import leaf_name, require_count, require_like
 from uoro.backend import Backend
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimator, ParallelEstimator
+from uoro.estimators.auto import Auto
 from uoro.estimators.chosen import as_estimator
 from uoro.estimators.streams import Streams
 from uoro.learning.update import span_of
@@ -173,7 +174,7 @@ def require_mask(mask: Any, count: int, device: str) -> Tensor:
 
 
 def require_streams(
-    streams: int | None, estimator: Estimator | str | None
+    streams: int | None, estimator: Estimator | Auto | str | None
 ) -> ParallelEstimator | None:
     """Return the estimator of several streams; ``None`` for a single stream.
 

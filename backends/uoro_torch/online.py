@@ -12,7 +12,8 @@ from uoro.arguments import require_flag, require_seed
 from uoro.deprecation import renamed_keywords
 from uoro.dynamics import Dynamics
 from uoro.estimator import Estimator
-from uoro.estimators.chosen import as_estimator, described
+from uoro.estimators.auto import Auto
+from uoro.estimators.chosen import Selection, as_estimator, described
 from uoro_torch.backend import TorchBackend
 from uoro_torch.encoders import Encoded
 from uoro_torch.gradients import accumulate
@@ -28,15 +29,15 @@ from uoro_torch.output import off_graph, on_graph
 from uoro_torch.pending import PendingSteps
 from uoro_torch.prepared import Prepared
 from uoro_torch.restarting import restart_streams
+from uoro_torch.running import Running, Shown
 from uoro_torch.saving import SavedAsDict
-from uoro_torch.stepping import take
-from uoro_torch.threads import Threads
+from uoro_torch.stepping import Stepper
 from uoro_torch.trained import TrainedTransition
 from uoro_torch.trees import copied, detach
 from uoro_torch.watching import OnNonfinite, Watch, Watched
 
 
-class Online(Watched, SavedAsDict):
+class Online(Shown, Watched, SavedAsDict):
     """Add online gradients to ``.grad``; for an `nn.Module`, see `for_module`.
 
     Args:
@@ -96,7 +97,7 @@ class Online(Watched, SavedAsDict):
         params: dict[str, Tensor],
         state: Any,
         *,
-        estimator: Estimator | str | None = None,
+        estimator: Estimator | Auto | str | None = None,
         seed: int = 0,
         compile: bool = False,
         late: bool = False,
@@ -104,21 +105,15 @@ class Online(Watched, SavedAsDict):
     ) -> None:
         backend = TorchBackend(device=str(require_params(params)))
         require_state("Online(state=...)", state)
-        self.seed = require_seed("Online(seed=...)", seed)
+        seed = require_seed("Online(seed=...)", seed)
         require_flag("Online(compile=...)", "compile", compile)
-        self.params = params
-        self.state = state
-        self.estimator: Any = as_estimator("Online(estimator=...)", estimator)
+        self._selection = Selection(as_estimator("Online(estimator=...)", estimator))
         trained = TrainedTransition(transition, backend, self.estimator, params)
         self.dynamics: Any = trained.dynamics
-        self.carry: Any = None
-        self.steps = 0
-        self._initial, self._example, self._waiting = copied(state), None, None
-        self._watch = Watch(on_nonfinite, self.estimator, self._initial)
-        self._threads = Threads(params, self._initial, self.estimator)
-        self._chosen: Any = None
-        self._busy = False
-        self._model = Prepared(trained, self.estimator, compile=compile)
+        self._running = Running(params, state, copied(state), seed)
+        self._watch = Watch(on_nonfinite, self.estimator, self._running.initial)
+        self._stepper = Stepper(self._running, self._selection, self._watch)
+        self._model = Prepared(trained, self._selection, compile=compile)
         self._pending, self._encoded = PendingSteps(params, late=late), Encoded()
 
     @classmethod
@@ -129,7 +124,7 @@ class Online(Watched, SavedAsDict):
         state: Any = None,
         *,
         streams: int | None = None,
-        estimator: Estimator | str | None = None,
+        estimator: Estimator | Auto | str | None = None,
         seed: int = 0,
         check: bool = True,
         compile: bool = False,
@@ -182,8 +177,13 @@ class Online(Watched, SavedAsDict):
             late=late,
             on_nonfinite=on_nonfinite,
         )
-        online._model = Prepared(trained, online.estimator, compile=compile)
+        online._model = Prepared(trained, online._selection, compile=compile)
         return online
+
+    @property
+    def estimator(self) -> Any:
+        """Gradient estimator; an `uoro.estimators.Auto` until the first step chooses one."""
+        return self._selection.estimator
 
     def __call__(self, *inputs: Any) -> Any:
         """Take a step, and return its output: ``loss.backward()`` then fills ``.grad``.
@@ -212,14 +212,14 @@ class Online(Watched, SavedAsDict):
         model = self._model.without_loss
         given = model.trained.item(inputs, self.seed, self.steps)
         if not torch.is_grad_enabled():
-            taken, _ = take(self, "online(x)", model, self.params, detach(given))
+            taken, _ = self._stepper.take("online(x)", model, self.params, detach(given))
             return off_graph(taken.output)
         encoded = self._encoded.found(given, model.trained.transition)
         params, item = self._pending.copied(detach(given))
         state, then, index = self.state, model.trained.remember(), self.steps
-        taken, kept = take(self, "online(x)", model, params, item)
+        taken, kept = self._stepper.take("online(x)", model, params, item)
         step = self._pending.add(taken, params, state, item, then)
-        step.watched(self._watch, self._threads, index, kept=kept)
+        step.watched(self._watch, self._stepper.threads, index, kept=kept)
         if encoded:
             step.read_again(model.trained.transition, given)
         return on_graph(step, self.params, encoded)
@@ -252,8 +252,8 @@ class Online(Watched, SavedAsDict):
                 says otherwise.
         """
         item = self._model.trained.item(inputs, self.seed, self.steps)
-        estimate, kept = take(
-            self, "Online.step(...)", self._model, self.params, item, with_loss=True
+        estimate, kept = self._stepper.take(
+            "Online.step(...)", self._model, self.params, item, with_loss=True
         )
         if kept:
             self._watch.adds(self.params, self._pending.updates)
@@ -273,16 +273,17 @@ class Online(Watched, SavedAsDict):
             StructureError: If the mask is no boolean for each stream, or the state is not like the
                 initial one.
         """
-        fresh = copied(self._initial) if state is None else state
-        require_fresh(self.dynamics.backend, fresh, self._initial)
+        now = self._running
+        fresh = copied(now.initial) if state is None else state
+        require_fresh(self.dynamics.backend, fresh, now.initial)
         if mask is None:
-            self.state, self.carry, self._waiting = fresh, None, None
+            now.state, now.carry, now.waiting = fresh, None, None
             return
-        restart_streams(self, mask, fresh, self._example)
+        restart_streams(now, self.estimator, self.dynamics, mask, fresh)
 
     def describe(self) -> str:
         """Return how the model is differentiated, and by which estimator, chosen for what reason.
 
         Before the first step neither is known whole.
         """
-        return described(self.dynamics, self.estimator, self._chosen)
+        return described(self.dynamics, self.estimator, self._selection.chosen)

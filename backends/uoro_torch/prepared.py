@@ -15,8 +15,8 @@ from uoro.derivatives.many import many
 from uoro.derivatives.routes import probe
 from uoro.dynamics import Outcome
 from uoro.errors import SettingError
-from uoro.estimator import Estimator, ParallelEstimator
-from uoro.estimators.chosen import Chosen, chosen_for, is_auto
+from uoro.estimator import ParallelEstimator
+from uoro.estimators.chosen import Selection
 from uoro.estimators.rolling import Window
 from uoro.prediction import Prediction, predicting
 from uoro_torch.compiling import CompiledStep, require_no_draws
@@ -29,15 +29,14 @@ class Prepared:
 
     Args:
         trained: The model, the source of its items and the keeper of its buffers.
-        estimator: The estimator.
+        selection: The estimator, perhaps still to be chosen.
         compile: Whether `step`, `advance` and the gradients of predictions are compiled.
 
     Raises:
         SettingError: If several streams are to be compiled, or a step takes several items.
 
     Attributes:
-        estimator: The estimator; after `prepare` one in place of an `uoro.estimators.Auto`.
-        chosen: What was chosen in its place, if anything was.
+        selection: The estimator; after `prepare` it is chosen.
         step: `Estimator.step`, of these dynamics.
         example: The first item since the last change of mode; ``None`` before the first step.
     """
@@ -45,13 +44,13 @@ class Prepared:
     def __init__(
         self,
         trained: Trained,
-        estimator: Estimator,
+        selection: Selection,
         *,
         compile: bool = False,
     ) -> None:
+        estimator = selection.estimator
         require_one_item(estimator)
-        self.trained, self.dynamics, self.estimator = trained, trained.dynamics, estimator
-        self.chosen: Chosen | None = None
+        self.trained, self.dynamics, self.selection = trained, trained.dynamics, selection
         self._streams = estimator if isinstance(estimator, ParallelEstimator) else None
         if compile and self._streams is not None:
             raise SettingError(
@@ -59,7 +58,7 @@ class Prepared:
                 "streams are not compiled. Leave one out."
             )
         self._compile = compile
-        self.step: Callable[..., Any] = partial(estimator.step, self.dynamics)
+        self.step: Callable[..., Any] = self._step_now
         self._forth: Callable[..., Any] = self._step_forth
         self._back: Callable[..., Any] = self._gradient
         self.example: Any = None
@@ -71,12 +70,12 @@ class Prepared:
         trained = self.trained.without_loss()
         if trained is self.trained:
             return self
-        return Prepared(trained, self.estimator, compile=self._compile)
+        return Prepared(trained, self.selection, compile=self._compile)
 
     def draw(self, seed: int, step: int, state: Any) -> Any:
         """Draw the signs of a step."""
         backend = self.dynamics.backend
-        return self.estimator.draw(
+        return self.selection.estimator.draw(
             partial(backend.random, backend.fold(backend.key(seed), step)), state
         )
 
@@ -86,7 +85,7 @@ class Prepared:
         A compiled step keeps what it received, and its gradient runs it again.
         """
         if not self._compile:
-            return predicting(self.estimator, "online(x)").advance(self.dynamics, *arguments)
+            return self._predicting().advance(self.dynamics, *arguments)
         carry, state, output, aux = self._forth(*arguments)
         received = arguments[:-1]
         outcome = Outcome(state, output, aux)
@@ -94,13 +93,18 @@ class Prepared:
         made = Prediction(backend, outcome, lambda given: self._back(*received, given))
         return carry, state, made
 
+    def _predicting(self) -> Any:
+        return predicting(self.selection.estimator, "online(x)")
+
+    def _step_now(self, *arguments: Any) -> Any:
+        return self.selection.estimator.step(self.dynamics, *arguments)
+
     def _step_forth(self, *arguments: Any) -> Any:
-        estimator = predicting(self.estimator, "online(x)")
-        carry, state, made = estimator.advance(self.dynamics, *arguments)
+        carry, state, made = self._predicting().advance(self.dynamics, *arguments)
         return carry, state, made.output, made.aux
 
     def _gradient(self, *arguments: Any) -> Any:
-        return predicting(self.estimator, "online(x)").gradient(self.dynamics, *arguments)
+        return self._predicting().gradient(self.dynamics, *arguments)
 
     def forward(self, params: Any, state: Any, item: Any) -> Any:
         """Return the output of a step."""
@@ -128,8 +132,7 @@ class Prepared:
         if self._compile:
             require_no_draws(self.dynamics, params, *first)
         probe(self.dynamics, params, *first)
-        if is_auto(self.estimator):
-            self._choose(params, state, item)
+        self.selection.settle(self.dynamics, params, state, item)
         if self._compile and not isinstance(self.step, CompiledStep):
             # An autodiff mode has to be chosen before anything is traced.
             backend = self.dynamics.backend
@@ -139,10 +142,6 @@ class Prepared:
                 compiled, (self.step, self._step_forth, self._gradient)
             )
         self.example, self._mode = item, self.trained.mode()
-
-    def _choose(self, params: Any, state: Any, item: Any) -> None:
-        self.estimator, self.chosen = chosen_for(self.estimator, self.dynamics, params, state, item)
-        self.step = partial(self.estimator.step, self.dynamics)
 
     def _require_rows(self, state: Any, item: Any) -> None:
         if self._streams is not None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 import optree
 
 from uoro.arguments import require_count, require_seed
 from uoro.errors import SettingError
+from uoro.estimator import Estimator, needs_item
+from uoro.estimators.chosen import Selection
 from uoro_torch.guards import filled, require_saved
+from uoro_torch.running import Running
 
 
 class NotPickled:
@@ -40,12 +44,22 @@ class NotPickled:
 class SavedAsDict(NotPickled):
     """Base of what is saved, and loaded, as a dict of tensors, numbers and lists."""
 
+    dynamics: Any
+    _running: Running
+    _selection: Selection
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, but for the model and its parameters.
 
         It consists of what `torch.save` takes; each of several processes returns its own.
         """
-        return saved_of(self)
+        now = self._running
+        return {
+            "steps": now.steps,
+            "seed": now.seed,
+            "state": optree.tree_leaves(now.state),
+            "carry": now.waiting if now.carry is None else optree.tree_leaves(now.carry),
+        }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Load what `state_dict` returned, for the same kind of model and estimator.
@@ -59,75 +73,44 @@ class SavedAsDict(NotPickled):
         Raises:
             StructureError: If it is of another model or estimator; nothing is changed then.
         """
-        load_into(self, saved)
+        call, now, estimator = "Online.load_state_dict(saved)", self._running, self._selection
+        saved = require_saved(call, saved)
+        seed = require_seed(call, saved["seed"])
+        steps = require_count(call, "steps", saved["steps"], least=0)
+        fresh = replace(now, state=filled(now.state, saved["state"], "state"), carry=None)
+        fresh.waiting = saved["carry"]
+        known = now.example is not None or not needs_item(estimator.estimator)
+        if fresh.waiting is not None and known:
+            fresh.carry = first_carry(fresh, estimator.estimator, self.dynamics, now.example)
+            fresh.waiting = None
+        now.seed, now.steps, now.state = seed, steps, fresh.state
+        now.carry, now.waiting = fresh.carry, fresh.waiting
 
 
-def saved_of(online: Any) -> dict[str, Any]:
-    """Return all that the next step depends on, in tensors, numbers and lists."""
-    return {
-        "steps": online.steps,
-        "seed": online.seed,
-        "state": optree.tree_leaves(online.state),
-        "carry": online._waiting if online.carry is None else optree.tree_leaves(online.carry),
-    }
-
-
-def load_into(online: Any, saved: Any) -> None:
-    """Load what `saved_of` returned.
-
-    A carry whose shapes only an item of the stream tells waits for the next step.
-
-    Args:
-        online: `Online` of the same kind of model and estimator.
-        saved: What was saved.
-
-    Raises:
-        StructureError: If the tensors are not those of this model and estimator, or it is nothing
-            that `saved_of` returned; nothing is changed then.
-    """
-    call = "Online.load_state_dict(saved)"
-    saved = require_saved(call, saved)
-    seed = require_seed(call, saved["seed"])
-    steps = require_count(call, "steps", saved["steps"], least=0)
-    state, carry, waiting = filled(online.state, saved["state"], "state"), None, saved["carry"]
-    if waiting is not None:
-        try:
-            made = online.estimator.init(
-                online.dynamics, online.params, state, inputs=online._example
-            )
-            carry, waiting = filled(made, waiting, "carry"), None
-        except SettingError:  # The estimator needs an item.
-            if online._example is not None:
-                raise
-    online.seed, online.steps, online.state = seed, steps, state
-    online.carry, online._waiting = carry, waiting
-
-
-def first_carry(online: Any, dynamics: Any, item: Any) -> Any:
+def first_carry(now: Running, estimator: Estimator, dynamics: Any, item: Any) -> Any:
     """Return the carry of the next step: that which was loaded, or a new one.
 
     Args:
-        online: The `Online`.
+        now: Where the `Online` stands.
+        estimator: Its estimator.
         dynamics: Dynamics of the step, with a loss or without.
         item: Item of the step.
 
     Raises:
         StructureError: If what was loaded is of another model or estimator.
     """
-    carry = online.estimator.init(dynamics, online.params, online.state, inputs=item)
-    if online._waiting is None:
-        return carry
-    return filled(carry, online._waiting, "carry")
+    carry = estimator.init(dynamics, now.params, now.state, inputs=item)
+    return carry if now.waiting is None else filled(carry, now.waiting, "carry")
 
 
-def require_none_waiting(online: Any) -> None:
+def require_none_waiting(now: Running, estimator: Any) -> None:
     """Check that no loaded carry waits for an item.
 
     Raises:
         SettingError: If one does.
     """
-    if online._waiting is not None:
+    if now.waiting is not None:
         raise SettingError(
             "Online.reset(mask): expected a step after load_state_dict(...), got none yet, and the "
-            f"carry of {online.estimator!r} is complete only at an item. Take a step first."
+            f"carry of {estimator!r} is complete only at an item. Take a step first."
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from copy import copy, deepcopy
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import optree
 import torch
 from torch import Tensor
 
 from uoro.arguments import require_choice
+from uoro.backend import Backend
 from uoro.errors import DivergenceWarning, NonFiniteError, SettingError, UOROWarning
 from uoro.estimator import Estimate, Estimator
 from uoro.learning.carry import Progress
@@ -23,6 +24,7 @@ from uoro_torch.distributed import DistributedStreams
 from uoro_torch.finite import Finite, first_unfinite, size_of
 from uoro_torch.gradients import in_memory_of_their_own
 from uoro_torch.guards import require_fresh
+from uoro_torch.running import Running
 from uoro_torch.trees import differentiable_leaves
 
 OnNonfinite: TypeAlias = Literal["raise", "skip", "reset"]
@@ -78,80 +80,75 @@ class Watch:
             setattr(made, name, deepcopy(getattr(self, name), memo))
         return made
 
-    def before(self, online: Any) -> None:
+    def before(self, now: Running, backend: Backend) -> None:
         """Look at the state that a step begins with, and warn if it is not that of the last."""
         if self._restart:
-            self._restart, online.carry = False, None
-        carry = online.carry
+            self._restart, now.carry = False, None
+        carry = now.carry
         if self._left is None or carry is not self._left[1] or carry is None or carry == ():
             return
         state, _, versions = self._left
-        now = online.state
-        if now is state and _versions(now) == versions:
+        if now.state is state and _versions(state) == versions:
             return
-        require_fresh(online.dynamics.backend, now, online._initial, call="Online.state = ...")
-        if now is state or not _equal(now, state):
+        require_fresh(backend, now.state, now.initial, call="Online.state = ...")
+        if now.state is state or not _equal(now.state, state):
             _warn(
                 "Online.step(...): expected the hidden state that the last step returned, got one "
                 "that was set by hand, or changed in place, beside a live influence estimate, "
                 "which is of the state before. Call online.reset(state=...) to start anew."
             )
 
-    def fault(self, made: Any, before: Any, after: Any) -> Fault | None:
-        """Return what is not finite in a step.
+    def look(self, made: Any, before: Any, after: Any) -> tuple[float | None, Fault | None]:
+        """Return the loss of a step, if it is known, and what is not finite in the step.
 
         Args:
             made: Its estimate, or its prediction.
             before: Hidden state before it.
             after: Hidden state after it.
         """
+        loss: float | None = None
         if isinstance(made, Estimate):
-            value = float(made.loss)
-            if value - value != 0.0:
-                return LOSS, value
+            loss = float(made.loss)
+            if loss - loss != 0.0:
+                return loss, (LOSS, loss)
             # Cloned here where they are views, and not again when they are added to ``.grad``.
             names = list(made.gradient)
             gradients = in_memory_of_their_own([made.gradient[name] for name in names])
             made.gradient.update(zip(names, gradients, strict=True))
             if not self._finite(gradients):
-                return GRADIENT, first_unfinite(gradients)
+                return loss, (GRADIENT, first_unfinite(gradients))
             if self._several:  # The state is that of this process alone.
-                return None
+                return loss, None
         found = self._finite.lost(before, after)
-        return None if found is None else (STATE, found)
+        return loss, None if found is None else (STATE, found)
 
-    def refuse(self, online: Any, call: str, fault: Fault, item: Any) -> None:
+    def refuse(self, now: Running, backend: Backend, call: str, fault: Fault, item: Any) -> None:
         """Raise for a step that is not finite, or count it as skipped.
 
         Raises:
             NonFiniteError: If the choice is to raise, or skipping cannot help.
         """
-        policy, backend = self.policy, online.dynamics.backend
-        policy.call = call
-        now = Progress(online.params, online.state, online.carry, None)
-        cause = cause_of(backend, item, fault)
-        policy.skip(backend, now, fault, online.steps, cause)
-        self._say_once(f"{call}: {fault[0]} is {fault[1]} at step {online.steps}: skipped")
-
-    def reset(self, online: Any, dynamics: Any, call: str, fault: Fault, item: Any) -> None:
-        """Give an online the initial carry, and the initial state where it must be."""
         policy = self.policy
-        update = Update(dynamics, online.estimator, cast(Any, None))
-        now = Progress(online.params, online.state, online.carry, None)
-        now = policy.reset(update, now, item, fault, online.steps)
-        online.carry, online.state = now.carry, now.state
-        self._say_once(f"{call}: {fault[0]} is {fault[1]} at step {online.steps}: reset")
+        policy.call = call
+        policy.skip(backend, _progress(now), fault, now.steps, cause_of(backend, item, fault))
+        self._say_once(f"{call}: {fault[0]} is {fault[1]} at step {now.steps}: skipped")
 
-    def taken(self, online: Any, made: Any) -> None:
+    def reset(self, now: Running, update: Update, call: str, fault: Fault, item: Any) -> None:
+        """Start with the initial carry, and with the initial state where it must be."""
+        fresh = self.policy.reset(update, _progress(now), item, fault, now.steps)
+        now.carry, now.state = fresh.carry, fresh.state
+        self._say_once(f"{call}: {fault[0]} is {fault[1]} at step {now.steps}: reset")
+
+    def taken(self, now: Running, loss: float | None) -> None:
         """Note a step that was taken, and warn if the loss or the influence estimate diverges."""
         self.policy.skipped_in_a_row = 0
-        self._left = online.state, online.carry, _versions(online.state)
-        if isinstance(made, Estimate):
-            growth = self._losses.add(float(made.loss))
+        self._left = now.state, now.carry, _versions(now.state)
+        if loss is not None:
+            growth = self._losses.add(loss)
             if growth is not None:
                 _warn_of_growth(f"the loss of the last {WINDOW} steps", growth, _WAY_OUT)
-        if online.steps % WINDOW == 0:
-            size = size_of(online.carry)
+        if now.steps % WINDOW == 0:
+            size = size_of(now.carry)
             growth = None if size is None else self._pairs.add(size)
             if growth is not None:
                 _warn_of_growth(
@@ -219,6 +216,10 @@ class Watch:
             counted = "Further ones are counted in online.skipped and online.resets, and logged."
             _warn(f"{what}. {counted}", above=6)
         self._warned = True
+
+
+def _progress(now: Running) -> Progress:
+    return Progress(now.params, now.state, now.carry, None)
 
 
 class Watched:

@@ -15,6 +15,7 @@ from uoro.dynamics import Dynamics
 from uoro.errors import DerivativeWarning, StreamError
 from uoro.estimator import Estimator
 from uoro.estimators import UORO, JointUORO
+from uoro.estimators.auto import require_estimator
 from uoro_conformance.cases import at_every_step, guarded
 from uoro_conformance.finding import Finding, not_checked, precision_of
 from uoro_conformance.laws import check_purity
@@ -100,7 +101,8 @@ def check_model(
         reason = "What UORO is on this model depends on its derivatives: see above."
         run("exact/chain", lambda: not_checked("each step's mean is RTRL's", reason))
         return report
-    chosen, trial = UORO() if estimator is None else estimator, trial.unrolled(span)
+    chosen = require_estimator("check_model", UORO() if estimator is None else estimator)
+    trial = trial.unrolled(span)
     if isinstance(chosen, (UORO, JointUORO)) and chosen.baseline is None:
         check_pairs(run, report, trial, chosen, seed)
     else:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from uoro.backend import Backend
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of, needs_item
 from uoro.learning.learner import Learner
 from uoro_conformance.finding import Finding
 from uoro_conformance.systems import Trial
@@ -53,6 +53,11 @@ class Recording:
     def guarantee(self) -> Guarantee:
         """That of the estimator."""
         return guarantee_of(self.estimator)
+
+    @property
+    def needs_item(self) -> bool:
+        """Return whether the carry of the estimator is built by an item."""
+        return needs_item(self.estimator)
 
     def init(self, dynamics: Any, params: Any, state: Any, *, inputs: Any = None) -> Any:
         """Build the estimator's carry."""

@@ -155,7 +155,7 @@ class Unaveraged(ShardedStreams):
     def step(self, *arguments: Any) -> Any:
         carry, state, estimate = super().step(*arguments)
         dynamics, params, *stacks = arguments
-        *_, wrong = self.estimator.step(dynamics, params, *jax.tree.map(lambda x: x[0], stacks))
+        *_, wrong = self._each.step(dynamics, params, *jax.tree.map(lambda x: x[0], stacks))
         return carry, state, estimate._replace(gradient=wrong.gradient)
 
 

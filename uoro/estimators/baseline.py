@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from uoro.algebra import entry
 from uoro.arguments import mismatch, require_carry, require_choice, require_count, require_item
@@ -74,6 +74,7 @@ class Beside(Stepping):
 
     estimator: Any
     probes: int = 1
+    needs_item: ClassVar[bool] = True
 
     @property
     def guarantee(self) -> Guarantee:

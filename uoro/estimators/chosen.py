@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from uoro.algebra import entry
-from uoro.arguments import require_estimator
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
 from uoro.estimator import Estimator, ParallelEstimator
-from uoro.estimators.auto import Auto
+from uoro.estimators.auto import Auto, require_estimator
 from uoro.estimators.recommending import facts_of, recommended
 from uoro.estimators.spelling import parse_estimator
 
@@ -84,23 +83,46 @@ def chosen_for(
     return chosen.estimator, chosen
 
 
+class Selection:
+    """The estimator of a run: the one given, or the one that its first item decides, once.
+
+    Args:
+        estimator: An estimator; an `Auto`, or several streams of it.
+
+    Attributes:
+        estimator: The estimator; after `settle` the one in the place of an `Auto`.
+        chosen: What was chosen, if anything was.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+        self.chosen: Chosen | None = None
+
+    def settle(self, *at: Any) -> None:
+        """Choose, if nothing was chosen yet; the arguments are the further ones of `chosen_for`."""
+        if is_auto(self.estimator):
+            self.estimator, self.chosen = chosen_for(self.estimator, *at)
+
+
 def as_estimator(call: str, given: Any) -> Any:
     """Return an estimator that takes one item a step, given as such or by its name.
 
     Args:
         call: The call, as the user wrote it.
-        given: An estimator; ``"auto"``, or another name as on the command line; ``None`` for
-            ``"auto"``.
+        given: An estimator; an `Auto`; ``"auto"``, or another name as on the command line;
+            ``None`` for ``"auto"``.
+
+    Returns:
+        The estimator, or an `Auto`.
 
     Raises:
         UnknownNameError: If there is no estimator of that name.
         SettingError: If it is no estimator, or takes several items a step.
     """
-    if given is None:
+    if given is None or isinstance(given, Auto):
         return Auto()
     if not isinstance(given, str):
-        require_estimator(call, given)
-        return given
+        return require_estimator(call, given)
     choice = parse_estimator(given)
     if choice.span != 1:
         raise SettingError(

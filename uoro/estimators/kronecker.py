@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from uoro.algebra import coordinates, in_full, size, where, working_precision
 from uoro.arguments import (
@@ -12,7 +12,6 @@ from uoro.arguments import (
     mismatch,
     require_carry,
     require_count,
-    require_estimator,
     require_flag,
     require_item,
     require_methods,
@@ -25,6 +24,7 @@ from uoro.derivatives.structure import LeafStructure, Structure, find_structure
 from uoro.dynamics import Dynamics, Inputs, Outcome, Params, State
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimator, Guarantee, Sampler
+from uoro.estimators.auto import require_estimator
 from uoro.estimators.kronecker_carry import (
     DRAWS,
     KroneckerInfluence,
@@ -102,6 +102,7 @@ class KroneckerSum(Stepping):
     _: KW_ONLY
     rest: Rest = "exact"
     group: bool = False
+    needs_item: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         call = f"KroneckerSum(rank={spelled(self.rank)}, rest={spelled(self.rest)})"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from uoro.algebra import coordinates, nonzero, shaped, where
 from uoro.arguments import mismatch, require_item, require_model
@@ -179,6 +179,8 @@ def through_local(
 
 class Local(Stepping):
     """Base of estimators that carry the influence of params on their own units, and no other."""
+
+    needs_item: ClassVar[bool] = True
 
     def structure(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, inputs: Any

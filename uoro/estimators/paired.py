@@ -36,6 +36,11 @@ class Paired(Stepping, ABC):
     probes: int
 
     @property
+    def needs_item(self) -> bool:
+        """Return whether there is a baseline, which an item shapes."""
+        return self.baseline is not None
+
+    @property
     @abstractmethod
     def _averaged(self) -> int:
         """How many pairs are averaged: k, or 1 if their sum is meant."""

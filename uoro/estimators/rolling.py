@@ -67,6 +67,11 @@ class RollingTruncated(Stepping):
         """Return ``"biased"``: the influence of steps before the window is ignored."""
         return "biased"
 
+    @property
+    def needs_item(self) -> bool:
+        """Return whether there is a window, of items shaped like the first."""
+        return self.window > 1
+
     def init(
         self,
         dynamics: Dynamics[Params, State, Inputs],

@@ -8,7 +8,6 @@ from typing import Any
 
 from uoro.arguments import require_choice
 from uoro.errors import SettingError, UnknownNameError, spelled
-from uoro.estimator import Estimator
 from uoro.estimators.auto import Auto
 from uoro.estimators.block_rtrl import BlockRTRL
 from uoro.estimators.joint import JointUORO
@@ -40,12 +39,12 @@ class Choice:
 
     Attributes:
         name: The name as written.
-        estimator: The estimator.
+        estimator: The estimator, or an `Auto`.
         span: Number of items that one update consumes; ``None`` for the whole run.
     """
 
     name: str
-    estimator: Estimator
+    estimator: Any
     span: int | None
 
 

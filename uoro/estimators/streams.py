@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uoro.algebra import mean, select
-from uoro.arguments import require_count, require_dynamics, require_estimator, require_stack
+from uoro.arguments import require_count, require_dynamics, require_stack
 from uoro.backend import Backend, Distribution, Tree
 from uoro.dynamics import Dynamics, Outcome
 from uoro.errors import spelled
@@ -18,7 +18,9 @@ from uoro.estimator import (
     Guarantee,
     Sampler,
     guarantee_of,
+    needs_item,
 )
+from uoro.estimators.auto import Auto, require_estimator
 from uoro.estimators.gradient import advance_each, gradient_of_each
 from uoro.estimators.paired import Paired
 from uoro.prediction import (
@@ -47,19 +49,20 @@ class Streams:
     `_add`.
 
     Args:
-        estimator: Estimator of each stream.
+        estimator: Estimator of each stream, or an `uoro.estimators.Auto`.
         count: Number of streams, B.
 
     Raises:
         SettingError: If ``count`` is not a positive integer, or ``estimator`` is not an estimator.
     """
 
-    estimator: Estimator
+    estimator: Estimator | Auto
     count: int
 
     def __post_init__(self) -> None:
         require_count(self._call, "count", self.count)
-        require_estimator(self._call, self.estimator)
+        if not isinstance(self.estimator, Auto):
+            require_estimator(self._call, self.estimator)
 
     estimand = FormerGuarantee()
 
@@ -67,6 +70,15 @@ class Streams:
     def guarantee(self) -> Guarantee:
         """Return the guarantee of the estimator, which the average inherits."""
         return guarantee_of(self.estimator)
+
+    @property
+    def needs_item(self) -> bool:
+        """Return whether the carry of a stream is built by its item."""
+        return needs_item(self.estimator)
+
+    @property
+    def _each(self) -> Estimator:
+        return require_estimator(self._call, self.estimator)
 
     @property
     def rows(self) -> range:
@@ -94,7 +106,7 @@ class Streams:
 
         def start(params: Any, *stacks: Any) -> Any:
             def one(state: Any, inputs: Any = None) -> Any:
-                return self.estimator.init(dynamics, params, state, inputs=inputs)
+                return self._each.init(dynamics, params, state, inputs=inputs)
 
             return dynamics.backend.vmap(one)(*stacks)
 
@@ -109,7 +121,7 @@ class Streams:
         ) -> Tree:
             return sampler(like, distribution, batch, stacked + 1)
 
-        return self.estimator.draw(per_stream, state)
+        return self._each.draw(per_stream, state)
 
     def step(
         self,
@@ -237,7 +249,7 @@ class Streams:
 
     def _step_here(self, dynamics: Any, params: Any, *stacks: Any) -> tuple[Any, Any, Estimate]:
         """Advance the streams of one place, and average over them."""
-        backend, estimator = dynamics.backend, self.estimator
+        backend, estimator = dynamics.backend, self._each
         if isinstance(estimator, Predicting):
             carry, state, made = self._advance_here(dynamics, params, *stacks)
             losses = require_losses(backend, made.output)
@@ -251,7 +263,7 @@ class Streams:
         self, dynamics: Any, params: Any, *stacks: Any
     ) -> tuple[Any, Any, Prediction]:
         """Advance the streams of one place."""
-        estimator = predicting(self.estimator, f"{self._call}.advance")
+        estimator = predicting(self._each, f"{self._call}.advance")
         if isinstance(estimator, AdvancesStreams):
             return estimator.advance_streams(dynamics, params, *stacks)
 
@@ -259,7 +271,7 @@ class Streams:
 
     def _gradient_here(self, dynamics: Any, params: Any, *stacks: Any) -> Any:
         """Add up the gradients of the streams of one place."""
-        estimator = predicting(self.estimator, f"{self._call}.gradient")
+        estimator = predicting(self._each, f"{self._call}.gradient")
         own = type(estimator).gradient in (Stepping.gradient, Paired.gradient)
         if own and isinstance(estimator, SumsStreams):
             return estimator.gradient_streams(dynamics, params, *stacks)

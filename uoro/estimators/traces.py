@@ -11,13 +11,20 @@ from uoro.arguments import (
     mismatch,
     require_callable,
     require_dynamics,
-    require_estimator,
     require_number,
 )
 from uoro.backend import Backend, Scalar
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
-from uoro.estimator import Estimator, Guarantee, ParallelEstimator, Sampler, guarantee_of
+from uoro.estimator import (
+    Estimator,
+    Guarantee,
+    ParallelEstimator,
+    Sampler,
+    guarantee_of,
+    needs_item,
+)
+from uoro.estimators.auto import require_estimator
 from uoro.prediction import predicting
 
 
@@ -93,6 +100,11 @@ class Traces:
     def guarantee(self) -> Guarantee:
         """Return the guarantee of the estimator, which a sum inherits."""
         return guarantee_of(self.estimator)
+
+    @property
+    def needs_item(self) -> bool:
+        """Return whether the carry of the estimator is built by an item."""
+        return needs_item(self.estimator)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None

@@ -12,7 +12,6 @@ from uoro.arguments import (
     require_callable,
     require_count,
     require_dynamics,
-    require_estimator,
     require_list,
     require_optimizer,
     require_seed,
@@ -20,6 +19,7 @@ from uoro.arguments import (
 from uoro.dynamics import Dynamics
 from uoro.errors import NonFiniteError, SettingError, spelled
 from uoro.estimator import Estimator
+from uoro.estimators.auto import require_estimator
 from uoro.learning.carry import Metrics, Progress
 from uoro.learning.learner import Learner
 from uoro.learning.stream import read

@@ -22,6 +22,7 @@ from uoro.deprecation import renamed_keywords
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError, StructureError, spelled
 from uoro.estimator import Estimate, Estimator
+from uoro.estimators.auto import Auto
 from uoro.estimators.chosen import as_estimator, described
 from uoro.learning.carry import Metrics, Progress, Summary
 from uoro.learning.later import Later, LearnsLater, Loss
@@ -90,7 +91,7 @@ class Learner(LearnsLater):
     def __init__(
         self,
         dynamics: Dynamics[Any, Any, Any],
-        estimator: Estimator | str,
+        estimator: Estimator | Auto | str,
         optimizer: Optimizer,
         params: Any,
         state: Any,
@@ -136,7 +137,7 @@ class Learner(LearnsLater):
         return self.dynamics.backend
 
     @property
-    def estimator(self) -> Estimator:
+    def estimator(self) -> Any:
         """Estimator; an `uoro.estimators.Auto` until the first item decides."""
         return self._stepper.update.estimator
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from uoro.algebra import working_precision
-from uoro.arguments import require_count, require_estimator
+from uoro.arguments import require_count
 from uoro.dynamics import Dynamics
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of, needs_item
+from uoro.estimators.auto import require_estimator
 
 JUDGED = ("predicted", "target", "weight", "change", "scale", "base")
 """What is kept of a row, by target: the prediction made h rows before, and fields of the item."""
@@ -72,6 +73,11 @@ class Prequential:
     def guarantee(self) -> Guarantee:
         """Guarantee of the estimator, whose gradient is returned."""
         return guarantee_of(self.estimator)
+
+    @property
+    def needs_item(self) -> bool:
+        """Return whether the carry of the estimator is built by an item."""
+        return needs_item(self.estimator)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None

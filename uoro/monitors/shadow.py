@@ -10,8 +10,9 @@ from uoro.arguments import mismatch, require_count
 from uoro.backend import Backend
 from uoro.dynamics import Dynamics
 from uoro.errors import SettingError
-from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of
+from uoro.estimator import Estimate, Estimator, Guarantee, Sampler, guarantee_of, needs_item
 from uoro.estimators import RTRL
+from uoro.estimators.auto import require_estimator
 from uoro.monitors.apart import draw_both, draws
 from uoro.monitors.batches import Batches, add, start
 
@@ -98,12 +99,20 @@ class Shadowed:
     every: int = 1
 
     def __post_init__(self) -> None:
-        require_count(f"Shadowed(every={self.every!r})", "every", self.every)
+        call = f"Shadowed(every={self.every!r})"
+        require_count(call, "every", self.every)
+        for estimator in (self.estimator, self.shadow):
+            require_estimator(call, estimator)
 
     @property
     def guarantee(self) -> Guarantee:
         """Guarantee of the estimator, which the shadow leaves as it is."""
         return guarantee_of(self.estimator)
+
+    @property
+    def needs_item(self) -> bool:
+        """Return whether either carry is built by an item."""
+        return needs_item(self.estimator) or needs_item(self.shadow)
 
     def init(
         self, dynamics: Dynamics[Any, Any, Any], params: Any, state: Any, *, inputs: Any = None

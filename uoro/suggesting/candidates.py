@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from uoro.arguments import mismatch, require_estimator, require_list
+from uoro.arguments import mismatch, require_list
 from uoro.errors import SettingError, spelled
 from uoro.estimator import ParallelEstimator
+from uoro.estimators.auto import require_estimator
 from uoro.estimators.recommending import Facts
 from uoro.estimators.spelling import Choice, parse_estimator
 from uoro.estimators.truncated import Truncated, TruncatedBPTT
@@ -90,6 +91,7 @@ def chosen(estimators: Sequence[Any]) -> list[Choice]:
     for each in require_list(call, "estimators", estimators):
         if isinstance(each, str):
             choice = parse_estimator(each)
+            require_estimator(call, choice.estimator)
         else:
             require_estimator(call, each)
             choice = Choice(_written(each), each, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from uoro.errors import NonFiniteError, SettingError, StreamError
+from uoro.estimators.auto import require_estimator
 from uoro.learning.carry import Metrics
 from uoro.learning.host_noise import SharedNoise
 from uoro.learning.learner import Learner
@@ -198,8 +199,9 @@ class Session:
 
     def _shared_signs(self, estimator: Any) -> SharedNoise | None:
         state = self.problem.backend.to_host(self.problem.state)
+        draw = require_estimator("train(noise='shared')", estimator).draw
         try:
-            signs = SharedNoise(estimator.draw, state, self.settings.seed)
+            signs = SharedNoise(draw, state, self.settings.seed)
             return signs if signs.used else None
         except (TypeError, AttributeError) as error:
             raise SettingError(
