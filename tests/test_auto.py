@@ -14,15 +14,18 @@ from uoro_conformance import check_model
 from uoro import (
     RTRL,
     SGD,
+    UORO,
     BlockRTRL,
     JointUORO,
     KroneckerSum,
     Learner,
+    RollingTruncated,
     SettingError,
     Streams,
     load_backend,
 )
-from uoro.estimators import Auto, Traces, choose
+from uoro.estimator import needs_item
+from uoro.estimators import Auto, SnAp, Traces, Truncated, choose
 from uoro.estimators.recommending import AFFORDABLE, SMALL, Facts, recommended
 from uoro.estimators.spelling import parse_estimator
 from uoro.lab.replicas import Replicas
@@ -207,6 +210,97 @@ def test_jax_chooses_by_the_item_of_init(estimator: str | None) -> None:
     wide = {"w": jnp.eye(64), "u": jnp.ones(64)}
     core.init(wide, jnp.zeros(64), item=0.1)  # One function, models of several sizes.
     assert "KroneckerSum" in core.describe()
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[Any]:
+    """Return a list that grows by an entry for each choice in a module."""
+    found: list[Any] = []
+    plain = module.chosen_for
+
+    def choose_and_count(*given: Any) -> Any:
+        found.append(given)
+        return plain(*given)
+
+    monkeypatch.setattr(module, "chosen_for", choose_and_count)
+    return found
+
+
+def test_a_jax_step_chooses_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import jax
+    import jax.numpy as jnp
+    from uoro_jax import online, online_gradient
+
+    def transition(params: Any, state: Any, x: Any) -> Any:
+        state = jnp.tanh(params["w"] @ state + params["u"] * x)
+        return state, state.sum()
+
+    core, key = online(transition), jax.random.key(0)
+    params = {"w": 0.3 * jnp.eye(3), "u": jnp.ones(3)}
+    carry = core.init(params, jnp.zeros(3), item=0.1)
+    choices = _counted(monkeypatch, online_gradient)
+    core.step(params, carry, 0.5, key)
+    assert len(choices) == 1
+    _, _, one = core.predict(params, carry, 0.5, key)
+    assert len(choices) == 2
+    gradient = jax.grad(lambda params: core(params, carry, 0.5, key)[1])(params)
+    assert len(choices) == 3
+    assert jnp.array_equal(one(1.0)["w"], gradient["w"])
+    *_, other = core.predict(params, carry, 0.2, key)
+    forms: list[Any] = [jax.tree.structure(each) for each in (one, other)]
+    assert forms[0] == forms[1]
+
+
+def test_online_chooses_once_for_steps_with_and_without_a_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+    from torch.nn.functional import mse_loss
+    from uoro_torch import Online
+
+    from uoro.estimators import chosen
+
+    choices = _counted(monkeypatch, chosen)
+    online = Online.for_module(torch.nn.GRUCell(2, 3), mse_loss, torch.zeros(3))
+    x, y = torch.ones(2), torch.ones(3)
+    mse_loss(online(x), y).backward()  # type: ignore[no-untyped-call]
+    online.step(x, y)
+    assert len(choices) == 1
+
+
+@pytest.mark.parametrize(
+    ("estimator", "needs"),
+    [
+        (UORO(), False),
+        (UORO(baseline="diagonal"), True),
+        (JointUORO(2), False),
+        (RTRL(), False),
+        (Truncated(), False),
+        (RollingTruncated(1), False),
+        (RollingTruncated(2), True),
+        (KroneckerSum(2), True),
+        (BlockRTRL(), True),
+        (SnAp(), True),
+        (Shadowed(UORO(), RTRL()), False),
+        (Shadowed(UORO(), RollingTruncated(2)), True),
+        (Traces(SnAp(), 0.9, 0.9), True),
+    ],
+    ids=str,
+)
+def test_an_estimator_says_whether_its_carry_needs_an_item(estimator: Any, needs: bool) -> None:
+    backend = load_backend("autograd")
+    dynamics, params, state = _network(backend, 3, mixes=False)
+    stack = backend.map(lambda leaf: backend.xp.stack([leaf] * 2), state)
+    given = [(estimator, state)]
+    if not isinstance(estimator, Traces):
+        given.append((Streams(estimator, 2), stack))
+    for each, start in given:
+        assert needs_item(each) == needs
+        if needs:
+            with pytest.raises(SettingError, match="expected an item of the stream"):
+                each.init(dynamics, params, start)
+        else:
+            each.init(dynamics, params, start)
+    assert needs_item(Auto())
 
 
 def test_names_are_estimators_and_what_takes_several_items_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -45,7 +45,9 @@ class OnlineGradient:
     dynamics: Dynamics[Any, Any, Any]
     estimator: Estimator | Auto
     on_nonfinite: OnNonfinite = "raise"
-    _chosen: dict[Chosen, None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _chosen: dict[Chosen, OnlineGradient] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def describe(self) -> str:
         """Return how the model is differentiated, and by which estimator, chosen for what reason.
@@ -71,7 +73,7 @@ class OnlineGradient:
         for name, tree in (("params", params), ("state", state)):
             require_arrays(f"OnlineGradient.init({name}=...)", tree)
         params, state = jax.tree.map(jnp.asarray, (params, state))
-        estimator = self._estimator(params, state, item)
+        estimator: Any = self._of(params, state, item).estimator
         influence = estimator.init(self.dynamics, params, state, inputs=item)
         return Carry(state, influence, Faults.none(self.on_nonfinite))
 
@@ -113,8 +115,9 @@ class OnlineGradient:
                 the loss within its step.
         """
         self._require("__call__", carry)
-        signs = self._draw("__call__", key, params, carry.state, item)
-        taken: Any = rule.predict(self._advance, params, carry, item, signs)
+        core = self._of(params, carry.state, item)
+        signs = core._draw("__call__", key, carry.state)
+        taken: Any = rule.predict(core._advance, params, carry, item, signs)
         carry, output, aux = taken
         return carry, output if aux is None else (output, aux)
 
@@ -142,10 +145,11 @@ class OnlineGradient:
         """
         self._require("predict", carry)
         params = rule.without_derivative("OnlineGradient.predict", params)
-        signs = self._draw("predict", key, params, carry.state, item)
-        after, prediction = self._advance(params, carry, item, signs)
+        core = self._of(params, carry.state, item)
+        signs = core._draw("predict", key, carry.state)
+        after, prediction = core._advance(params, carry, item, signs)
         output, aux = prediction.output, prediction.aux
-        pullback = Pullback(params, carry, item, self._gradient, Form.of(output))
+        pullback = Pullback(params, carry, item, core._gradient, Form.of(output))
         return after, output if aux is None else (output, aux), pullback
 
     def step(self, params: Any, carry: Carry, item: Any, key: Any) -> tuple[Carry, Estimate]:
@@ -169,8 +173,10 @@ class OnlineGradient:
         """
         self._require("step", carry)
         params = rule.without_derivative("OnlineGradient.step", params)
-        signs = self._draw("step", key, params, carry.state, item)
-        influence, state, estimate = self._estimator(params, carry.state, item).step(
+        core = self._of(params, carry.state, item)
+        estimator: Any = core.estimator
+        signs = core._draw("step", key, carry.state)
+        influence, state, estimate = estimator.step(
             self.dynamics, params, carry.influence, carry.state, item, signs
         )
         after = Carry(state, influence)
@@ -181,8 +187,7 @@ class OnlineGradient:
     def _advance(
         self, params: Any, carry: Carry, item: Any, signs: Any
     ) -> tuple[Carry, Prediction]:
-        estimator = self._predicting(params, carry, item)
-        influence, state, prediction = estimator.advance(
+        influence, state, prediction = self._predicting().advance(
             self.dynamics, params, carry.influence, carry.state, item, signs
         )
         after = Carry(state, influence)
@@ -195,19 +200,22 @@ class OnlineGradient:
         return masked_unless_finite(self.on_nonfinite, gradient)
 
     def _gradient(self, params: Any, carry: Carry, item: Any, cotangent: Any) -> Any:
-        gradient = self._predicting(params, carry, item).gradient(
+        gradient = self._predicting().gradient(
             self.dynamics, params, carry.influence, carry.state, item, cotangent
         )
         return self._whole(gradient)
 
-    def _predicting(self, params: Any, carry: Carry, item: Any) -> Any:
-        estimator = self._estimator(params, carry.state, item)
+    def _predicting(self) -> Any:
+        estimator: Any = self.estimator
         return predicting(estimator, "online(transition, estimator)")
 
-    def _estimator(self, params: Any, state: Any, item: Any) -> Estimator:
-        """Return the estimator; the one that fits these shapes, if it is chosen by them."""
+    def _of(self, params: Any, state: Any, item: Any) -> OnlineGradient:
+        """Return the functions of an estimator: these, or those of the one that fits the shapes.
+
+        Equal choices have the same functions, which JAX compares by identity.
+        """
         if not is_auto(self.estimator):
-            return self.estimator
+            return self
         if item is None:
             raise SettingError(
                 "OnlineGradient.init(params, state, item=...): expected an item of the stream, by "
@@ -215,9 +223,7 @@ class OnlineGradient:
                 "estimator by name: online(transition, UORO())."
             )
         estimator, chosen = chosen_for(self.estimator, self.dynamics, params, state, item)
-        self._chosen[chosen] = None
-        made: Estimator = estimator
-        return made
+        return self._chosen.setdefault(chosen, replace(self, estimator=estimator))
 
     def _require(self, method: str, carry: Any) -> None:
         if not isinstance(carry, Carry):
@@ -225,8 +231,8 @@ class OnlineGradient:
             call, expected = f"OnlineGradient.{method}(carry=...)", "a uoro_jax.Carry"
             raise StructureError(mismatch(call, "", expected, spelled(carry), hint))
 
-    def _draw(self, method: str, key: Any, params: Any, state: Any, item: Any) -> Any:
-        estimator = self._estimator(params, state, item)
+    def _draw(self, method: str, key: Any, state: Any) -> Any:
+        estimator: Any = self.estimator
         try:
             return estimator.draw(partial(self.dynamics.backend.random, key), state)
         except (TypeError, ValueError) as error:
