@@ -19,31 +19,34 @@ class Finite:
     """Ask whether tensors are finite."""
 
     def __init__(self) -> None:
+        self._device: torch.device | None = None
         self._found = self._one = torch.empty(0)
 
     def __call__(self, tensors: list[Tensor]) -> bool:
         """Return whether all numbers of some tensors are finite.
 
-        The kernel of PyTorch's gradient scaler looks at all tensors at once. It multiplies them by
-        one, so it is given none that is a view.
-        """
-        plain, others = list[Tensor](), list[Tensor]()
-        for each in tensors:
-            fits = each.is_contiguous() and not each._is_view() and each.dtype.is_floating_point
-            (plain if fits and (not plain or each.dtype is plain[0].dtype) else others).append(each)
-        if plain and not self._plain_finite(plain):
-            return False
-        # A sum may overflow where no number is infinite.
-        return all(isfinite(each.sum().item()) or bool(each.isfinite().all()) for each in others)
+        The kernel of PyTorch's gradient scaler looks at all tensors of one dtype at once. It
+        multiplies them by one in place.
 
-    def _plain_finite(self, tensors: list[Tensor]) -> bool:
-        device = tensors[0].device
-        if self._found.device != device or not self._found.numel():
+        Args:
+            tensors: Contiguous tensors, none of them a view.
+        """
+        if not tensors:
+            return True
+        dtype = tensors[0].dtype
+        plain = [each for each in tensors if each.dtype is dtype]
+        if not dtype.is_floating_point:
+            return all(bool(each.isfinite().all()) for each in tensors)
+        if len(plain) < len(tensors) and not self([e for e in tensors if e.dtype is not dtype]):
+            return False
+        device = plain[0].device
+        if self._device != device:
+            self._device = device
             self._found, self._one = (torch.full((), x, device=device) for x in (0.0, 1.0))
         try:
-            _private._amp_foreach_non_finite_check_and_unscale_(tensors, self._found, self._one)
+            _private._amp_foreach_non_finite_check_and_unscale_(plain, self._found, self._one)
         except (RuntimeError, NotImplementedError):  # Not for this device, or these tensors.
-            return all(bool(each.isfinite().all()) for each in tensors)
+            return all(bool(each.isfinite().all()) for each in plain)
         if not float(self._found):
             return True
         self._found.zero_()

@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def accumulate(params: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-    """Add gradients to the params' ``.grad``, each in memory of its own, after their hooks.
+    """Add gradients, each in memory of its own, to the params' ``.grad``, after their hooks.
 
     A hook of `Tensor.register_hook` is called with the gradient that is added, and may replace it;
     one of `Tensor.register_post_accumulate_grad_hook` is called once ``.grad`` is complete.
     """
-    apart = in_memory_of_their_own([gradients[name] for name in params])
-    for param, gradient in zip(params.values(), apart, strict=True):
+    for name, param in params.items():
+        gradient = gradients[name]
         for hook in (param._backward_hooks or {}).values():
             replaced = hook(gradient)
             gradient = gradient if replaced is None else replaced

@@ -111,10 +111,9 @@ class Watch:
             loss = float(made.loss)
             if loss - loss != 0.0:
                 return loss, (LOSS, loss)
-            # Cloned here where they are views, and not again when they are added to ``.grad``.
-            names = list(made.gradient)
-            gradients = in_memory_of_their_own([made.gradient[name] for name in names])
-            made.gradient.update(zip(names, gradients, strict=True))
+            # Cloned where they are views: they are looked at here, and added to ``.grad`` after.
+            gradients = in_memory_of_their_own(list(made.gradient.values()))
+            made.gradient.update(zip(made.gradient, gradients, strict=True))
             if not self._finite(gradients):
                 return loss, (GRADIENT, first_unfinite(gradients))
             if self._several:  # The state is that of this process alone.
