@@ -17,7 +17,7 @@ from uoro_torch import DistributedStreams, Online
 
 from uoro import UORO
 
-PROCESSES, STREAMS, UNITS, STEPS = 2, 8, 16, 800
+PROCESSES, STREAMS, UNITS, STEPS = 2, 8, 16, 400
 
 
 class Model(nn.Module):
@@ -37,7 +37,7 @@ def train(rank, meeting):
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=PROCESSES)
     torch.manual_seed(0)  # the same model in all
     model = Model()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     estimator = DistributedStreams(UORO(), STREAMS)
     mine = len(estimator.rows)
     online = Online.for_module(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from uoro_torch import Online
 
-STREAMS, UNITS, STEPS = 8, 16, 1_500
+STREAMS, UNITS, STEPS = 8, 16, 800
 
 
 class Model(nn.Module):
@@ -53,5 +53,5 @@ for _ in range(STEPS):
     left = torch.where(ended, torch.randint(3, 7, (STREAMS,)), left - 1)
     fresh = ended
 
-first, last = torch.stack(losses[:300]).mean(), torch.stack(losses[-300:]).mean()
+first, last = torch.stack(losses[:200]).mean(), torch.stack(losses[-200:]).mean()
 print(f"loss: {first:.3f} at first, {last:.3f} at last")

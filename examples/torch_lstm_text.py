@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from uoro_torch import Online
 
-STEPS = 1_500
+STEPS = 800
 
 
 class Characters(nn.Module):

@@ -38,8 +38,19 @@ _left = [0]
 compile_fast()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of the longest files first; `make test` shares out whole files in order."""
+    """Sort out what is thorough, and put the tests of the longest files first.
+
+    An estimator is one file for all backends, and a test of it on JAX is mostly compilation. So
+    ``@pytest.mark.elsewhere("gru", ...)`` leaves all cases on autograd, and on the other backends
+    those alone whose ids contain one of the words. `make test` shares out whole files in order.
+    """
+    for item in items:
+        mark = item.get_closest_marker("elsewhere")
+        case = item.nodeid.partition("[")[2]
+        if mark and "autograd" not in case and not any(word in case for word in mark.args):
+            item.add_marker(pytest.mark.thorough)
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 

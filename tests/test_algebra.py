@@ -73,9 +73,10 @@ def test_uoro_runs_in_low_precision_and_stays_finite(name: str, dtype: str) -> N
     params, state = _cast(params, cast), _cast(state, cast)
     estimator = UORO()
     carry = estimator.init(dynamics, params, state)
+    advance = backend.compile(partial(estimator.step, dynamics))
     for step, item in enumerate(entries(backend, make_items(20), 20)):
         signs = backend.random(backend.fold(backend.key(0), step), state, "signs")
-        carry, state, estimate = estimator.step(dynamics, params, carry, state, item, signs)
+        carry, state, estimate = advance(params, carry, state, item, signs)
     for path, leaf in backend.named_leaves(estimate.gradient):
         assert dtype in str(leaf.dtype), path
     length = float(norm(backend, estimate.gradient))

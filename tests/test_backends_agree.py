@@ -115,13 +115,13 @@ def test_float32_stays_float32_and_follows_float64(name: str, estimator: Estimat
             dynamics = backend.dynamics(partial(model.transition, backend.xp))
             params, state = backend.from_host(params, dtype=dtype), backend.from_host(state)
             items = backend.from_host(make_items(10))
-            carry = None
+            carry, advance = None, backend.compile(partial(estimator.step, dynamics))
             for step in range(10):
                 item = backend.map(lambda leaf, step=step: leaf[step], items)
                 if carry is None:
                     carry = estimator.init(dynamics, params, state, inputs=item)
                 signs = backend.from_host(next(drawn)) if drawn.used else None
-                carry, state, estimate = estimator.step(dynamics, params, carry, state, item, signs)
+                carry, state, estimate = advance(params, carry, state, item, signs)
             for path, leaf in backend.named_leaves((state, estimate.gradient)):
                 assert dtype in str(leaf.dtype), f"{path} is {leaf.dtype}"
             return [

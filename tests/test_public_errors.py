@@ -693,7 +693,7 @@ def _start(*arguments: Any, **options: Any) -> None:
         for option in options
     ],
 )
-@settings(QUICK, max_examples=25)
+@settings(QUICK, max_examples=10)
 @given(value=WORDS)
 def test_a_bad_word_on_the_command_line_is_one_line_and_exit_status_2(
     command: list[str], option: str, value: str

@@ -230,8 +230,8 @@ class Fading(nn.Module):
 @pytest.mark.parametrize(
     ("estimator", "late"),
     [
-        (UORO(), 0),
         (UORO(), 2),
+        pytest.param(UORO(), 0, marks=pytest.mark.thorough),
         pytest.param(JointUORO(2), 2, marks=pytest.mark.thorough),
         pytest.param(RTRL(), 0, marks=pytest.mark.thorough),
     ],

@@ -103,7 +103,7 @@ def test_a_backward_pass_releases_the_step_though_the_output_is_kept() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:online.x.. expected a backward pass:uoro.UOROWarning")
 def test_memory_is_flat_over_many_steps() -> None:
-    steps = int(os.environ.get("UORO_STEPS", "4000"))
+    steps = int(os.environ.get("UORO_STEPS", "2000"))
     with open("/proc/self/statm") as file:
         for late in (16, None):
             model, online = _made()

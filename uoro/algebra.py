@@ -68,7 +68,8 @@ def basis(backend: Backend, like: Tree) -> Tree:
 
 def repeat(backend: Backend, tree: Tree, count: int) -> Tree:
     """Stack ``count`` copies of a tree."""
-    return backend.map(lambda leaf: backend.xp.stack([leaf] * count), tree)
+    tile = backend.xp.tile
+    return backend.map(lambda leaf: tile(leaf, (count,) + (1,) * len(leaf.shape)), tree)
 
 
 def shift(backend: Backend, tree: Tree, by: Any, tangent: Any) -> Tree:

@@ -228,10 +228,13 @@ class JaxBackend:
             require_choice("backend.from_host(tree, dtype=...)", "dtype", dtype, DTYPES)
 
         def convert(leaf: Any) -> Any:
-            array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf))
+            array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
             if dtype is not None and coordinates_of(array):
                 wide = jnp.promote_types(dtype, jnp.complex64)
-                array = array.astype(wide if pair_axis(array) else dtype)
+                narrow = array.astype(jnp.result_type(array))
+                array = narrow.astype(wide if pair_axis(array) else dtype)
+            if not isinstance(array, jax.Array):
+                array = jnp.array(array)  # `asarray` compiles a copy for each shape.
             return array if self._device is None else jax.device_put(array, self._device)
 
         try:

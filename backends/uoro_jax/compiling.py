@@ -72,11 +72,13 @@ def fast_options() -> str:
     """Return flags for ``XLA_FLAGS`` with which a CPU's programs compile twice as fast.
 
     The programs are slower; for those that run for a moment that does not matter. XLA ends a
-    process at a flag that it does not know, so the second is given to tried versions alone.
+    process at a flag that it does not know, so all but the first are given to tried versions alone.
     """
     tried = version("jaxlib").startswith("0.10.")
     return "--xla_backend_optimization_level=0" + (
-        " --xla_cpu_use_fusion_emitters=false" if tried else ""
+        " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        if tried
+        else ""
     )
 
 
