@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+
+NEEDS = {
+    "lightning_module": "lightning",
+    "snntorch_neurons": "snntorch",
+    "spikingjelly_neurons": "spikingjelly",
+}
+"""Libraries that are no dependency, by the example that is about one."""
 
 
 def _numbers(line: str) -> list[float]:
@@ -18,6 +26,9 @@ def _numbers(line: str) -> list[float]:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs(example: Path, tmp_path: Path) -> None:
+    needed = NEEDS.get(example.stem)
+    if needed is not None and find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", str(example)],
         capture_output=True,
