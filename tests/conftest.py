@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 
 import jax
@@ -16,6 +17,9 @@ from uoro import Backend, load_backend
 from uoro.files.resident import resident
 
 BACKENDS = ("autograd", "torch", "jax")
+
+ONE_OF = 4
+"""Of how many cases of a test on JAX `make test` runs one."""
 
 ENOUGH, MUCH = 1.2e9, 2e8
 """Resident bytes of a worker from which on it frees what it compiled, and how many more it must
@@ -38,19 +42,29 @@ _left = [0]
 compile_fast()
 
 
+def _is_on_jax(item: pytest.Item) -> bool:
+    given = getattr(item, "callspec", None)
+    return given is not None and any(
+        (isinstance(value, str) and value == "jax") or getattr(value, "backend", None) == "jax"
+        for value in given.params.values()
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort out what is thorough, and put the tests of the longest files first.
+    """Leave most cases on JAX to the thorough tests, and begin with the longest files.
 
-    An estimator is one file for all backends, and a test of it on JAX is mostly compilation. So
-    ``@pytest.mark.elsewhere("gru", ...)`` leaves all cases on autograd, and on the other backends
-    those alone whose ids contain one of the words. `make test` shares out whole files in order.
+    An estimator is one file for all backends, and a test on JAX is mostly compilation, twenty times
+    the rest. So `make test` runs every fourth case of a test there, and all on the other backends;
+    it shares out whole files in order.
     """
+    cases = Counter[str]()
     for item in items:
-        mark = item.get_closest_marker("elsewhere")
-        case = item.nodeid.partition("[")[2]
-        if mark and "autograd" not in case and not any(word in case for word in mark.args):
-            item.add_marker(pytest.mark.thorough)
+        if _is_on_jax(item) and "thorough" not in item.keywords:
+            name = item.nodeid.partition("[")[0]
+            if cases[name] % ONE_OF:
+                item.add_marker(pytest.mark.thorough)
+            cases[name] += 1
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 

@@ -170,7 +170,7 @@ def test_a_learner_that_is_really_compiled_is_the_eager_one() -> None:
 @pytest.mark.parametrize(
     "estimator",
     [
-        JointUORO(2, scaling="rows"),
+        pytest.param(JointUORO(2, scaling="rows"), marks=pytest.mark.thorough),
         pytest.param(UORO(rank=2), marks=pytest.mark.thorough),
         pytest.param(RTRL(), marks=pytest.mark.thorough),
     ],

@@ -19,12 +19,22 @@ NEEDS = {
 }
 """Libraries that are no dependency, by the example that is about one."""
 
+THOROUGH = ("streams_in_processes", "streams_on_many_devices", "actor_critic")
+"""Those that take longest; what they show has tests of its own."""
+
 
 def _numbers(line: str) -> list[float]:
     return [float(found) for found in re.findall(r"\d+\.\d+", line)]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(path, marks=pytest.mark.thorough) if path.stem in THOROUGH else path
+        for path in EXAMPLES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_it_runs(example: Path, tmp_path: Path) -> None:
     needed = NEEDS.get(example.stem)
     if needed is not None and find_spec(needed) is None:

@@ -173,9 +173,22 @@ def _lstm_params(first: int, inputs: int) -> Any:
     return {name: 0.7 * draw(first + i, *shape) for i, (name, shape) in enumerate(shapes.items())}
 
 
-@pytest.mark.elsewhere("LSTM-rank 4", "LSTM-RTRL", "stack-joint")
-@pytest.mark.parametrize("name", ["UORO", "rank 4", "joint", "RTRL"])
-@pytest.mark.parametrize("kind", ["LSTM", "stack"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(("LSTM", "rank 4"), ("LSTM", "RTRL"), ("stack", "joint")),
+        *(
+            pytest.param(kind, name, marks=pytest.mark.thorough)
+            for kind, name in (
+                ("LSTM", "UORO"),
+                ("LSTM", "joint"),
+                ("stack", "UORO"),
+                ("stack", "rank 4"),
+                ("stack", "RTRL"),
+            )
+        ),
+    ],
+)
 def test_the_derivative_of_a_loss_is_that_of_a_step_for_an_lstm_and_a_stack(
     kind: str, name: str
 ) -> None:

@@ -47,7 +47,6 @@ def _schedule(backend: Backend, name: str, steps: int) -> tuple[Any, Any, Any, A
 # Unbiased.
 
 
-@pytest.mark.elsewhere("two leaves")
 @pytest.mark.parametrize("name", ["rnn", "two leaves"])
 def test_mean_over_all_signs_of_one_joint_pair_equals_rtrl(backend: Backend, name: str) -> None:
     system = _schedule(backend, name, 2)
@@ -102,7 +101,6 @@ def test_a_rank_of_the_number_of_units_is_rtrl_for_a_thousand_steps(units: int, 
         assert _worst_gap(backend, units, rank, 1000) < 1e-10
 
 
-@pytest.mark.elsewhere("torch", "6")
 @pytest.mark.parametrize("rank", [4, 6])
 def test_a_rank_of_the_number_of_units_is_rtrl_on_each_backend(backend: Backend, rank: int) -> None:
     assert _worst_gap(backend, 4, rank, 50) < 1e-12
@@ -144,7 +142,6 @@ def _worst_gap(
 # The numbers of a dense reference.
 
 
-@pytest.mark.elsewhere("7-3")
 @pytest.mark.parametrize(("units", "rank"), [(3, 2), (5, 2), (7, 3)])
 def test_pairs_and_gradients_are_those_of_a_dense_svd(
     backend: Backend, units: int, rank: int
@@ -181,7 +178,6 @@ def _pairs(backend: Backend, carry: Any, rank: int) -> tuple[Any, Any]:
 # What one step takes for granted of the one before.
 
 
-@pytest.mark.elsewhere("3-float32")
 @pytest.mark.parametrize(("dtype", "allowed"), [("float64", 1e-10), ("float32", 1e-3)])
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_both_sides_have_the_same_inner_products(
@@ -228,7 +224,6 @@ def test_pairs_that_have_other_ones_are_advanced_without_bias_too(backend: Backe
 # Projections.
 
 
-@pytest.mark.elsewhere("3")
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 def test_projections_resolve_the_identity(backend: Backend, n: int) -> None:
     every_sign = np.array(list(product((-1.0, 1.0), repeat=n)))

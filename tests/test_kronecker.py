@@ -56,14 +56,12 @@ def test_mean_over_all_signs_equals_rtrl(on: str, name: str, rank: int, free: in
     _require_mean(on, name, rank, free)
 
 
-@pytest.mark.elsewhere("gru")
 @pytest.mark.parametrize(("name", "rank", "free"), [("rnn", 3, 1), ("gru", 2, 1), ("lstm", 1, 2)])
 @pytest.mark.parametrize("on", ["autograd", "jax"])
 def test_mean_over_fewer_signs_equals_rtrl(on: str, name: str, rank: int, free: int) -> None:
     _require_mean(on, name, rank, free)
 
 
-@pytest.mark.elsewhere("torch", "gru")
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("on", ["torch", "jax"])
 def test_mean_over_all_signs_equals_rtrl_with_leaves_that_share_d(on: str, name: str) -> None:
@@ -129,7 +127,6 @@ class Complex:
         return state, xp.sum((xp.abs(state) - inputs["target"]) ** 2)
 
 
-@pytest.mark.elsewhere("torch")
 @pytest.mark.parametrize("rank", [1, 2])
 def test_mean_over_all_signs_equals_rtrl_with_layer_norm(backend: Backend, rank: int) -> None:
     system = _schedule(backend, Layered(), rank + 2)
@@ -137,7 +134,6 @@ def test_mean_over_all_signs_equals_rtrl_with_layer_norm(backend: Backend, rank:
     check_mean_of_terms(*system, estimator=estimator, fixed=rank, tolerance=1e-12).require()
 
 
-@pytest.mark.elsewhere("torch", "2-1")
 @pytest.mark.parametrize(("rank", "fixed"), [(1, 0), (2, 1)])
 def test_mean_over_all_signs_equals_rtrl_with_complex_numbers(
     backend: Backend, rank: int, fixed: int
@@ -150,7 +146,6 @@ def test_mean_over_all_signs_equals_rtrl_with_complex_numbers(
     finding.require()
 
 
-@pytest.mark.elsewhere("torch")
 def test_mean_over_all_signs_equals_rtrl_with_a_matrix_used_twice(backend: Backend) -> None:
     system = _schedule(backend, Tied(), 3)
     check_mean_of_terms(*system, estimator=KroneckerSum(1), tolerance=1e-12).require()

@@ -61,7 +61,6 @@ def _require_equal(one: Saved, two: Saved) -> None:
         np.testing.assert_array_equal(array, two.arrays[name], name, strict=True)
 
 
-@pytest.mark.elsewhere("torch", "rank=2", "RTRL")
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 def test_a_restored_learner_goes_on_bit_for_bit(backend: Backend, estimator: Estimator) -> None:
     items = _items(20)

@@ -167,6 +167,7 @@ def test_a_module_of_pytorch_is_measured(made: str) -> None:
     assert found.backend == "torch on cpu"
 
 
+@pytest.mark.thorough
 def test_a_network_may_learn_first_and_everything_that_fits_is_measured() -> None:
     doing: list[str] = []
     items = make_items(200)

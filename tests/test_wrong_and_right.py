@@ -56,7 +56,6 @@ def _name(made: Any) -> str:
     return str(getattr(made, "estimator", made).name)
 
 
-@pytest.mark.elsewhere("torch", *(_name(mutant) for mutant in OF_SINGLE_PAIRS[::3]))
 @pytest.mark.parametrize("mutant", [*OF_SINGLE_PAIRS, *WRONG_JOINT[3:5]], ids=_name)
 def test_each_wrong_estimator_is_killed_by_its_check(backend: Backend, mutant: Mutant) -> None:
     finding = refuse(GALLERY[0].build(backend), mutant)

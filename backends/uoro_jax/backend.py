@@ -113,9 +113,16 @@ class JaxBackend:
 
     def zeros(self, like: Any, *, batch: tuple[int, ...] = ()) -> Any:
         """Build the zero tangent, shaped ``batch + leaf.shape``."""
-        return jax.tree.map(
-            lambda leaf: jnp.zeros(batch + jnp.shape(leaf), leaf.dtype), moving(like)
-        )
+
+        def zero(leaf: Any) -> Any:
+            shape = batch + jnp.shape(leaf)
+            # Outside a trace `jnp.zeros` compiles a program for each shape.
+            traced = isinstance(leaf, Tracer)
+            return (
+                jnp.zeros(shape, leaf.dtype) if traced else jnp.array(np.zeros(shape, leaf.dtype))
+            )
+
+        return jax.tree.map(zero, moving(like))
 
     def combine(self, *terms: tuple[Any, Any]) -> Any:
         """Compute the sum of ``scalar * tree``."""
