@@ -75,7 +75,7 @@ def test_rtrl_is_exact_and_uoro_unbiased_as_they_declare(backend: Backend) -> No
 
 
 def test_a_difference_quotient_in_float32_is_biased_and_the_bias_measured() -> None:
-    for name in ("autograd", "torch"):
+    for name in ("autograd", "torch", "jax"):
         backend = load_backend(name)
         with backend.precision("float32"):
             trial = influence_balancing(backend, steps=20, dtype="float32")

@@ -94,7 +94,13 @@ def test_each_step_of_two_pairs_is_unbiased_where_all_is_scalar(backend: Backend
 # Exact.
 
 
-@pytest.mark.parametrize(("units", "rank"), [(4, 4), (2, 9)])
+@pytest.mark.parametrize(
+    ("units", "rank"),
+    [
+        *((4, 4), (2, 9)),
+        *(pytest.param(*case, marks=pytest.mark.thorough) for case in ((5, 5), (4, 7), (1, 1))),
+    ],
+)
 def test_a_rank_of_the_number_of_units_is_rtrl_for_a_thousand_steps(units: int, rank: int) -> None:
     backend = load_backend("jax")
     with backend.precision("float64"):

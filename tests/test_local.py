@@ -336,6 +336,7 @@ def test_snap_says_that_it_is_biased_and_it_is() -> None:
 
 BESIDE: dict[str, tuple[Any, Any, int]] = {
     "gru": (GRU(3), UORO(baseline="diagonal"), 3),
+    "gru, four steps": (GRU(3), UORO(baseline="diagonal"), 4),
     "lstm": (LSTM(2), UORO(baseline="diagonal", probes=2), 3),
     "gru, joint": (GRU(2), JointUORO(1, baseline="diagonal"), 3),
     "lstm, joint, scaled": (LSTM(1), JointUORO(1, baseline="diagonal", scaling="rows"), 3),
@@ -350,7 +351,10 @@ def _mean(backend: Backend, cells: Any, estimator: Any, steps: int) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.thorough) if "lstm" in name else name for name in BESIDE],
+    [
+        pytest.param(name, marks=pytest.mark.thorough) if "lstm" in name or "four" in name else name
+        for name in BESIDE
+    ],
 )
 def test_pairs_beside_a_baseline_are_unbiased(backend: Backend, name: str) -> None:
     cell, estimator, steps = BESIDE[name]

@@ -259,8 +259,12 @@ def handmade(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "target"
 
 
-def test_a_third_partys_backend_is_found_and_passes(handmade: Path, tmp_path: Path) -> None:
-    only = "float64/*"
+@pytest.mark.parametrize(
+    "only", ["float64/*", pytest.param("float32/*", marks=pytest.mark.thorough)]
+)
+def test_a_third_partys_backend_is_found_and_passes(
+    handmade: Path, tmp_path: Path, only: str
+) -> None:
     done, report = _suite(tmp_path, "handmade", "--profile", "dev", "--only", only, path=handmade)
     assert done.returncode == 0, done.stdout + done.stderr
     count = len(choose_cases(PROFILES["dev"], [only]))

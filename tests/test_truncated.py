@@ -38,7 +38,7 @@ def _closed_form(reach: int) -> float:
     return -sum(float((np.linalg.matrix_power(matrix, k) @ column)[0]) for k in range(reach))
 
 
-@pytest.mark.parametrize("window", [1, 2, 10, 43])
+@pytest.mark.parametrize("window", [1, 2, 10, 43, pytest.param(40, marks=pytest.mark.thorough)])
 def test_rolling_truncation_is_the_truncated_sum(window: int) -> None:
     got = _stationary_gradient(RollingTruncated(window))
     assert got == pytest.approx(_closed_form(window), rel=1e-12)

@@ -134,7 +134,7 @@ def cases(profile: Profile, lacks: Container[str] = ()) -> list[Case]:
         found += _backend_laws(dtype)
         found += _derivative_laws(dtype, profile)
         further = _laws_of_each_estimator(dtype, profile) if dtype == first else {}
-        for name, estimator, gallery in _estimators(profile, again=dtype != first):
+        for name, estimator, gallery in _estimators(profile):
             found += _step_laws(dtype, name, estimator, gallery)
             found += further.get(name, ())
         if dtype == first:
@@ -171,25 +171,16 @@ def _derivative_laws(dtype: str, profile: Profile) -> Iterator[Case]:
     yield on_systems(f"{dtype}/outputs/sweeps", dtype, sweep_several, gallery=[PREDICTOR])
 
 
-def _estimators(
-    profile: Profile, *, again: bool
-) -> list[tuple[str, Estimator, Sequence[System] | None]]:
-    """List the estimators that carry pairs: name, estimator, and a gallery of its own if any.
-
-    Args:
-        profile: Amount of work.
-        again: Whether all are checked in another dtype too. Then each of several pairs has one
-            fixed system.
-    """
+def _estimators(profile: Profile) -> list[tuple[str, Estimator, Sequence[System] | None]]:
+    """List the estimators that carry pairs: name, estimator, and a gallery of its own if any."""
     few = profile.few
-    one, other = (few[:1], few[-1:]) if again else (few, few)
     return [
         ("uoro", UORO(), None),
-        ("uoro:rank=2", UORO(rank=2), one),
-        ("joint:1", JOINT, other),
-        ("joint:2", JOINT_TWO, one),
-        ("joint:2,scaling=rows", SCALED, other),
-        ("uoro:memory=2", UORO(), one[:2]),
+        ("uoro:rank=2", UORO(rank=2), few),
+        ("joint:1", JOINT, few),
+        ("joint:2", JOINT_TWO, few),
+        ("joint:2,scaling=rows", SCALED, few),
+        ("uoro:memory=2", UORO(), few[:2]),
     ]
 
 
